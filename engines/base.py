@@ -6,9 +6,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from perception_node.preprocess import FramePreprocessor
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from perception_node.bundle import Preprocessing
+    from perception_node.frame import Frame
 
 
 class Engine(ABC):
@@ -27,6 +34,14 @@ class Engine(ABC):
     input: NDArray[np.float32]
     output: NDArray[np.float32]
     description: str
+
+    def preprocessor(self, preprocessing: Preprocessing) -> Callable[[Frame], None]:
+        """Return what prepares a frame for the next ``infer()``.
+
+        Here it fills ``input`` on the CPU. An engine that reads the camera's own bytes overrides
+        it, and then ``infer()`` does the rest.
+        """
+        return FramePreprocessor(preprocessing, self.input)
 
     @abstractmethod
     def infer(self) -> None:

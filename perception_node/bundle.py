@@ -41,6 +41,13 @@ ColorOrder = Literal["RGB", "BGR"]
 ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
 Interpolation = Literal["bilinear", "bicubic"]
 OutputKind = Literal["logits", "probabilities"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+MODEL_FILES: dict[Precision, str] = {
+    "fp32": MODEL,
+    "fp16": "model.fp16.onnx",
+    "int8": "model.int8.onnx",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,15 @@
     ├── ModelError                the bundle cannot be used
     │   ├── ModelFormatError      a file of the bundle says something impossible
     │   ├── ModelIntegrityError   a file is not the one the bundle was made with
-    │   └── LabelMismatch         labels and classes differ in number
+    │   ├── LabelMismatch         labels and classes differ in number
+    │   └── ConversionError       a model file cannot become a bundle
     ├── EngineError               an engine could not be made or failed to run
+    │   ├── EngineBuildError      TensorRT made no plan, or not the one that was asked for
+    │   ├── EngineLost            the engine must not be used again; the fallback takes over
+    │   └── PlanError             a plan in the plan store cannot be used
+    │       ├── PlanMissing       nobody has built it yet
+    │       ├── PlanMismatch      built for another model, GPU or TensorRT
+    │       └── PlanIntegrityError  the plan or its manifest was changed or damaged
     ├── BagError                  a bag cannot be read
     └── EnvironmentLacks          something this machine does not have
         └── MissingPackage        a Python package that cannot be imported
@@ -167,8 +174,39 @@ class LabelMismatch(ModelError):
         )
 
 
+class ConversionError(ModelError):
+    """A model file cannot become a bundle; the message says what is missing or refused."""
+
+
 class EngineError(PerceptionError):
     """An engine could not be made, or one inference failed."""
+
+
+class EngineBuildError(EngineError):
+    """TensorRT made no plan, or not the one that was asked for."""
+
+
+class EngineLost(EngineError):
+    """The engine must not be used again in this process: it hangs, or its device failed."""
+
+
+class PlanError(EngineError):
+    """A plan in the plan store cannot be used; the message begins with its path."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+
+
+class PlanMissing(PlanError):
+    """The plan store has no plan for this model and precision."""
+
+
+class PlanMismatch(PlanError):
+    """The plan was built for something else; the message names the fields that differ."""
+
+
+class PlanIntegrityError(PlanError):
+    """A plan or its manifest has other bytes, another owner or other permissions than it must."""
 
 
 class BagError(PerceptionError):

@@ -14,7 +14,6 @@ from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.frame import Frame, Unpacker
 from perception_node.overlay import draw_overlay
 from perception_node.postprocess import Hypothesis, Postprocessor
-from perception_node.preprocess import Preprocessor
 from perception_node.resources import find_model
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Pipeline:
         self.engine = engine
         self._clock = clock
         self._unpacker = Unpacker()
-        self._preprocess = Preprocessor(manifest.preprocessing, engine.input)
+        self._preprocess = engine.preprocessor(manifest.preprocessing)
         self._postprocess = Postprocessor(manifest.output.kind, bundle.labels)
 
     def run(self, frame: Frame, *, top_k: int, threshold: float) -> Prediction:
@@ -107,8 +106,7 @@ class Pipeline:
 
         """
         start = self._clock()
-        pixels, order = self._unpacker.unpack(frame)
-        self._preprocess(pixels, order)
+        self._preprocess(frame)
         ready = self._clock()
         self.engine.infer()
         inferred = self._clock()

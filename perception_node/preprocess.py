@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from perception_node.frame import Unpacker
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.bundle import Interpolation, Preprocessing
-    from perception_node.frame import PackedOrder
+    from perception_node.frame import Frame, PackedOrder
 
 _INTERPOLATION: dict[Interpolation, int] = {
     "bilinear": cv2.INTER_LINEAR,
@@ -47,6 +49,19 @@ class Span(NamedTuple):
     extent: float
     first: int
     filled: int
+
+
+class FramePreprocessor:
+    """Fills a fixed input array from frames of any encoding and size, on the CPU."""
+
+    def __init__(self, preprocessing: Preprocessing, output: NDArray[np.float32]) -> None:
+        """Prepare to fill ``output``: float32, C-contiguous, shape (1, 3, height, width)."""
+        self._unpacker = Unpacker()
+        self._preprocess = Preprocessor(preprocessing, output)
+
+    def __call__(self, frame: Frame) -> None:
+        """Fill the input from one frame."""
+        self._preprocess(*self._unpacker.unpack(frame))
 
 
 class Preprocessor:
