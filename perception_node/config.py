@@ -47,6 +47,32 @@ class NodeConfig:
         "Folder of the model bundle, or the name of one that comes with the package; "
         "empty for efficientnet_lite0.",
     )
+    engine: str = _parameter(
+        "auto",
+        "tensorrt, onnxruntime, or auto: TensorRT where a GPU and a plan for it are here, "
+        "ONNX Runtime on the CPU otherwise.",
+        choices=("auto", "tensorrt", "onnxruntime"),
+    )
+    precision: str = _parameter(
+        "fp16",
+        "Precision of the TensorRT plan; ONNX Runtime computes in float32.",
+        choices=("fp32", "fp16", "int8"),
+    )
+    build_missing_plan: bool = _parameter(
+        False,  # noqa: FBT003 - the parameter's default value
+        "Build the TensorRT plan while configuring where there is none, which takes minutes; "
+        "false leaves it to perception build.",
+    )
+    plan_store: str = _parameter(
+        "", "Folder of the TensorRT plans; empty for ~/.cache/perception_node/plans."
+    )
+    engine_timeout_ms: int = _parameter(
+        500,
+        "A frame that takes the TensorRT engine longer means that it hangs: ONNX Runtime takes "
+        "over.",
+        lowest=1,
+        highest=60_000,
+    )
     threads: int = _parameter(
         0, "Inference threads on the CPU; 0 takes half the cores, at most 4.", lowest=0, highest=64
     )

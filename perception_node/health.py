@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from perception_node.errors import PerceptionError
+
 if TYPE_CHECKING:
     from perception_node.counters import FrameCounts
 
@@ -75,9 +77,28 @@ def inference_status(now: FrameCounts, before: FrameCounts, infer_ms: float | No
     return Status("inference", Level.OK, "frames are classified", values)
 
 
-def engine_status(description: str, model: str) -> Status:
-    """Say what really runs."""
-    return Status("engine", Level.OK, description, {"model": model, "engine": description})
+def engine_status(model: str, engine: str, reason: str, lost: Exception | None) -> Status:
+    """Say what really runs, why, and whether it is what was chosen.
+
+    Args:
+        model: the bundle's name.
+        engine: description of the engine that runs.
+        reason: why it was chosen.
+        lost: why the chosen engine was given up and another runs; None if it was not.
+
+    """
+    values = {"model": model, "engine": engine, "chosen because": reason}
+    if lost is None:
+        return Status("engine", Level.OK, engine, values)
+    message = f"degraded: {engine} took over ({describe_loss(lost)}); clean up and configure"
+    return Status("engine", Level.WARN, message, values)
+
+
+def describe_loss(error: Exception) -> str:
+    """Return in one line why an engine was given up; a bug is named by its type."""
+    if isinstance(error, PerceptionError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def inactive_status(state: str) -> Status:

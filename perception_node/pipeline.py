@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.bundle import load_bundle
-from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.frame import Frame, Unpacker
 from perception_node.overlay import draw_overlay
 from perception_node.postprocess import Hypothesis, Postprocessor
-from perception_node.resources import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,25 +24,6 @@ if TYPE_CHECKING:
 
 WARM_UP_RUNS = 10
 WARM_UP_SIZE = (480, 640)
-
-
-def load_pipeline(model: str, threads: int = 0) -> Pipeline:
-    """Load a bundle, make its engine and run both warm.
-
-    Args:
-        model: a bundle's folder or name, see ``find_model``.
-        threads: inference threads, 0 for the default.
-
-    Raises:
-        ConfigError: there is no such bundle.
-        ModelError: the bundle cannot be used.
-        EngineError: the engine cannot be made, or fails on a black image.
-
-    """
-    bundle = load_bundle(find_model(model))
-    pipeline = Pipeline(bundle, OnnxRuntimeEngine(bundle, threads))
-    pipeline.warm_up()
-    return pipeline
 
 
 class StageTimes(NamedTuple):
@@ -78,12 +56,20 @@ class Pipeline:
     """Classifies frames with one engine; all buffers are made before the first frame.
 
     Used from one thread at a time.
+
+    Attributes:
+        bundle: the model's.
+        reason: why this engine was chosen, in words for a log; empty where there was no choice.
+        lost: always None; a ``FallbackPipeline`` says here why it lost an engine.
+
     """
 
     def __init__(
         self,
         bundle: ModelBundle,
         engine: Engine,
+        *,
+        reason: str = "",
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Connect a bundle's preprocessing and labels to an engine made from the same bundle.
@@ -93,6 +79,8 @@ class Pipeline:
         manifest = bundle.manifest
         self.bundle = bundle
         self.engine = engine
+        self.reason = reason
+        self.lost: Exception | None = None
         self._clock = clock
         self._unpacker = Unpacker()
         self._preprocess = engine.preprocessor(manifest.preprocessing)
@@ -108,11 +96,17 @@ class Pipeline:
         start = self._clock()
         self._preprocess(frame)
         ready = self._clock()
+        self.engine.output.fill(np.nan)  # an engine that writes nothing must not repeat itself
         self.engine.infer()
         inferred = self._clock()
         hypotheses = self._postprocess.best(self.engine.output, top_k=top_k, threshold=threshold)
         times = StageTimes(ready - start, inferred - ready, self._clock() - inferred)
         return Prediction(hypotheses, frame.stamp_ns, frame.frame_id, times)
+
+    @property
+    def description(self) -> str:
+        """What runs, in words for a log; see ``Engine.description``."""
+        return self.engine.description
 
     @property
     def smallest_side(self) -> int:

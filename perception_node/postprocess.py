@@ -53,9 +53,13 @@ class Postprocessor:
             threshold: 0 to 1.
 
         Raises:
-            EngineError: a value is NaN or infinite, or not a probability where one was promised.
+            EngineError: the shape is another one, a value is NaN or infinite, or not a
+                probability where one was promised.
 
         """
+        if output.shape != (1, len(self._labels)):
+            msg = f"the output has shape {output.shape}, the model has {len(self._labels)} classes"
+            raise EngineError(msg)
         scores = self._softmax(output[0]) if self._kind == "logits" else self._checked(output[0])
         order = np.argsort(-scores, kind="stable")[:top_k]
         return tuple(

@@ -24,9 +24,13 @@ VERBS = {
     "demo": "play the sample bag through DDS into a real node and judge the result",
     "classify": "classify images and folders of images",
     "replay": "run a bag through the pipeline, without ROS; compare with a golden file",
+    "import": "make a model bundle of a TorchScript or ONNX file",
     "play": "play a bag onto the ROS graph",
+    "build": "build a TensorRT plan of a model bundle, list the plans, remove old ones",
+    "inspect": "say everything about a model bundle or a plan",
     "doctor": "say what this machine has and what is missing",
 }
+MODULES = {"import": "import_model"}  # a keyword of Python is no name for a module
 
 
 class Verb(Protocol):
@@ -79,7 +83,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Verb]:
     parser.add_argument("--version", action="version", version=f"perception_node {__version__}")
     parser.add_argument("verb", choices=VERBS, help=argparse.SUPPRESS)
     name = parser.parse_args(argv[:1]).verb
-    verb = cast("Verb", import_module(f"perception_node.cli.{name}"))
+    verb = cast("Verb", import_module(f"perception_node.cli.{MODULES.get(name, name)}"))
     verb_parser = argparse.ArgumentParser(
         prog=f"perception {name}",
         description=VERBS[name][0].upper() + VERBS[name][1:] + ".",

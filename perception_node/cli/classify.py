@@ -16,15 +16,15 @@ from perception_node.decode import Decoder
 from perception_node.errors import ConfigError, FrameError
 from perception_node.files import read_regular_file
 from perception_node.frame import Frame
-from perception_node.pipeline import load_pipeline
 from perception_node.process import use_one_opencv_thread
+from perception_node.selection import load_pipeline
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from perception_node.pipeline import Pipeline
     from perception_node.postprocess import Hypothesis
+    from perception_node.selection import SelectedPipeline
 
 EXAMPLE = "perception classify photos/ cat.jpg --top-k 3 --json"
 SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -47,11 +47,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=default.top_k, metavar="K")
     parser.add_argument("--threshold", type=float, default=default.threshold, metavar="SCORE")
     parser.add_argument("--threads", type=int, default=default.threads, metavar="N")
+    parser.add_argument(
+        "--engine", default=default.engine, help="auto, tensorrt or onnxruntime (default: auto)"
+    )
+    parser.add_argument("--precision", default=default.precision, help="fp32, fp16 or int8")
+    parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
 
 
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
-    names = ("model", "top_k", "threshold", "threads")
+    names = ("model", "top_k", "threshold", "threads", "engine", "precision", "plan_store")
     return NodeConfig(**{name: getattr(arguments, name) for name in names})
 
 
@@ -61,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = list(_find_images(arguments.images))
     use_one_opencv_thread()
     failures = 0
-    with load_pipeline(config.model, config.threads) as pipeline:
+    with load_pipeline(config) as pipeline:
         decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
         for file in _progress(files):
             try:
@@ -98,7 +103,7 @@ def _find_images(paths: list[Path]) -> Iterator[Path]:
 
 
 def _classify(
-    file: Path, decoder: Decoder, pipeline: Pipeline, config: NodeConfig
+    file: Path, decoder: Decoder, pipeline: SelectedPipeline, config: NodeConfig
 ) -> tuple[Hypothesis, ...]:
     pixels = decoder.decode(read_regular_file(file, MAX_FILE_BYTES))
     frame = Frame.from_bgr(pixels)

@@ -16,9 +16,9 @@ from perception_node.cli.classify import add_model_arguments, to_config, to_reco
 from perception_node.errors import ConfigError, FrameError
 from perception_node.files import read_regular_file, replace_file
 from perception_node.golden import compare
-from perception_node.pipeline import load_pipeline
 from perception_node.process import use_one_opencv_thread
 from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.selection import load_pipeline
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from perception_node.bags import Bag, BagMessage
     from perception_node.config import NodeConfig
-    from perception_node.pipeline import Pipeline
+    from perception_node.selection import SelectedPipeline
 
 EXAMPLE = "perception replay samples/photos --golden samples/photos/golden.jsonl"
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     use_one_opencv_thread()
     with (
         open_bag(arguments.bag) as bag,
-        load_pipeline(config.model, config.threads) as pipeline,
+        load_pipeline(config) as pipeline,
     ):
         records = _replay(bag, arguments.topic, pipeline, config)
         if arguments.golden is None:
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _replay(
-    bag: Bag, wanted: list[str] | None, pipeline: Pipeline, config: NodeConfig
+    bag: Bag, wanted: list[str] | None, pipeline: SelectedPipeline, config: NodeConfig
 ) -> Iterator[dict[str, Any]]:
     topics = bag.select(wanted, tuple(TRANSPORTS))
     readers = {
@@ -85,7 +85,10 @@ def _replay(
 
 
 def _classify(
-    message: BagMessage, reader: ImageReader, pipeline: Pipeline, config: NodeConfig
+    message: BagMessage,
+    reader: ImageReader,
+    pipeline: SelectedPipeline,
+    config: NodeConfig,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"topic": message.topic, "time_ns": message.time_ns}
     try:

@@ -12,7 +12,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from perception_node import health
 from perception_node.counters import FrameCounters
 from perception_node.errors import EngineError
-from perception_node.pipeline import Pipeline, load_pipeline
 from perception_node.process import freeze_garbage, unfreeze_garbage
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import guarded
@@ -20,12 +19,14 @@ from perception_node.ros.images import ImageReader
 from perception_node.ros.outputs import Outputs
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.ros.qos import image_overrides, image_qos
+from perception_node.selection import load_pipeline
 from perception_node.worker import FrameWorker
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
     from perception_node.config import NodeConfig
+    from perception_node.selection import SelectedPipeline
 
 DRAIN_TIMEOUT_S = 1.0
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
@@ -49,7 +50,7 @@ class PerceptionNode(LifecycleNode):
         self.config: NodeConfig = declare_parameters(self)
         follow_changes(self, lambda: self.config, self._replace_config)
         self.counters = FrameCounters()
-        self._pipeline: Pipeline | None = None
+        self._pipeline: SelectedPipeline | None = None
         self._outputs: Outputs | None = None
         self._worker: FrameWorker | None = None
         self._subscription: Any = None
@@ -63,7 +64,7 @@ class PerceptionNode(LifecycleNode):
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:
         """Load and warm up the model, create the publishers, announce the labels."""
-        pipeline = load_pipeline(self.config.model, self.config.threads)
+        pipeline = load_pipeline(self.config)
         self._pipeline = pipeline
         self._outputs = Outputs(self, pipeline, lambda: self.config)
         self._models_loaded += 1
@@ -71,7 +72,7 @@ class PerceptionNode(LifecycleNode):
         freeze_garbage()
         self.get_logger().info(
             f"model {pipeline.bundle.manifest.name} ({pipeline.bundle.path}) "
-            f"runs on {pipeline.engine.description}"
+            f"runs on {pipeline.description} ({pipeline.reason})"
         )
 
     @guarded
@@ -165,7 +166,10 @@ class PerceptionNode(LifecycleNode):
         if self._pipeline is None or self._outputs is None:
             return [health.inactive_status("not configured")]
         engine = health.engine_status(
-            self._pipeline.engine.description, self._pipeline.bundle.manifest.name
+            self._pipeline.bundle.manifest.name,
+            self._pipeline.description,
+            self._pipeline.reason,
+            self._pipeline.lost,
         )
         if self._worker is None:
             return [health.inactive_status("inactive"), engine]

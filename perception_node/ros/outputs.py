@@ -10,6 +10,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
+from perception_node import health
 from perception_node.errors import PerceptionError
 from perception_node.ros import messages
 from perception_node.ros.qos import LATCHED, named_qos
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from perception_node.config import NodeConfig
     from perception_node.frame import Frame
-    from perception_node.pipeline import Pipeline, Prediction
+    from perception_node.pipeline import Prediction
+    from perception_node.selection import SelectedPipeline
 
 LOG_PERIOD_S = 5.0
 OVERLAY_QOS = "sensor_data"
@@ -34,7 +36,7 @@ class Outputs:
     def __init__(
         self,
         node: LifecycleNode,
-        pipeline: Pipeline,
+        pipeline: SelectedPipeline,
         get_config: Callable[[], NodeConfig],
     ) -> None:
         """Create the publishers and announce the model; ``get_config`` is asked every frame."""
@@ -42,6 +44,8 @@ class Outputs:
         self._pipeline = pipeline
         self._get_config = get_config
         self._throttle = Throttle(LOG_PERIOD_S)
+        self._version = 0
+        self._is_degraded = False
         self.last_infer_ms: float | None = None
 
         config = get_config()
@@ -58,13 +62,14 @@ class Outputs:
 
     def announce(self, version: int) -> None:
         """Publish the latched messages; ``version`` counts the models this node has loaded."""
-        bundle = self._pipeline.bundle
+        self._version = version
         header = messages.to_header(self._node.get_clock().now().nanoseconds, "")
         threshold = self._get_config().threshold
-        self._label_info.publish(messages.to_label_info(header, bundle.labels, threshold))
+        labels = self._pipeline.bundle.labels
+        self._label_info.publish(messages.to_label_info(header, labels, threshold))
         topic = self._label_info.topic_name
-        name = bundle.manifest.name
-        self._vision_info.publish(messages.to_vision_info(header, name, topic, version))
+        method = self._describe_method()
+        self._vision_info.publish(messages.to_vision_info(header, method, topic, version))
 
     def destroy(self) -> None:
         """Remove the publishers from the node."""
@@ -78,6 +83,9 @@ class Outputs:
         config = self._get_config()
         prediction = self._pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
         self.last_infer_ms = prediction.times.infer_ns / 1e6
+        if self._pipeline.lost is not None and not self._is_degraded:
+            self._is_degraded = True
+            self._report_loss(self._pipeline.lost)
         return prediction
 
     def publish(self, prediction: Prediction) -> None:
@@ -92,6 +100,23 @@ class Outputs:
         header = messages.to_header(frame.stamp_ns, frame.frame_id)
         picture = self._pipeline.draw(frame, prediction)
         self._overlay.publish(messages.to_image(header, picture))
+
+    def _describe_method(self) -> str:
+        """Say what makes the results: the model, and the engine that really runs."""
+        pipeline = self._pipeline
+        why = pipeline.reason if pipeline.lost is None else health.describe_loss(pipeline.lost)
+        return f"{pipeline.bundle.manifest.name} on {pipeline.description} ({why})"
+
+    def _report_loss(self, error: Exception) -> None:
+        """Say, once, that another engine has taken over."""
+        self._node.get_logger().error(
+            f"degraded: the engine was lost ({health.describe_loss(error)}); "
+            f"{self._pipeline.description} took over; clean up and configure to try again"
+        )
+        if not isinstance(error, PerceptionError):
+            trace = "".join(traceback.format_exception(error))
+            self._node.get_logger().error(f"the engine was lost to a bug:\n{trace}")
+        self.announce(self._version)
 
     def report(self, error: Exception) -> None:
         """Log why a frame was lost, one line per cause every few seconds."""

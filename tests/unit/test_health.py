@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from perception_node.counters import FrameCounts
+from perception_node.errors import EngineLost
 from perception_node.health import (
     Level,
     engine_status,
@@ -78,9 +79,26 @@ def test_the_numbers_of_inference():
 
 
 def test_what_runs_and_what_does_not():
-    engine = engine_status("ONNX Runtime 1.2", "birds")
+    engine = engine_status("birds", "ONNX Runtime 1.2", "no GPU", None)
     assert (engine.level, engine.message) == (Level.OK, "ONNX Runtime 1.2")
-    assert engine.values == {"model": "birds", "engine": "ONNX Runtime 1.2"}
+    assert engine.values == {
+        "model": "birds",
+        "engine": "ONNX Runtime 1.2",
+        "chosen because": "no GPU",
+    }
     inactive = inactive_status("unconfigured")
     assert inactive.level == Level.WARN
     assert "unconfigured" in inactive.message
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (EngineLost("it hangs"), "it hangs"),
+        (ZeroDivisionError("a bug\nin two lines"), "ZeroDivisionError: a bug"),
+    ],
+)
+def test_a_lost_engine_is_a_warning_that_says_why(error, why):
+    status = engine_status("birds", "ONNX Runtime 1.2", "engine is auto", error)
+    assert status.level == Level.WARN
+    assert status.message.startswith(f"degraded: ONNX Runtime 1.2 took over ({why});")

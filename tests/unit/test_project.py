@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from perception_node import __version__
-from perception_node.pipeline import load_pipeline
+from perception_node.config import NodeConfig
+from perception_node.selection import load_pipeline
 from tests.builders import ROOT
 
 ROS_PACKAGES = {
@@ -111,5 +112,5 @@ def test_the_network_is_not_used(color_bundle, monkeypatch):
         pytest.fail("a socket was opened")
 
     monkeypatch.setattr("socket.socket", refuse)
-    with load_pipeline(str(color_bundle)):
+    with load_pipeline(NodeConfig(model=str(color_bundle))):
         pass

@@ -8,9 +8,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from perception_node.bundle import load_bundle
+from perception_node.config import NodeConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
 from perception_node.errors import EngineError, ModelFormatError, ModelIntegrityError
-from perception_node.pipeline import load_pipeline
+from perception_node.selection import load_pipeline
 from tests.builders import color_network, make_bundle, to_onnx
 
 
@@ -211,6 +212,6 @@ def failing_network():
 def test_a_failure_while_running_is_an_engine_error_in_one_line(tmp_path, capfd):
     path = make_bundle(tmp_path / "failing", failing_network())
     with pytest.raises(EngineError, match="ONNX Runtime failed: ") as caught:
-        load_pipeline(str(path))
+        load_pipeline(NodeConfig(model=str(path)))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How ``perception build`` and ``perception inspect`` show a stored plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from perception_node.engines.tensorrt.machine import differences_to_this_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from perception_node.engines.plans import StoredPlan
+
+NOT_TO_RUN = "built without a GPU: shows that the model can be built, is never run"
+UNSHOWN = "inspection"  # every detail of every layer; it stays in the manifest
+
+
+def to_record(plan: StoredPlan) -> dict[str, Any]:
+    """Return what is known of a plan as JSON."""
+    differences = differences_to_this_machine(plan.fingerprint)
+    return {
+        "name": plan.name,
+        "manifest": str(plan.path),
+        "plan": str(plan.path.parent / plan.plan_file),
+        "sha256": plan.plan_sha256,
+        "bytes": plan.plan_bytes,
+        "created_utc": plan.created_utc,
+        "fingerprint": plan.fingerprint.to_json(),
+        "runs_here": bool(plan.fingerprint.gpu) and not differences,
+        "differences": differences,
+        "details": {key: value for key, value in plan.details.items() if key != UNSHOWN},
+    }
+
+
+def show_plan(console: Console, plan: StoredPlan) -> None:
+    """Print all of it for people."""
+    record = to_record(plan)
+    details = record["details"]
+    rows = [
+        ("plan", record["plan"]),
+        ("size", f"{plan.plan_bytes / 1e6:.1f} MB, sha256 {plan.plan_sha256}"),
+        ("built", f"{plan.created_utc}, in {details.get('build_s', '?')} s"),
+        ("runs here", verdict(record)),
+        ("accepted", describe_acceptance(details.get("acceptance", {}))),
+    ]
+    rows += [(key, _show(value)) for key, value in plan.fingerprint.to_json().items()]
+    print_rows(console, rows)
+    for title in ("network_layers", "engine_layers"):
+        if details.get(title):
+            print_rows(console, layer_rows(title, details[title]))
+
+
+def print_rows(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of cells as aligned columns; long ones are never cut, as in a rich table."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        console.print(escape("  ".join(cells).rstrip()))
+
+
+def verdict(record: dict[str, Any]) -> str:
+    """Return in words whether a plan, as ``to_record`` shows it, runs on this machine."""
+    if record["differences"]:
+        return "no: " + "; ".join(record["differences"])
+    return "yes" if record["runs_here"] else f"no: {NOT_TO_RUN}"
+
+
+def describe_acceptance(acceptance: dict[str, Any]) -> str:
+    """Return in words how the check after the build went."""
+    if not acceptance.get("done"):
+        return f"no: {acceptance.get('why', 'unknown')}"
+    return (
+        f"yes: differs from ONNX Runtime by {acceptance['difference']:.2g} of the output's range "
+        f"(allowed {acceptance['tolerance']:g}), same label for {acceptance['same_label']} of "
+        f"{acceptance['images']} images, {acceptance['infer_ms']:.2f} ms"
+    )
+
+
+def layer_rows(title: str, layers: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
+    """Return the number of layers per class and precision, with a heading."""
+    precisions = sorted({name for counts in layers.values() for name in counts})
+    rows = [(title, *precisions)]
+    for kind, counts in layers.items():
+        rows.append((f"  {kind}", *(str(counts.get(name, "")) for name in precisions)))
+    return rows
+
+
+def _show(value: object) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
+    return str(value) or "none"

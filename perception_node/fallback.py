@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pipeline that survives its engine: the standby takes over within the frame at hand.
+
+The primary engine lives on a thread of its own, which makes it, runs it and closes it: a CUDA
+context wants one owner, and a thread that waits can give up on one that hangs.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from perception_node.errors import EngineLost, FrameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from perception_node.bundle import ModelBundle
+    from perception_node.frame import Frame
+    from perception_node.pipeline import Pipeline, Prediction
+
+Result = TypeVar("Result")
+
+CLOSE_TIMEOUT_S = 2.0
+
+
+class EngineThread:
+    """One thread that does jobs in order, for one caller at a time that need not wait for ever."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[object, Exception | None]] = SimpleQueue()
+        self._is_lost = False
+        # A daemon: a thread that hangs in a driver must not keep the process from ending.
+        threading.Thread(target=self._work, name="perception-engine", daemon=True).start()
+
+    def call(self, job: Callable[[], Result], timeout_s: float | None = None) -> Result:
+        """Do ``job`` on the thread and return what it returns, or raise what it raises.
+
+        Raises:
+            EngineLost: there was no answer within ``timeout_s`` (None waits for ever), now or
+                earlier; the thread does no more jobs.
+
+        """
+        if self._is_lost:
+            msg = "the engine's thread hangs and was given up"
+            raise EngineLost(msg)
+        self._jobs.put(job)
+        try:
+            value, error = self._answers.get(timeout=timeout_s)
+        except Empty:
+            self.abandon()
+            msg = f"the engine did not answer within {timeout_s:g} s"
+            raise EngineLost(msg) from None
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value] # what the job returned
+
+    def abandon(self, last_job: Callable[[], object] | None = None) -> None:
+        """End the thread after the job at hand and ``last_job``, without waiting for either."""
+        self._is_lost = True
+        if last_job is not None:
+            self._jobs.put(last_job)
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._answers.put((job(), None))
+            except Exception as error:  # noqa: BLE001 - raised again where call() waits
+                self._answers.put((None, error))
+
+
+class FallbackPipeline:
+    """Runs the primary pipeline until it fails once; from then on, for good, the standby.
+
+    Has the methods of ``Pipeline``. Used from one thread at a time.
+
+    Attributes:
+        bundle: the model's.
+        reason: why the primary was chosen, in words for a log.
+        lost: why the primary was given up, None while it works.
+
+    """
+
+    def __init__(
+        self,
+        make_primary: Callable[[], Pipeline],
+        standby: Pipeline,
+        *,
+        timeout_s: float,
+        reason: str = "",
+    ) -> None:
+        """Make the primary on its own thread.
+
+        Args:
+            make_primary: makes a warm pipeline, on the engine's thread; may take minutes.
+            standby: warm, ready to take over; belongs to this pipeline from here on.
+            timeout_s: a frame that takes the primary longer than this means that it hangs.
+            reason: why the primary was chosen.
+
+        Raises:
+            PerceptionError: what ``make_primary`` raised; the standby is still the caller's.
+
+        """
+        self._thread = EngineThread()
+        self._timeout_s = timeout_s
+        self._standby = standby
+        self.bundle: ModelBundle = standby.bundle
+        self.reason = reason
+        self.lost: Exception | None = None
+        try:
+            self._primary = self._thread.call(make_primary)
+        except BaseException:
+            self._thread.abandon()
+            raise
+
+    @property
+    def description(self) -> str:
+        """What runs at the moment, in words for a log."""
+        return self._primary.description if self.lost is None else self._standby.description
+
+    @property
+    def smallest_side(self) -> int:
+        """Pixels that the shorter side of an image should keep; see ``Pipeline``."""
+        return self._standby.smallest_side
+
+    def run(self, frame: Frame, *, top_k: int, threshold: float) -> Prediction:
+        """Classify one frame, with the standby if the primary fails on it or has failed before.
+
+        Raises:
+            EngineError: the standby failed too.
+
+        """
+        if self.lost is None:
+            try:
+                return self._thread.call(
+                    lambda: self._primary.run(frame, top_k=top_k, threshold=threshold),
+                    self._timeout_s,
+                )
+            except FrameError:
+                raise  # the frame's fault: the standby could not read it either
+            except Exception as error:  # noqa: BLE001 - whatever it is, this engine is not to be trusted
+                self._lose(error)
+        return self._standby.run(frame, top_k=top_k, threshold=threshold)
+
+    def draw(self, frame: Frame, prediction: Prediction) -> NDArray[np.uint8]:
+        """Return the frame with the hypotheses drawn on it; see ``Pipeline.draw``."""
+        return self._standby.draw(frame, prediction)
+
+    def close(self) -> None:
+        """Free both engines; one that hangs or lost its device is left to the process's end."""
+        if self.lost is None:
+            try:
+                self._thread.call(self._primary.close, CLOSE_TIMEOUT_S)
+            except EngineLost as error:
+                self.lost = error
+        self._thread.abandon()
+        self._standby.close()
+
+    def __enter__(self) -> FallbackPipeline:
+        """Return the pipeline itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Free both engines."""
+        self.close()
+
+    def _lose(self, error: Exception) -> None:
+        """Give the primary up for good; on a broken context not even closing it is safe."""
+        self.lost = error
+        self._thread.abandon(None if isinstance(error, EngineLost) else self._primary.close)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose the engine: TensorRT where a plan and a GPU are there, ONNX Runtime everywhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from perception_node.bundle import load_bundle
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.errors import EngineError, EnvironmentLacks
+from perception_node.fallback import FallbackPipeline
+from perception_node.pipeline import Pipeline
+from perception_node.resources import find_model
+
+if TYPE_CHECKING:
+    from perception_node.bundle import ModelBundle, Precision
+    from perception_node.config import NodeConfig
+
+SelectedPipeline = Pipeline | FallbackPipeline
+
+
+def load_pipeline(config: NodeConfig) -> SelectedPipeline:
+    """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
+
+    ``tensorrt`` keeps a warm ONNX Runtime engine beside it that takes over if it fails.
+    ``auto`` is ``tensorrt`` where that can be had, ``onnxruntime`` otherwise; the pipeline's
+    ``reason`` says why.
+
+    Raises:
+        ConfigError: there is no such bundle.
+        ModelError: the bundle cannot be used.
+        EngineError: the engine cannot be made, or fails on a black image.
+        EnvironmentLacks: ``tensorrt`` was asked for and something it needs is not here.
+
+    """
+    bundle = load_bundle(find_model(config.model))
+    on_cpu = _warm(Pipeline(bundle, OnnxRuntimeEngine(bundle, config.threads)))
+    if config.engine == "onnxruntime":
+        on_cpu.reason = "engine is onnxruntime"
+        return on_cpu
+    try:
+        return FallbackPipeline(
+            lambda: _on_tensorrt(bundle, config),
+            on_cpu,
+            timeout_s=config.engine_timeout_ms / 1000,
+            reason=f"engine is {config.engine}; ONNX Runtime stands by",
+        )
+    except (EngineError, EnvironmentLacks) as error:
+        if config.engine == "tensorrt":
+            on_cpu.close()
+            raise
+        on_cpu.reason = f"engine is auto, no TensorRT: {error}"
+        return on_cpu
+
+
+def _on_tensorrt(bundle: ModelBundle, config: NodeConfig) -> Pipeline:
+    """Make the TensorRT pipeline, on the thread that will run it."""
+    from perception_node.engines.tensorrt.loading import (  # noqa: PLC0415 - only where it is wanted
+        load_engine,
+    )
+
+    engine = load_engine(
+        bundle,
+        cast("Precision", config.precision),  # NodeConfig has checked it
+        store=config.plan_store,
+        build_missing=config.build_missing_plan,
+    )
+    return _warm(Pipeline(bundle, engine))
+
+
+def _warm(pipeline: Pipeline) -> Pipeline:
+    """Run a new pipeline warm; free it if it fails already there."""
+    try:
+        pipeline.warm_up()
+    except BaseException:
+        pipeline.close()
+        raise
+    return pipeline
