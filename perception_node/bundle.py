@@ -26,6 +26,7 @@ from jsonschema.exceptions import best_match
 
 from perception_node.errors import LabelMismatch, ModelFormatError, ModelIntegrityError
 from perception_node.files import read_regular_file, replace_file
+from perception_node.sealed_json import BrokenSeal, check_seal, parse, seal
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -168,8 +169,7 @@ def write_bundle(path: Path, manifest: Manifest) -> None:
     for name in (MODEL, LABELS):
         if name not in data["files"]:
             raise ModelFormatError(path / name, "missing; a bundle needs it")
-    data["sha256"] = _digest(data)
-    replace_file(path / MANIFEST, _serialize(data))
+    replace_file(path / MANIFEST, seal(data))
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:
@@ -191,32 +191,16 @@ def _read_checked(folder: Path, name: str, files: dict[str, str], limit_bytes: i
     return content
 
 
-def _serialize(data: dict[str, Any]) -> bytes:
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _digest(data: dict[str, Any]) -> str:
-    """Return the sha256 of a manifest without its own ``sha256`` field."""
-    return hashlib.sha256(
-        _serialize({key: value for key, value in data.items() if key != "sha256"})
-    ).hexdigest()
-
-
 def _read_manifest(path: Path) -> tuple[Manifest, dict[str, str]]:
     content = _read(path, MAX_MANIFEST_BYTES)
     try:
-        data = json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        data = parse(content)
+    except ValueError as error:
         raise ModelFormatError(path, f"not JSON: {error}") from error
     _check_schema(path, data)
     _check_crop(path, data)
     _check_own_digest(path, content, data)
     return _parse_manifest(data), data["files"]
-
-
-def _refuse_constant(name: str) -> None:
-    msg = f"{name} is not a number in JSON"
-    raise ValueError(msg)
 
 
 def _check_schema(path: Path, data: object) -> None:
@@ -230,14 +214,12 @@ def _check_schema(path: Path, data: object) -> None:
 
 def _check_own_digest(path: Path, content: bytes, data: dict[str, Any]) -> None:
     try:
-        expected, found, written = data["sha256"], _digest(data), _serialize(data)
+        check_seal(content, data)
     except UnicodeEncodeError as error:  # half a surrogate pair, as an escape
         problem = f"a text cannot be written as UTF-8: {error.reason}"
         raise ModelFormatError(path, problem) from error
-    if found != expected:
-        raise ModelIntegrityError(path, expected, found)
-    if content != written:  # white space or a repeated key: not as it was written
-        raise ModelIntegrityError(path, expected, hashlib.sha256(content).hexdigest())
+    except BrokenSeal as error:
+        raise ModelIntegrityError(path, error.expected, error.found) from error
 
 
 def _check_crop(path: Path, data: dict[str, Any]) -> None:
