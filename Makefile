@@ -2,16 +2,19 @@
 # Every target sets up what it needs by itself; see tools/setup_environment.py.
 
 PYTHON ?= python3
+# PyTorch for the tests of `perception import`: its CPU build if the package index offers it (cpu),
+# any build (which may be several GB for CUDA), or none (no). Tests that need it are then skipped.
+export TORCH ?= cpu
 BIN := .venv/bin
 # One lock file serves Python 3.10 to 3.13.
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test gpu-check lint format lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## prepare .venv (the other targets do it when needed)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: $(PYTHON) is missing: sudo apt install python3 python3-venv python3-dev" >&2; exit 1; }
@@ -21,8 +24,12 @@ demo: setup ## classify sample photos through the whole ROS node
 	@$(BIN)/perception demo
 
 test: lint ## lint, types, colcon, then all tests with coverage
+	@$(PYTHON) tools/setup_environment.py --tests
 	tools/colcon_check.sh
 	$(BIN)/pytest --cov
+
+gpu-check: setup ## run the GPU code on this machine's NVIDIA GPU, write bench/reports/gpu-*.json
+	@$(BIN)/python -m perception_node.bench.gpu_check
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check
@@ -37,6 +44,8 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(COMPILE) build.in -o build.txt
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros.in -o ros-wheels.txt
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros-sourced.in -o ros-sourced.txt
+	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
+	cd requirements && $(COMPILE) -c ros-wheels.txt -c ros-sourced.txt torch.in -o torch.txt
 
 clean: ## remove everything that was made here
 	rm -rf .venv build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

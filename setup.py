@@ -7,7 +7,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "perception_node"
-TEST = ["hypothesis", "onnx", "pytest", "pytest-timeout"]
+EXTRAS = {
+    "build": ["onnx"],  # perception build, to derive a model in half precision
+    "gpu": ["pycuda>=2025.1.2"],  # the first one that compiles with CUDA 13; TensorRT: JetPack
+    "import": ["onnx", "torch==2.13.0"],  # perception import
+    "test": ["hypothesis", "onnx", "pytest", "pytest-timeout"],  # colcon looks for pytest here
+}
 
 
 def version() -> str:
@@ -29,7 +34,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "*.json"]},
+    package_data={NAME: ["py.typed", "*.json"], f"{NAME}.engines.tensorrt.cuda": ["*.cu"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         shared("package.xml"),
@@ -40,7 +45,7 @@ setup(
         shared("samples/photos/*"),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": TEST},  # colcon test uses pytest only if it is named here
+    extras_require=EXTRAS,
     zip_safe=False,  # the model and the launch files are read by path
     entry_points={
         "console_scripts": [

@@ -68,10 +68,13 @@ class MissingPackage(EnvironmentLacks):
         "cv2": "sudo apt install python3-opencv",
         "jsonschema": "sudo apt install python3-jsonschema",
         "numpy": "sudo apt install python3-numpy",
+        "onnx": "pip install onnx",
         "onnxruntime": "pip install onnxruntime",
+        "pycuda": "pip install pycuda",
         "rclpy": "source /opt/ros/jazzy/setup.bash",
         "rich": "sudo apt install python3-rich",
         "rosbags": "pip install rosbags",
+        "torch": "pip install torch==2.13.0",
         "vision_msgs": "sudo apt install ros-$ROS_DISTRO-vision-msgs",
     }
 

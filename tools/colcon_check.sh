@@ -54,8 +54,20 @@ check_installed() {
   run "$bin/python" -c 'import perception_node, sys; sys.exit(sys.argv[1] not in perception_node.__file__)' "$workspace"
 }
 
+# Every module and data file of the checkout is in the installed package.
+check_package() {
+  local package file
+  package=$(run "$bin/python" -c 'import perception_node; print(*perception_node.__path__)')
+  find -L src/perception_node/perception_node -type f -printf '%P\n' |
+    grep -E '[.](py|cu|typed|schema[.]json)$' |
+    while read -r file; do
+      [[ -e $package/$file ]] || { echo "colcon build did not install $package/$file" >&2; exit 1; }
+    done
+}
+
 build
 check_installed
+check_package
 build --symlink-install
 check_installed
 "$bin/colcon" test --return-code-on-test-failure \

@@ -2,11 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepare `.venv`: all that `make demo` and `make test` need, from the package index only.
 
-Three steps, each done again only when something it is made from has changed:
+Steps, each done again only when something it is made from has changed:
 
-    python       a virtual environment with the pinned packages of requirements/*.txt
-    vision_msgs  interfaces/vision_msgs, built where no ROS provides the real package
-    package      this checkout, installed editable: .venv/bin/perception
+    python        a virtual environment with the pinned packages of requirements/*.txt
+    vision_msgs   interfaces/vision_msgs, built where no ROS provides the real package
+    package       this checkout, installed editable: .venv/bin/perception
+
+and with --tests, which `make test` gives, what is too large for a demo:
+
+    tensorrt-rtx  NVIDIA's parser and builder, on x86-64
+    torch         PyTorch, which `perception import` needs: TORCH=cpu, any or no
 
 Where a ROS is sourced its packages are used; elsewhere ROS 2 Jazzy comes as Python wheels.
 Standard library only, and it starts on Python 3.7: it has to say that Python is too old.
@@ -33,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "set-up.json"
+TORCH_VERSION = "2.13.0"
 VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 SITE_PACKAGES = VENV / "lib" / VERSION / "site-packages"
 
@@ -41,25 +47,45 @@ class Problem(Exception):
     """Something this machine lacks, with the command that helps."""
 
 
+class CommandFailed(Problem):
+    """A command failed; its output says why."""
+
+    def __init__(self, words: list[str], output: str) -> None:
+        super().__init__(f"this failed: {' '.join(words)}")
+        self.output = output
+
+
+class LeftOut(Exception):
+    """What can be done without is not to be had; it is tried again next time."""
+
+
 def main() -> None:
     """Do the steps that are not done."""
+    steps = {**STEPS, **(TEST_STEPS if "--tests" in sys.argv[1:] else {})}
     with Path(__file__).open("rb+") as this_file:
         fcntl.flock(this_file, fcntl.LOCK_EX)  # of two at a time one waits, and has nothing to do
         goal, done = goals(), read_stamp()
-        if done == goal:
+        if all(done.get(step) == goal[step] for step in steps):
             return
         check_machine()
-        for number, (step, make) in enumerate(STEPS.items()):
+        for number, (step, make) in enumerate(steps.items()):
             if done.get(step) == goal[step]:
                 continue
-            # Forgotten before it begins, with all built upon it: what is interrupted is redone.
-            done = {earlier: goal[earlier] for earlier in list(STEPS)[:number]}
+            # Forgotten before it begins, so that what is interrupted is redone.
+            done.pop(step, None)
+            if step == "python":  # which holds the results of all the others
+                done.clear()
             write_stamp(done)
-            print(f"set-up {number + 1}/{len(STEPS)}: {step} ...", end=" ", flush=True)
+            print(f"set-up {number + 1}/{len(steps)}: {step} ...", end=" ", flush=True)
             begin = time.monotonic()
-            make()
+            try:
+                make()
+            except LeftOut as why:
+                print(why, flush=True)
+                continue
             print(f"{time.monotonic() - begin:.0f} s", flush=True)
-            write_stamp({**done, step: goal[step]})
+            done[step] = goal[step]
+            write_stamp(done)
 
 
 def goals() -> dict[str, str]:
@@ -72,6 +98,8 @@ def goals() -> dict[str, str]:
         "python": digest([*locks(), hook, Path(__file__).resolve()], origin),
         "vision_msgs": digest(interface().rglob("*"), [sourced("vision_msgs")]),
         "package": digest(definition, map(str, shared_files())),
+        "tensorrt-rtx": digest([lock("tensorrt-rtx")]),
+        "torch": digest([lock("torch")], [TORCH_VERSION, torch_choice()]),
     }
 
 
@@ -82,8 +110,8 @@ def make_python() -> None:
     # Jetson TensorRT is one.
     options = ["--system-site-packages"] if sourced("rclpy") else []
     run(base_python(), "-m", "venv", *options, VENV)
-    for lock in locks():
-        pip("--require-hashes", "--no-build-isolation", "--requirement", lock)
+    for file in locks():
+        pip("--require-hashes", "--no-build-isolation", "--requirement", file)
     shutil.copy(ROOT / "tools" / "ros_environment.py", SITE_PACKAGES)
     # .pth files are read in alphabetical order, and this is before ros_wheels_bootstrapper.pth.
     (SITE_PACKAGES / "ros_environment.pth").write_text("import ros_environment\n")
@@ -131,6 +159,47 @@ def make_package() -> None:
         link(VENV / "lib" / NAME / executable, VENV / "bin" / executable)
 
 
+def make_tensorrt_rtx() -> None:
+    """Install TensorRT-RTX; the lock file limits it to x86-64, where it needs no GPU."""
+    pip("--require-hashes", "--requirement", lock("tensorrt-rtx"))
+
+
+def make_torch() -> None:
+    """Install PyTorch: the CPU build where the package index offers it, unless told otherwise."""
+    choice = torch_choice()
+    if choice == "no":
+        raise LeftOut("left out by TORCH=no; the tests that need it are skipped")
+    if choice == "any":
+        run(PYTHON, "-m", "pip", "uninstall", "--yes", "torch")  # the CPU build would do for pip
+        run(PYTHON, "-m", "pip", "install", f"torch=={TORCH_VERSION}")  # with CUDA's packages
+    else:
+        install_cpu_build()
+    pip("--require-hashes", "--requirement", lock("torch"))
+
+
+def install_cpu_build() -> None:
+    """Install PyTorch without CUDA and without a hash: each index has its own files of it."""
+    build = f"torch=={TORCH_VERSION}+cpu"
+    try:
+        pip(build)
+    except CommandFailed as failure:
+        if f"No matching distribution found for {build}" not in failure.output:
+            raise
+        raise LeftOut(
+            f"no {build} in this package index, so the tests that need it are skipped; give pip "
+            "an index that has it (PIP_EXTRA_INDEX_URL), or take the build for CUDA, several GB: "
+            "make test TORCH=any"
+        ) from None
+
+
+def torch_choice() -> str:
+    """Return which build of PyTorch is wanted."""
+    choice = os.environ.get("TORCH", "cpu")
+    if choice not in {"cpu", "any", "no"}:
+        raise Problem(f"TORCH must be cpu, any or no, not {choice}")
+    return choice
+
+
 def shared_files() -> list[Path]:
     """Return the files that belong into the package's share folder, where they lie as here."""
     folders = (ROOT / "launch", ROOT / "models", ROOT / "samples")
@@ -139,6 +208,7 @@ def shared_files() -> list[Path]:
 
 
 STEPS = {"python": make_python, "vision_msgs": make_vision_msgs, "package": make_package}
+TEST_STEPS = {"tensorrt-rtx": make_tensorrt_rtx, "torch": make_torch}
 
 
 def check_machine() -> None:
@@ -190,8 +260,12 @@ def base_python() -> str:
 
 def locks() -> list[Path]:
     """Return the files of pinned packages for this machine, in order."""
-    names = ["build.txt", "ros-sourced.txt" if sourced("rclpy") else "ros-wheels.txt"]
-    return [ROOT / "requirements" / name for name in names]
+    return [lock("build"), lock("ros-sourced" if sourced("rclpy") else "ros-wheels")]
+
+
+def lock(name: str) -> Path:
+    """Return one file of pinned packages."""
+    return ROOT / "requirements" / f"{name}.txt"
 
 
 def interface() -> Path:
@@ -235,11 +309,12 @@ def link(place: Path, target: Path) -> None:
 
 def pip(*arguments: object) -> None:
     """Install with the environment's pip; what a lock file leaves out is not wanted."""
-    run(PYTHON, "-m", "pip", "install", "--no-deps", *arguments)
+    # pip 26.3 on Python 3.13 fails where it finds nothing to do.
+    run(PYTHON, "-m", "pip", "install", "--no-deps", "--force-reinstall", *arguments)
 
 
 def run(*command: object) -> None:
-    """Run a command; if it fails, show the end of its output and raise `Problem`."""
+    """Run a command and keep its output to itself; raise `CommandFailed`."""
     words = [str(word) for word in command]
     # pip.conf may ask for --user installs, which a virtual environment refuses.
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -247,9 +322,7 @@ def run(*command: object) -> None:
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if result.returncode:
-        last_lines = result.stdout.decode(errors="replace").splitlines()[-40:]
-        print("", *last_lines, sep="\n", file=sys.stderr)
-        raise Problem(f"this failed: {' '.join(words)}")
+        raise CommandFailed(words, result.stdout.decode(errors="replace"))
 
 
 def succeeds(*command: str) -> bool:
@@ -261,6 +334,8 @@ if __name__ == "__main__":
     try:
         main()
     except Problem as problem:
+        if isinstance(problem, CommandFailed):
+            print("", *problem.output.splitlines()[-40:], sep="\n", file=sys.stderr)
         sys.exit(f"set-up: {problem}")
     except KeyboardInterrupt:
         sys.exit("\nset-up: interrupted; the next make does it again")

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib
 import importlib.util
 import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,16 @@ from rich.markup import escape
 from perception_node import __version__
 from perception_node.bundle import load_bundle
 from perception_node.cli import EXIT_ENVIRONMENT, EXIT_OK
+from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, read_text
+from perception_node.cli.gpu_findings import (
+    check_gpu,
+    check_importers,
+    check_jetson,
+    check_plans,
+    check_pycuda,
+    check_tensorrt,
+    check_tensorrt_rtx,
+)
 from perception_node.errors import PerceptionError
 from perception_node.resources import find_model, find_resource
 from perception_node.ros.transport import PROFILE, VARIABLES
@@ -32,30 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLE = "perception doctor --json"
-OK, MISSING, OPTIONAL = "ok", "missing", "optional"
 COLORS = {OK: "green", MISSING: "red", OPTIONAL: "yellow"}
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place, not a file of ours
 SHM_NEEDED_MIB = 256
-JETSON_RELEASE = Path("/etc/nv_tegra_release")
-COMMAND_TIMEOUT_S = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        subject: what was looked for.
-        state: ``ok``, ``missing`` (the node cannot run) or ``optional`` (it can).
-        found: what is here.
-        advice: what to do, empty where nothing needs to be done.
-
-    """
-
-    subject: str
-    state: str
-    found: str
-    advice: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +77,7 @@ def check_python() -> Finding:
 
 def check_machine() -> Finding:
     """Look at the processor and how its clock is governed."""
-    governor = _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
+    governor = read_text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     found = f"{platform.machine()}, {os.cpu_count()} cores, governor {governor or 'unknown'}"
     if governor in {"powersave", "schedutil", "ondemand"}:
         advice = "for steady latency: sudo cpupower frequency-set -g performance"
@@ -171,35 +157,6 @@ def check_libraries() -> Finding:
     return Finding("libraries", OK, found)
 
 
-def check_tensorrt() -> Finding:
-    """Look for TensorRT's Python package."""
-    advice = "without it inference runs on the CPU; on a Jetson: sudo apt install nvidia-jetpack"
-    try:
-        return Finding("TensorRT", OK, metadata.version("tensorrt"))
-    except metadata.PackageNotFoundError:
-        return Finding("TensorRT", OPTIONAL, "not installed", advice)
-
-
-def check_cuda() -> Finding:
-    """Look for the CUDA driver and a GPU."""
-    gpu = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
-    if gpu:
-        return Finding("CUDA", OK, gpu)
-    if ctypes.util.find_library("cuda"):
-        return Finding("CUDA", OK, "driver library present")
-    return Finding("CUDA", OPTIONAL, "no driver", "without it inference runs on the CPU")
-
-
-def check_jetson() -> Finding:
-    """Look at the JetPack release and the power mode."""
-    release = _read(JETSON_RELEASE)
-    if release is None:
-        return Finding("JetPack", OK, "not a Jetson")
-    mode = _output(["nvpmodel", "-q"]) or "unknown power mode"
-    advice = "for full speed: sudo nvpmodel -m 0 && sudo jetson_clocks"
-    return Finding("JetPack", OK, f"{release.splitlines()[0]}; {mode}", advice)
-
-
 def check_model() -> Finding:
     """Read the default model bundle and compare its digests."""
     try:
@@ -219,26 +176,12 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_shared_memory,
     check_libraries,
     check_onnxruntime,
-    check_tensorrt,
-    check_cuda,
-    check_jetson,
     check_model,
+    check_gpu,
+    check_tensorrt,
+    check_pycuda,
+    check_jetson,
+    check_plans,
+    check_tensorrt_rtx,
+    check_importers,
 )
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
-
-
-def _output(command: list[str]) -> str:
-    """Return the output of a command on one line, empty where it is not here or fails."""
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return " ".join(result.stdout.split())

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``perception doctor`` finds, and how it asks the machine."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OK, MISSING, OPTIONAL = "ok", "missing", "optional"
+COMMAND_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        subject: what was looked for.
+        state: ``ok``, ``missing`` (the node cannot run) or ``optional`` (it can).
+        found: what is here.
+        advice: what to do, empty where nothing needs to be done.
+
+    """
+
+    subject: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def read_text(path: Path) -> str | None:
+    """Return the content of a file, None if it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def output_of(command: list[str]) -> str:
+    """Return the output of a command on one line, empty where it is not here or fails."""
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return " ".join(result.stdout.split())
