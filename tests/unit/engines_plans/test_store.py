@@ -73,7 +73,7 @@ def test_who_runs_a_plan_need_not_know_the_options_it_was_built_with(store):
         options = BuildOptions(workspace_mib=number)
         built = store.build_once(NAME, replace(ORIN, options=options), builder(b"%d" % number))
         reseal(built, lambda data, day=day: data.update(created_utc=f"{day}T00:00:00Z"))
-    with pytest.raises(PlanMismatch, match="options.workspace_mib"):
+    with pytest.raises(PlanMismatch, match=r"options\.workspace_mib"):
         store.find(NAME, ORIN)
     assert store.find(NAME, ORIN, any_options=True).read() == b"2048"
     with pytest.raises(PlanMismatch, match="gpu: built for Orin, here Thor"):

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bundle to an accepted plan in the plan store, for the command line and the node."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from perception_node import __version__
+from perception_node.bundle import MODEL, MODEL_FILES
+from perception_node.engines.plans import (
+    BuildOptions,
+    NewPlan,
+    PlanFingerprint,
+    PlanStore,
+    StoredPlan,
+    l4t_release,
+)
+from perception_node.engines.tensorrt.acceptance import accept_plan
+from perception_node.engines.tensorrt.api import load_tensorrt
+from perception_node.engines.tensorrt.builder import build_plan
+from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
+from perception_node.engines.tensorrt.inspection import (
+    check_precision,
+    inspect_plan,
+    layers_of_engine,
+    precision_table,
+    weighted_layers,
+)
+from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
+from perception_node.errors import EngineBuildError, EnvironmentLacks, MissingPackage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perception_node.bundle import ModelBundle, Precision
+    from perception_node.engines.base import Engine
+    from perception_node.engines.plans.fingerprint import Backend
+    from perception_node.engines.tensorrt.api import TensorRt
+    from perception_node.engines.tensorrt.builder import BuiltPlan
+    from perception_node.engines.tensorrt.cuda.gpu import Gpu
+    from perception_node.engines.tensorrt.progress import BuildProgress
+
+NO_GPU = "no NVIDIA GPU here"
+WAITING = "waiting for another process that builds this plan"
+
+
+def build_bundle(  # noqa: PLR0913 - the first five say what to build
+    bundle: ModelBundle,
+    precision: Precision,
+    backend: Backend,
+    store: PlanStore,
+    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    *,
+    report: Callable[[BuildProgress], None] | None = None,
+    cancel: Event | None = None,
+    force: bool = False,
+) -> StoredPlan:
+    """Return a bundle's plan from the store; build, check and store it where there is none.
+
+    TensorRT works on the calling thread, for seconds to many minutes, without Python's lock.
+    ``tensorrt-rtx`` builds on machines without a GPU too; such a plan shows that the model can
+    be built, is not accepted and is never run.
+
+    Args:
+        bundle: the model.
+        precision: fp16 is made from ``model.onnx`` if the bundle has no file of its own; int8
+            needs ``model.int8.onnx``.
+        backend: which TensorRT.
+        store: where plans are kept.
+        options: what the builder is told.
+        report: told what is being done.
+        cancel: set from another thread, it ends the build as soon as TensorRT asks.
+        force: build even if the store has the plan.
+
+    Raises:
+        EngineBuildError: no plan was made, or not one that does what the model does; or cancelled.
+        EnvironmentLacks: TensorRT, PyCUDA or a GPU is missing here.
+        EngineError: the plan could not be run.
+        PlanError: the store cannot be used.
+        ModelError: the bundle cannot be used.
+
+    """
+    trt = load_tensorrt(backend)
+    gpu = find_gpu()
+    if gpu is None and backend == "tensorrt":
+        msg = f"{NO_GPU}: TensorRT builds a plan on the GPU that will run it"
+        raise EnvironmentLacks(msg)
+    reporter = ProgressReporter(report or _ignore, cancel or Event())
+    build = _Build(bundle, precision, trt, gpu, options, reporter, store)
+    return store.build_once(
+        bundle.manifest.name, build.fingerprint, build, on_wait=build.wait, force=force
+    )
+
+
+def fingerprint_of(
+    bundle: ModelBundle,
+    precision: Precision,
+    trt: TensorRt,
+    gpu: Gpu | None,
+    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+) -> PlanFingerprint:
+    """Return what binds a plan of this bundle on this machine, to find it without building.
+
+    Raises:
+        EngineBuildError: the bundle has no model for int8.
+
+    """
+    size, output = bundle.manifest.input, bundle.manifest.output
+    return PlanFingerprint(
+        onnx_sha256=bundle.files[model_file(bundle, precision)],
+        precision=precision,
+        calibration_sha256="",  # the scales are in the ONNX file
+        input_shape=(1, 3, size.height, size.width),
+        output_shape=(1, output.classes),
+        backend=trt.backend,
+        tensorrt=trt.version,
+        cuda=gpu.cuda if gpu else driver_version(),
+        gpu=gpu.name if gpu else "",
+        compute_capability=gpu.compute_capability if gpu else "",
+        sm_count=gpu.sm_count if gpu else 0,
+        l4t=l4t_release(),
+        architecture=platform.machine(),
+        options=options,
+    )
+
+
+def model_file(bundle: ModelBundle, precision: Precision) -> str:
+    """Return the name of the ONNX file that a plan of this precision is made from.
+
+    Raises:
+        EngineBuildError: the bundle has no model for int8.
+
+    """
+    own = MODEL_FILES[precision]
+    if own in bundle.files:
+        return own
+    if precision == "int8":
+        msg = f"{bundle.path / own}: missing; int8 needs a calibrated model, or build fp16"
+        raise EngineBuildError(msg)
+    return MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """One build; called by the store at most once, while it holds the lock of this plan."""
+
+    bundle: ModelBundle
+    precision: Precision
+    trt: TensorRt
+    gpu: Gpu | None
+    options: BuildOptions
+    reporter: ProgressReporter
+    store: PlanStore
+
+    @property
+    def fingerprint(self) -> PlanFingerprint:
+        return fingerprint_of(self.bundle, self.precision, self.trt, self.gpu, self.options)
+
+    def __call__(self) -> NewPlan:
+        if self.gpu is not None:
+            _check_cuda()  # before the minutes that a build takes
+        source = self.bundle.read(model_file(self.bundle, self.precision))
+        parsed = self._convert(source)
+        built = self._build(parsed)
+        seconds = round(self.reporter.elapsed_s, 1)
+        inspection = self._inspect(built)
+        acceptance = self._accept(built)
+        details = {
+            "package": __version__,
+            "model_file": model_file(self.bundle, self.precision),
+            "parsed_sha256": hashlib.sha256(parsed).hexdigest(),
+            "strongly_typed": built.is_strongly_typed,
+            "build_s": seconds,
+            "network_layers": precision_table(built.layers),
+            **inspection,
+            "acceptance": acceptance,
+        }
+        return NewPlan(built.plan, details)
+
+    def wait(self) -> None:
+        """Say that another process builds the plan; called ten times a second."""
+        self._check_cancelled()
+        self.reporter.say(WAITING)
+
+    def _convert(self, source: bytes) -> bytes:
+        """Return the model as TensorRT gets it: of the final types where it is strongly typed."""
+        is_half = self.precision == "fp16" and MODEL_FILES["fp16"] in self.bundle.files
+        if self.precision == "fp32" or is_half or not self.trt.is_strongly_typed:
+            return source
+        self.reporter.say("converting the model to float16")
+        try:
+            from perception_node.engines.half_precision import (  # noqa: PLC0415 - needs onnx
+                to_half_precision,
+            )
+        except ModuleNotFoundError as error:
+            raise MissingPackage(error) from error
+        return to_half_precision(source)
+
+    def _build(self, onnx: bytes) -> BuiltPlan:
+        self.reporter.say("reading the model")
+        key = self.fingerprint.timing_cache_key()
+        try:
+            built = build_plan(
+                self.trt,
+                onnx,
+                self.precision,
+                self.options,
+                timing_cache=self.store.read_timing_cache(key) if self.gpu else b"",
+                monitor=make_monitor(self.trt, self.reporter),
+            )
+        except EngineBuildError:
+            self._check_cancelled()
+            raise
+        self._check_cancelled()
+        if self.gpu and built.timing_cache:
+            self.store.write_timing_cache(key, built.timing_cache)
+        return built
+
+    def _inspect(self, built: BuiltPlan) -> dict[str, Any]:
+        """Check the precision of the network, if it is typed, and of the engine, with a GPU."""
+        self.reporter.say("inspecting the plan")
+        is_typed = built.is_strongly_typed
+        if is_typed:
+            check_precision(built.layers, self.precision, is_typed=True)
+        if self.gpu is None:
+            return {"engine_layers": None, "inspection": None}
+        inspection = inspect_plan(self.trt, built.plan)
+        layers = layers_of_engine(inspection)
+        if weighted_layers(layers) or not is_typed:  # else the compiler fused them beyond names
+            check_precision(layers, self.precision, is_typed=is_typed)
+        return {"engine_layers": precision_table(layers), "inspection": inspection}
+
+    def _accept(self, built: BuiltPlan) -> dict[str, Any]:
+        if self.gpu is None:
+            return {"done": False, "why": NO_GPU}
+        self.reporter.say("comparing the plan with the model")
+        return accept_plan(
+            self.bundle,
+            self.precision,
+            lambda: _load_engine(self.bundle, built.plan, self.trt, self.precision),
+        )
+
+    def _check_cancelled(self) -> None:
+        if self.reporter.cancel.is_set():
+            msg = "the build was cancelled; the plan store is as it was"
+            raise EngineBuildError(msg)
+
+
+def _check_cuda() -> None:
+    """Raise what is missing to run a plan."""
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda  # noqa: PLC0415
+
+    PyCuda().close()
+
+
+def _load_engine(bundle: ModelBundle, plan: bytes, trt: TensorRt, precision: Precision) -> Engine:
+    """Return an engine that notices every output that is not written."""
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda  # noqa: PLC0415
+    from perception_node.engines.tensorrt.runtime import TensorRtEngine  # noqa: PLC0415
+
+    return TensorRtEngine(bundle, plan, trt, PyCuda(), precision=precision, debug=True)
+
+
+def _ignore(progress: BuildProgress) -> None:
+    """Report to nobody."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bundle to a running TensorRT engine: the GPU, the plan store, the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perception_node.engines.plans import PlanStore
+from perception_node.engines.tensorrt.api import load_tensorrt
+from perception_node.engines.tensorrt.build import NO_GPU, build_bundle, fingerprint_of
+from perception_node.engines.tensorrt.cuda.gpu import find_gpu
+from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
+from perception_node.engines.tensorrt.runtime import TensorRtEngine
+from perception_node.errors import EnvironmentLacks, PlanError
+
+if TYPE_CHECKING:
+    from perception_node.bundle import ModelBundle, Precision
+    from perception_node.engines.base import Engine
+    from perception_node.engines.plans import StoredPlan
+    from perception_node.engines.tensorrt.api import TensorRt
+
+
+def load_engine(
+    bundle: ModelBundle, precision: Precision, *, store: str, build_missing: bool
+) -> Engine:
+    """Return the TensorRT engine of a bundle, on the calling thread, which owns it from then on.
+
+    Args:
+        bundle: the model.
+        precision: which plan.
+        store: folder of the plan store, empty for the default.
+        build_missing: build the plan now where there is none that fits.
+
+    Raises:
+        EnvironmentLacks: no GPU, no TensorRT or no PyCUDA here.
+        PlanError: no plan fits, and none may be built.
+        EngineError: the plan cannot be built or run.
+
+    """
+    if find_gpu() is None:
+        raise EnvironmentLacks(NO_GPU)
+    trt = load_tensorrt()
+    plans = PlanStore(Path(store).expanduser() if store else None)
+    plan = _find_plan(bundle, precision, trt, plans, build_missing=build_missing)
+    return TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision=precision)
+
+
+def _find_plan(
+    bundle: ModelBundle,
+    precision: Precision,
+    trt: TensorRt,
+    plans: PlanStore,
+    *,
+    build_missing: bool,
+) -> StoredPlan:
+    wanted = fingerprint_of(bundle, precision, trt, find_gpu())
+    try:
+        return plans.find(bundle.manifest.name, wanted, any_options=True)
+    except PlanError:
+        if not build_missing:
+            raise
+    return build_bundle(bundle, precision, trt.backend, plans)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Would a stored plan run here? Asked without the bundle it was made from."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from perception_node.engines.plans import l4t_release
+from perception_node.engines.tensorrt.api import load_tensorrt
+from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
+from perception_node.errors import EnvironmentLacks
+
+if TYPE_CHECKING:
+    from perception_node.engines.plans import PlanFingerprint
+    from perception_node.engines.plans.fingerprint import Backend
+
+
+def differences_to_this_machine(fingerprint: PlanFingerprint) -> list[str]:
+    """Return one text for each fact of this machine that a plan was not built for.
+
+    What the plan was made from (model, precision, options) is taken as it is. A TensorRT that
+    cannot be imported counts as no difference: it may be back tomorrow.
+    """
+    gpu = find_gpu()
+    here = replace(
+        fingerprint,
+        tensorrt=_installed_version(fingerprint.backend) or fingerprint.tensorrt,
+        cuda=gpu.cuda if gpu else driver_version(),
+        gpu=gpu.name if gpu else "",
+        compute_capability=gpu.compute_capability if gpu else "",
+        sm_count=gpu.sm_count if gpu else 0,
+        l4t=l4t_release(),
+        architecture=platform.machine(),
+    )
+    return fingerprint.differences(here)
+
+
+def _installed_version(backend: Backend) -> str:
+    try:
+        return load_tensorrt(backend).version
+    except EnvironmentLacks:
+        return ""

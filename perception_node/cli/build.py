@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception build``: a model bundle becomes a TensorRT plan in the plan store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, get_args
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from perception_node.bundle import Precision, load_bundle
+from perception_node.cli.plan_report import print_rows, show_plan, to_record, verdict
+from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
+from perception_node.engines.tensorrt.api import BACKENDS
+from perception_node.engines.tensorrt.build import build_bundle
+from perception_node.engines.tensorrt.machine import differences_to_this_machine
+from perception_node.errors import ConfigError
+from perception_node.resources import find_model
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from perception_node.engines.plans import StoredPlan
+    from perception_node.engines.tensorrt.progress import BuildProgress
+
+EXAMPLE = "perception build efficientnet_lite0 --precision fp16"
+LARGEST_LEVEL = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    default = BuildOptions()
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("bundle", nargs="?", help="model bundle: folder or name")
+    what.add_argument("--list", action="store_true", help="show the plans in the store")
+    what.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove plans that are damaged or do not run here, and leftovers",
+    )
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp16")
+    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0])
+    parser.add_argument(
+        "--store", "--plan-store", type=Path, metavar="DIR", help="plan store (default: ~/.cache)"
+    )
+    parser.add_argument(
+        "--workspace-mib",
+        type=int,
+        default=default.workspace_mib,
+        metavar="N",
+        help=f"memory TensorRT may use while it works (default {default.workspace_mib})",
+    )
+    parser.add_argument(
+        "--optimization-level", type=int, metavar="N", help="0 to 5; TensorRT's own default is 3"
+    )
+    parser.add_argument("--force", action="store_true", help="build even if the store has it")
+    parser.add_argument("--json", action="store_true", help="JSON, for machines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, list or prune; errors are raised."""
+    store = PlanStore(arguments.store)
+    if arguments.list:
+        _list(store, as_json=arguments.json)
+    elif arguments.prune:
+        _prune(store, as_json=arguments.json)
+    else:
+        plan = _build(arguments, store)
+        _print(plan, as_json=arguments.json)
+    return 0
+
+
+def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
+    """Build on a thread of its own, so that Ctrl-C reaches us while TensorRT works."""
+    options = _options(arguments)
+    bundle = load_bundle(find_model(arguments.bundle))
+    cancel = Event()
+    with _progress() as report, ThreadPoolExecutor(1, "perception-build") as thread:
+        future = thread.submit(
+            build_bundle,
+            bundle,
+            arguments.precision,
+            arguments.backend,
+            store,
+            options,
+            report=report,
+            cancel=cancel,
+            force=arguments.force,
+        )
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            cancel.set()
+            raise
+
+
+def _options(arguments: argparse.Namespace) -> BuildOptions:
+    workspace, level = arguments.workspace_mib, arguments.optimization_level
+    if workspace < 1:
+        msg = f"--workspace-mib is {workspace}; must be at least 1"
+        raise ConfigError(msg)
+    if level is not None and not 0 <= level <= LARGEST_LEVEL:
+        msg = f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}"
+        raise ConfigError(msg)
+    return BuildOptions(workspace, level)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[BuildProgress], None]]:
+    """Show a bar with phase and elapsed time on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(progress: BuildProgress) -> None:
+            total = None if progress.fraction is None else 1.0
+            bar.update(
+                task,
+                total=total,
+                completed=progress.fraction or 0.0,
+                description=escape(progress.phase),
+            )
+
+        yield report
+
+
+def _print(plan: StoredPlan, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(to_record(plan)) + "\n")
+    else:
+        show_plan(_console(), plan)
+
+
+def _list(store: PlanStore, *, as_json: bool) -> None:
+    entries = store.entries()
+    if as_json:
+        sys.stdout.write(json.dumps([_entry_record(entry) for entry in entries]) + "\n")
+        return
+    if not entries:
+        sys.stdout.write(f"{store.folder}: no plans\n")
+        return
+    heading = ("name", "precision", "backend", "GPU", "built", "size", "runs here")
+    print_rows(_console(), [heading, *map(_cells, entries)])
+
+
+def _cells(entry: StoredPlan | DamagedPlan) -> tuple[str, ...]:
+    if isinstance(entry, DamagedPlan):
+        return (entry.path.name, "", "", "", "", "", f"no: {entry.problem}")
+    fingerprint = entry.fingerprint
+    return (
+        entry.name,
+        fingerprint.precision,
+        f"{fingerprint.backend} {fingerprint.tensorrt}",
+        fingerprint.gpu or "none",
+        entry.created_utc,
+        f"{entry.plan_bytes / 1e6:.1f} MB",
+        verdict(to_record(entry)),
+    )
+
+
+def _entry_record(entry: StoredPlan | DamagedPlan) -> dict[str, object]:
+    if isinstance(entry, DamagedPlan):
+        return {"manifest": str(entry.path), "runs_here": False, "problem": entry.problem}
+    return to_record(entry)
+
+
+def _prune(store: PlanStore, *, as_json: bool) -> None:
+    removed = store.prune(lambda plan: not differences_to_this_machine(plan.fingerprint))
+    if as_json:
+        sys.stdout.write(json.dumps([str(path) for path in removed]) + "\n")
+        return
+    for path in removed:
+        sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{store.folder}: {len(removed)} files removed\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)

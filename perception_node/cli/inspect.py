@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception inspect``: all that is known of a model bundle or of a plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from perception_node.bundle import MANIFEST, load_bundle
+from perception_node.cli.plan_report import print_rows, show_plan, to_record
+from perception_node.engines.plans.store import load_stored_plan
+from perception_node.resources import find_model
+
+if TYPE_CHECKING:
+    import argparse
+
+    from perception_node.bundle import ModelBundle
+    from perception_node.engines.plans import StoredPlan
+
+EXAMPLE = "perception inspect efficientnet_lite0"
+PLAN_SUFFIXES = {".plan", ".json"}
+LABELS_SHOWN = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("what", help="a bundle's folder or name, or a plan or its manifest")
+    parser.add_argument("--json", action="store_true", help="JSON, for machines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check every digest and print what was found; damage is raised as an error."""
+    path = Path(arguments.what)
+    if path.suffix in PLAN_SUFFIXES and path.name != MANIFEST and not path.is_dir():
+        _inspect_plan(path, as_json=arguments.json)
+    else:
+        folder = path.parent if path.name == MANIFEST else find_model(arguments.what)
+        _inspect_bundle(load_bundle(folder), as_json=arguments.json)
+    return 0
+
+
+def _inspect_plan(path: Path, *, as_json: bool) -> None:
+    plan: StoredPlan = load_stored_plan(path)
+    plan.read()
+    if as_json:
+        sys.stdout.write(json.dumps(to_record(plan)) + "\n")
+    else:
+        show_plan(_console(), plan)
+
+
+def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:
+    record = {
+        "path": str(bundle.path),
+        **asdict(bundle.manifest),
+        "labels": list(bundle.labels),
+        "files": [_file_record(bundle, name) for name in bundle.files],
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(record) + "\n")
+    else:
+        _show_bundle(bundle, record)
+
+
+def _file_record(bundle: ModelBundle, name: str) -> dict[str, Any]:
+    return {"name": name, "bytes": len(bundle.read(name)), "sha256": bundle.files[name]}
+
+
+def _show_bundle(bundle: ModelBundle, record: dict[str, Any]) -> None:
+    manifest = bundle.manifest
+    size, output = manifest.input, manifest.output
+    rows = [
+        ("bundle", f"{manifest.name} ({bundle.path})"),
+        ("license", manifest.license),
+        ("input", f"{size.name}, float32 (1, 3, {size.height}, {size.width})"),
+        ("output", f"{output.name}, float32 (1, {output.classes}), {output.kind}"),
+    ]
+    rows += [(key, _show(value)) for key, value in record["preprocessing"].items()]
+    rows.append(("labels", _some(bundle.labels)))
+    for file in record["files"]:
+        about = f"{file['bytes'] / 1e6:.1f} MB, sha256 {file['sha256']}"
+        rows.append((file["name"], about))
+    rows += [(str(key), _show(value)) for key, value in manifest.provenance.items()]
+    print_rows(_console(), rows)
+
+
+def _some(labels: tuple[str, ...]) -> str:
+    more = len(labels) - LABELS_SHOWN
+    return ", ".join(labels[:LABELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _show(value: object) -> str:
+    """Return a value of JSON on one line."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we emit, NVIDIA's own parser reads and its strongly typed builder builds, with no GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perception_node.bundle import load_bundle
+from perception_node.calibration.quantization import quantize
+from perception_node.engines.half_precision import to_half_precision
+from perception_node.engines.plans import BuildOptions
+from perception_node.engines.tensorrt.api import load_tensorrt
+from perception_node.engines.tensorrt.builder import build_plan
+from perception_node.engines.tensorrt.inspection import check_precision, precision_table
+from tests.builders import ROOT
+from tests.tensorrt_builders import resnet18
+
+pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+
+MODELS = {
+    "efficientnet_lite0": lambda: load_bundle(ROOT / "models/efficientnet_lite0").read(),
+    "resnet18": lambda: resnet18(side=64),
+}
+SIDES = {"efficientnet_lite0": 224, "resnet18": 64}
+CONVOLUTIONS = {"efficientnet_lite0": 49, "resnet18": 20}
+MAGIC = b"vtrt"
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def models(name):
+    """The ONNX models that a strongly typed TensorRT gets for each precision."""
+    model = MODELS[name]()
+    random = np.random.default_rng(0)
+    shape = (1, 3, SIDES[name], SIDES[name])
+    batches = [random.normal(0.0, 1.0, shape).astype(np.float32) for _ in range(3)]
+    return {
+        "fp32": model,
+        "fp16": to_half_precision(model),
+        "int8": to_half_precision(quantize(model, batches)),
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_it_is_parsed_and_built_in_the_precision_asked_for(models, name, precision):
+    trt = load_tensorrt("tensorrt-rtx")
+    built = build_plan(trt, models[precision], precision, BuildOptions())
+    assert built.plan.startswith(MAGIC)
+    assert built.is_strongly_typed
+    assert precision_table(built.layers)["Convolution"] == {precision: CONVOLUTIONS[name]}
+    check_precision(built.layers, precision, is_typed=True)
+
+
+def test_lower_precision_makes_a_smaller_plan(models):
+    trt = load_tensorrt("tensorrt-rtx")
+    sizes = [
+        len(build_plan(trt, models[precision], precision, BuildOptions()).plan)
+        for precision in ("fp16", "fp32")
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_quantised_model_is_not_float32_around_its_int8_parts(models):
+    trt = load_tensorrt("tensorrt-rtx")
+    layers = build_plan(trt, models["int8"], "int8", BuildOptions()).layers
+    others = {layer.precision for layer in layers if layer.kind in {"Activation", "Elementwise"}}
+    assert others == {"fp16"}
