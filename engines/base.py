@@ -54,4 +54,8 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the engine holds. Calling it twice is allowed, ``infer()`` after it is not."""
+        """Free what the engine holds, on its own thread, in whatever state it is.
+
+        Calling it twice is allowed, ``infer()`` after it is not. After an ``EngineLost`` nothing
+        is called on a device that is no longer to be trusted.
+        """

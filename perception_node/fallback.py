@@ -43,7 +43,7 @@ class EngineThread:
 
         Raises:
             EngineLost: there was no answer within ``timeout_s`` (None waits for ever), now or
-                earlier; the thread does no more jobs.
+                earlier; only ``abandon`` may be called from then on.
 
         """
         if self._is_lost:
@@ -53,19 +53,18 @@ class EngineThread:
         try:
             value, error = self._answers.get(timeout=timeout_s)
         except Empty:
-            self.abandon()
+            self._is_lost = True
             msg = f"the engine did not answer within {timeout_s:g} s"
             raise EngineLost(msg) from None
         if error is not None:
             raise error
         return value  # type: ignore[return-value] # what the job returned
 
-    def abandon(self, last_job: Callable[[], object] | None = None) -> None:
-        """End the thread after the job at hand and ``last_job``, without waiting for either."""
+    def abandon(self, *last_jobs: Callable[[], object]) -> None:
+        """End the thread after the job at hand and ``last_jobs``, without waiting for them."""
         self._is_lost = True
-        if last_job is not None:
-            self._jobs.put(last_job)
-        self._jobs.put(None)
+        for job in (*last_jobs, None):
+            self._jobs.put(job)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -153,13 +152,13 @@ class FallbackPipeline:
         return self._standby.draw(frame, prediction)
 
     def close(self) -> None:
-        """Free both engines; one that hangs or lost its device is left to the process's end."""
+        """Free both engines; one that hangs is left to its thread."""
         if self.lost is None:
             try:
                 self._thread.call(self._primary.close, CLOSE_TIMEOUT_S)
             except EngineLost as error:
                 self.lost = error
-        self._thread.abandon()
+            self._thread.abandon()
         self._standby.close()
 
     def __enter__(self) -> FallbackPipeline:
@@ -171,6 +170,6 @@ class FallbackPipeline:
         self.close()
 
     def _lose(self, error: Exception) -> None:
-        """Give the primary up for good; on a broken context not even closing it is safe."""
+        """Give the primary up for good; its thread frees it, when and if it gets to it."""
         self.lost = error
-        self._thread.abandon(None if isinstance(error, EngineLost) else self._primary.close)
+        self._thread.abandon(self._primary.close)

@@ -74,7 +74,11 @@ class Pipeline:
     ) -> None:
         """Connect a bundle's preprocessing and labels to an engine made from the same bundle.
 
-        The engine belongs to the pipeline from here on.
+        The engine belongs to the pipeline from here on, also if this fails.
+
+        Raises:
+            EngineError: the engine cannot prepare frames.
+
         """
         manifest = bundle.manifest
         self.bundle = bundle
@@ -83,7 +87,11 @@ class Pipeline:
         self.lost: Exception | None = None
         self._clock = clock
         self._unpacker = Unpacker()
-        self._preprocess = engine.preprocessor(manifest.preprocessing)
+        try:
+            self._preprocess = engine.preprocessor(manifest.preprocessing)
+        except BaseException:
+            engine.close()
+            raise
         self._postprocess = Postprocessor(manifest.output.kind, bundle.labels)
 
     def run(self, frame: Frame, *, top_k: int, threshold: float) -> Prediction:

@@ -121,17 +121,15 @@ def test_a_lost_primary_is_never_tried_again(rig):
     assert rig.primary.runs == 1
 
 
-def test_a_primary_that_failed_is_freed_but_not_on_a_broken_context(color_bundle):
-    for error, is_freed in ((EngineError("NaN"), True), (EngineLost("illegal address"), False)):
-        rig = Rig(load_bundle(color_bundle))
-        rig.primary.fault = raising(error)
-        rig.label(RED)
-        (owner,) = rig.primary.threads
-        owner.join(PATIENCE_S)
-        assert not owner.is_alive()
-        assert rig.primary.is_closed.is_set() == is_freed
-        rig.pipeline.close()
-        assert rig.primary.is_closed.is_set() == is_freed
+@pytest.mark.parametrize("error", [EngineError("NaN"), EngineLost("illegal address")])
+def test_a_lost_primary_is_freed_by_its_own_thread(rig, error):
+    rig.primary.fault = raising(error)
+    rig.label(RED)
+    (owner,) = rig.primary.threads
+    owner.join(PATIENCE_S)
+    assert not owner.is_alive()
+    assert rig.primary.is_closed.is_set()
+    assert rig.primary.threads == {owner}
 
 
 def test_a_primary_that_writes_no_output_is_noticed(rig):
@@ -152,9 +150,9 @@ def test_a_primary_that_hangs_is_given_up_and_its_late_answer_is_not_used(color_
     (owner,) = rig.primary.threads
     owner.join(PATIENCE_S)
     assert not owner.is_alive()
+    assert rig.primary.is_closed.is_set()
     assert rig.label(BLUE) == "blue"
     rig.pipeline.close()
-    assert not rig.primary.is_closed.is_set()
 
 
 def test_closing_does_not_wait_for_a_primary_that_hangs_in_close(rig, monkeypatch):
@@ -208,4 +206,7 @@ def test_a_given_up_thread_takes_no_more_jobs():
         thread.call(lambda: release.wait(PATIENCE_S), HANG_S)
     with pytest.raises(EngineLost, match="given up"):
         thread.call(lambda: 1)
+    last = threading.Event()
+    thread.abandon(last.set)
     release.set()
+    assert last.wait(PATIENCE_S)

@@ -180,3 +180,17 @@ def test_errors_of_the_bundle_arrive_unchanged(tmp_path):
     (damaged / "model.onnx").write_bytes(color_network(gain=3.0))
     with pytest.raises(ModelIntegrityError, match=r"model\.onnx"):
         load_pipeline(NodeConfig(model=str(damaged)))
+
+
+def test_an_engine_that_cannot_prepare_frames_is_freed(color_bundle, monkeypatch):
+    bundle, closed = load_bundle(color_bundle), []
+    engine = OnnxRuntimeEngine(bundle, 1)
+
+    def fail(_preprocessing):
+        raise EngineError("no memory")
+
+    monkeypatch.setattr(engine, "preprocessor", fail)
+    monkeypatch.setattr(engine, "close", lambda: closed.append(True))
+    with pytest.raises(EngineError, match="no memory"):
+        Pipeline(bundle, engine)
+    assert closed == [True]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The confined process: ``python -m perception_node.engines.importing.child DESCRIPTOR``.
+
+It reads ``request`` in the current folder, confines itself, runs one step and writes the answer
+into the open file ``DESCRIPTOR``; see ``sandbox.py``. Packages are imported before: some start
+programs when they are (PyTorch for CUDA looks for libraries), and they are not what is feared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perception_node.engines.importing.confinement import Limits, confine
+from perception_node.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = {
+    "export-torchscript": "torchscript",
+    "inspect-onnx": "inspection",
+    "convert-onnx": "conversion",
+}
+Found = tuple[dict[str, Any], dict[str, bytes]]
+
+
+def main() -> None:
+    """Do what the request asks for; an error of the model is an answer too."""
+    answer = int(sys.argv[1])
+    sys.path[:] = [entry for entry in sys.path if entry not in {"", str(Path.cwd())}]
+    request = json.loads(Path("request").read_bytes())
+    try:
+        module = import_module(f"perception_node.engines.importing.{STEPS[request['step']]}")
+    except ImportError as error:  # it is there, as the parent has found, but does not load
+        write(answer, {"lacks": str(error)}, {})
+        return
+    perform: Callable[..., Found] = module.perform
+    limits, path = Limits(**request["limits"]), Path(request["path"])
+    missing = confine(limits)
+    if missing and request["must_be_confined"]:
+        write(answer, {"unconfined": missing}, {})
+        return
+    try:
+        write(answer, *perform(path, request["options"]))
+    except ConversionError as error:
+        write(answer, {"problem": str(error).removeprefix(f"{path}: ")}, {})
+    except MemoryError:
+        write(answer, {"problem": "its conversion needs more memory than an import may take"}, {})
+
+
+def write(descriptor: int, facts: dict[str, Any], blobs: dict[str, bytes]) -> None:
+    """Write an answer: a line of JSON, then the blobs."""
+    lengths = {name: len(content) for name, content in blobs.items()}
+    line = json.dumps({**facts, "blobs": lengths}).encode() + b"\n"
+    with os.fdopen(descriptor, "wb") as file:
+        for content in (line, *blobs.values()):
+            file.write(content)
+
+
+if __name__ == "__main__":
+    main()

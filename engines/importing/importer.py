@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lead a model file through the import: recognise, check, convert, compare, write the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from perception_node import __version__
+from perception_node.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
+from perception_node.engines.importing.archive import check_archive
+from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
+from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.filetypes import recognise
+from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
+from perception_node.engines.importing.sandbox import Sandbox
+from perception_node.engines.importing.settings import (
+    SAID,
+    Choice,
+    Settings,
+    Wishes,
+    settle_graph,
+    settle_script,
+)
+from perception_node.errors import ConversionError, EnvironmentLacks, LabelMismatch, quote
+from perception_node.files import read_regular_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from perception_node.bundle import OutputKind
+    from perception_node.engines.importing.filetypes import Format
+
+TOLERANCE = 1e-4  # largest absolute difference of an output value
+UNKNOWN_LICENSE = "LicenseRef-unknown"
+PACKAGES = {
+    "onnx": "pip install onnx",
+    "torch": "pip install torch==2.13.0 (only the import of TorchScript models needs it)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be imported, and how.
+
+    Attributes:
+        model: the file.
+        bundle: the folder to make.
+        wishes: what the user says of the model.
+        name: of the model; empty for the name of the file.
+        license: SPDX identifier of the weights' licence.
+        photos: uint8 BGR images of shape (height, width, 3), to check the conversion on.
+        trust: sha256 of a file whose code may run where this kernel cannot confine it, or empty.
+        force: replace a bundle that is there.
+        limits: for each of the child processes.
+
+    """
+
+    model: Path
+    bundle: Path
+    wishes: Wishes = field(default_factory=Wishes)
+    name: str = ""
+    license: str = UNKNOWN_LICENSE
+    photos: Sequence[NDArray[np.uint8]] = ()
+    trust: str = ""
+    force: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a model file.
+
+    Attributes:
+        format: what the file was.
+        manifest: as written into the bundle.
+        labels: one per class.
+        choices: every setting with its source.
+        images: number of images that were compared.
+        difference: largest absolute difference of an output value to the original model's.
+
+    """
+
+    format: Format
+    manifest: Manifest
+    labels: tuple[str, ...]
+    choices: dict[str, Choice]
+    images: int
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The model on its way: ONNX bytes, and what the file itself says."""
+
+    onnx: bytes
+    graph: dict[str, Any]
+    labels: Choice | None
+    settings: Settings
+    images: bytes
+    outputs: bytes | None = None
+    torch: str | None = None
+
+
+def import_model(order: Order) -> Imported:
+    """Make a bundle of a model file; nothing is written before everything has been checked.
+
+    Raises:
+        ConversionError: the file is refused, something must be said, or the ONNX model differs
+            from the original by more than ``TOLERANCE``.
+        LabelMismatch: there is not exactly one label per class.
+        ConfigError: the bundle's folder is taken or cannot be written.
+        EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
+
+    """
+    path = order.model
+    check_target(order.bundle, force=order.force)
+    content = _read(path)
+    digest = hashlib.sha256(content).hexdigest()
+    if order.trust and order.trust.lower() != digest:
+        raise ConversionError(path, f"its sha256 is {digest}, not the one of --trust-model")
+    kind = recognise(path, content)
+    sandbox = Sandbox(path, order.limits, trusted=bool(order.trust))
+    if kind == "TorchScript":
+        source = _open_script(order, sandbox, content)
+    else:
+        source = _open_graph(order, sandbox, content)
+    return _convert(
+        order, sandbox, source, {"file": _text(path.name), "sha256": digest, "format": kind}
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular_file(path, MAX_MODEL_BYTES)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+        raise ConversionError(path, problem) from error
+
+
+def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
+    check_archive(order.model, content)
+    _require(order.model, "torch")
+    _require(order.model, "onnx")
+    settings = settle_script(order.model, order.wishes)
+    images = prepare_images(settings, order.photos)
+    files = {"model": content, "images": images}
+    answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
+    exported = answer.blobs["model"]
+    graph = sandbox.run("inspect-onnx", {"model": exported}, {}).facts
+    labels = _labels(order, answer.facts["labels"], "its attribute labels")
+    if labels is None:
+        problem = "it has no attribute labels; give --labels FILE (one class name per line)"
+        raise ConversionError(order.model, problem)
+    outputs, torch = answer.blobs["outputs"], str(answer.facts["torch"])
+    return _Source(exported, graph, labels, settings, images, outputs, torch)
+
+
+def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
+    _require(order.model, "onnx")
+    graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
+    labels = _labels(order, graph["labels"], "its metadata")
+    settings = settle_graph(order.model, order.wishes, graph, labels)
+    return _Source(content, graph, labels, settings, prepare_images(settings, order.photos))
+
+
+def _require(path: Path, package: str) -> None:
+    if find_spec(package) is None:
+        msg = f"{path}: to import it, Python needs {package}; run: {PACKAGES[package]}"
+        raise EnvironmentLacks(msg)
+
+
+def _labels(order: Order, found: object, source: str) -> Choice | None:
+    """Return the class names: the user's, else the model's, each checked to be one line."""
+    if order.wishes.labels is not None:
+        choice = Choice(order.wishes.labels, SAID)
+    elif isinstance(found, list) and found and all(isinstance(label, str) for label in found):
+        choice = Choice(tuple(label.strip() for label in found), source)
+    else:
+        return None
+    for number, label in enumerate(choice.value, start=1):
+        if not label or not label.isprintable():
+            raise ConversionError(order.model, f"label {number} is no class name: {quote(label)}")
+    return choice
+
+
+def _convert(
+    order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
+) -> Imported:
+    files = {"model": source.onnx, "images": source.images}
+    if source.outputs is not None:
+        files["outputs"] = source.outputs
+    options = {"graph": source.graph, "size": source.settings.size}
+    answer = sandbox.run("convert-onnx", files, options)
+    facts = answer.facts
+    difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
+    if not difference <= TOLERANCE:
+        problem = (
+            f"as ONNX its output differs by {difference:.1e} on one of {images} images, "
+            f"more than {TOLERANCE:g}; the conversion cannot be trusted"
+        )
+        raise ConversionError(order.model, problem)
+    kind = _kind(order, probabilities=bool(facts["probabilities"]))
+    choices = {**source.settings.choices, "output": kind}
+    labels: tuple[str, ...] = ()
+    if source.labels is not None:
+        labels = source.labels.value
+        choices["labels"] = Choice(len(labels), source.labels.source)
+    if len(labels) != facts["classes"]:
+        raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
+    height, width = source.settings.size
+    manifest = Manifest(
+        name=order.name or _name(order.model),
+        license=order.license,
+        input=Input(str(facts["input"]), height, width),
+        preprocessing=source.settings.preprocessing,
+        output=Output(str(facts["output"]), kind.value, int(facts["classes"])),
+        provenance={
+            **provenance,
+            "imported_by": f"perception_node {__version__}",
+            **({"torch": source.torch} if source.torch else {}),
+            "settings": {name: choice.source for name, choice in choices.items()},
+            "checked": {"images": images, "largest_difference": difference},
+        },
+    )
+    write_new_bundle(order.bundle, manifest, labels, answer.blobs["model"], force=order.force)
+    format_: Format = provenance["format"]
+    return Imported(format_, manifest, labels, choices, images, difference)
+
+
+def _kind(order: Order, *, probabilities: bool) -> Choice:
+    """Tell logits from probabilities by the values: these add up to 1 for every image."""
+    found: OutputKind = "probabilities" if probabilities else "logits"
+    wish = order.wishes.output
+    if wish is None:
+        return Choice(found, "its values on the images")
+    if wish == "logits" and probabilities:
+        problem = "its values are probabilities, leave out --output logits"
+        raise ConversionError(order.model, problem)
+    return Choice(wish, SAID)
+
+
+def _text(name: str) -> str:
+    """Return a file's name as text: it need not be UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _name(path: Path) -> str:
+    """Make a bundle's name of a file's."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem).lstrip("_.-")[:64]
+    return name or "model"

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In the confined child: parse an ONNX model and refuse what this package does not run."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import TensorProto, inliner
+
+from perception_node.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from onnx import GraphProto, ModelProto, NodeProto
+
+STANDARD_DOMAINS = {"", "ai.onnx"}
+MAX_NODES = 20_000  # a large vision transformer has about 3000
+MAX_TENSOR_ELEMENTS = 1 << 31
+MAX_NAMED = 5
+
+
+def load_model(path: Path, content: bytes) -> ModelProto:
+    """Parse an ONNX model and check that this package may run it; functions are written out.
+
+    Raises:
+        ConversionError: it is no ONNX, or holds something that is refused.
+
+    """
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:
+        problem = "neither a TorchScript archive nor ONNX, or damaged"
+        raise ConversionError(path, problem) from error
+    if not model.graph.node:
+        raise ConversionError(path, "neither a TorchScript archive nor ONNX: it has no graph")
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in STANDARD_DOMAINS and opset.version > newest:
+            problem = f"opset {opset.version} is newer than the {newest} that onnx knows"
+            raise ConversionError(path, problem)
+    _check_size(path, model)
+    try:
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        _check_operators(path, model.graph)
+        _check_size(path, model)
+        onnx.checker.check_model(model)
+    except ConversionError:
+        raise
+    except Exception as error:
+        problem = f"it breaks a rule of ONNX: {first_line(error)}"
+        raise ConversionError(path, problem) from error
+    return model
+
+
+def _check_size(path: Path, model: ModelProto) -> None:
+    """Refuse what no classifier of one image has: huge graphs and tensors, other files."""
+    nodes = sum(len(function.node) for function in model.functions)
+    for graph in _graphs(model):
+        nodes += len(graph.node)
+        if nodes > MAX_NODES:
+            raise ConversionError(path, f"more than {MAX_NODES} nodes")
+        for tensor in _tensors(graph):
+            _check_tensor(path, tensor)
+
+
+def _check_tensor(path: Path, tensor: TensorProto) -> None:
+    name = ascii(tensor.name)[:80]
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+        problem = f"the weights {name} lie in another file; save the model in one file: onnx.save"
+        raise ConversionError(path, problem)
+    if any(axis < 0 for axis in tensor.dims) or math.prod(tensor.dims) > MAX_TENSOR_ELEMENTS:
+        raise ConversionError(path, f"the tensor {name} of shape {list(tensor.dims)} is too large")
+
+
+def _check_operators(path: Path, graph: GraphProto) -> None:
+    foreign = {
+        f"{node.domain}.{node.op_type}"
+        for node in all_nodes(graph)
+        if node.domain not in STANDARD_DOMAINS
+    }
+    if foreign:
+        names = ", ".join(sorted(foreign)[:MAX_NAMED])
+        problem = (
+            f"operators that are not ONNX's own: {ascii(names)[:200]}; export it without them"
+        )
+        raise ConversionError(path, problem)
+
+
+def _graphs(model: ModelProto) -> Iterator[GraphProto]:
+    """Yield the graph of a model and every graph inside it."""
+    yield model.graph
+    for node in all_nodes(model.graph):
+        yield from subgraphs(node)
+    for function in model.functions:
+        for node in function.node:
+            for graph in subgraphs(node):
+                yield graph
+                for inner in all_nodes(graph):
+                    yield from subgraphs(inner)
+
+
+def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes of a graph and of every graph inside it."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs that a node holds: branches, bodies of loops."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield every tensor that a graph itself holds."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a foreign error, not too long."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In the confined child: run a TorchScript module and export it to ONNX.
+
+``torch.onnx.export`` takes a scripted module only with ``dynamo=False``, a way that PyTorch will
+remove: that is why the version of PyTorch is pinned for this step.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perception_node.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+torch: Any = import_module("torch")  # its types are of no use for what a file holds
+
+OPSET = 17  # what TensorRT 8.6 and all later parsers read
+
+
+def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Export ``model``, and run it on ``images``: float32 of shape (n, 3, height, width).
+
+    Returns:
+        ``labels``, or None, and PyTorch's version; the blobs ``model`` (ONNX) and ``outputs``
+        (``.npy``, float32 of shape (n, classes)).
+
+    Raises:
+        ConversionError: PyTorch cannot load, run or export it.
+
+    """
+    del options
+    images = np.load("images", allow_pickle=False)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    with _problems(path, "PyTorch cannot load it"):
+        module = torch.jit.load("model", map_location="cpu").eval()
+    outputs = [run_module(path, module, image[np.newaxis]) for image in images]
+    buffer = io.BytesIO()
+    with _problems(path, "PyTorch cannot export it to ONNX"):
+        torch.onnx.export(
+            module,
+            (torch.from_numpy(images[:1]),),
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["output"],
+        )
+    facts = {"labels": read_labels(module), "torch": str(torch.__version__)}
+    rows = io.BytesIO()
+    np.save(rows, np.concatenate(outputs))
+    return facts, {"model": buffer.getvalue(), "outputs": rows.getvalue()}
+
+
+def read_labels(module: Any) -> list[str] | None:  # noqa: ANN401 - a foreign module
+    """Return the module's ``labels`` if they are a list of names."""
+    labels = getattr(module, "labels", None)
+    if isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels):
+        return list(labels) or None
+    return None
+
+
+def run_module(
+    path: Path,
+    module: Any,  # noqa: ANN401
+    image: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Run it on one image of shape (1, 3, height, width); return (1, classes).
+
+    Raises:
+        ConversionError: it fails, or returns something else.
+
+    """
+    with _problems(path, "PyTorch cannot run it"), torch.no_grad():
+        output = module(torch.from_numpy(image))
+    if not isinstance(output, torch.Tensor):
+        kind = type(output).__name__
+        raise ConversionError(path, f"it returns a {kind}; a classifier returns one tensor")
+    if output.ndim != 2 or output.shape[0] != 1 or output.dtype != torch.float32:  # noqa: PLR2004
+        found = f"{tuple(output.shape)} {output.dtype}"
+        raise ConversionError(path, f"it returns {found}, not float32 of shape (1, classes)")
+    array: NDArray[np.float32] = output.numpy()
+    return array.copy()
+
+
+@contextmanager
+def _problems(path: Path, what: str) -> Iterator[None]:
+    """Wrap whatever PyTorch raises: it documents no exceptions."""
+    try:
+        yield
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = _last_useful(lines) or type(error).__name__
+        raise ConversionError(path, f"{what}: {reason[:300]}") from error
+
+
+def _last_useful(lines: list[str]) -> str:
+    """Return the line that says why: the last of a TorchScript traceback, otherwise the first."""
+    if lines and "Traceback of TorchScript" in "".join(lines):
+        return lines[-1]
+    return lines[0] if lines else ""

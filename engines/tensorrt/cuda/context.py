@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The GPU's primary context, current on a thread for as long as somebody there uses it.
+
+TensorRT and PyCUDA must work in the same context, and TensorRT takes the primary one. PyCUDA
+keeps a stack of contexts per thread and aborts the process when a thread ends with one on it. So
+several users on a thread share one entry, the last one removes it, and if it is forgotten, the
+end of the thread or of the process does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import threading
+from typing import Any
+
+from perception_node.engines.tensorrt.cuda.gpu import DRIVER
+
+
+class _Entry:
+    """A context on the stack of the thread that made it."""
+
+    def __init__(self, driver: Any, index: int) -> None:  # noqa: ANN401 - pycuda.driver
+        self._driver = driver
+        self.users = 0
+        self.context = driver.Device(index).retain_primary_context()
+        self.context.push()
+        self.users = 1
+
+    def pop(self) -> None:
+        """Take the context off the stack; nothing is freed."""
+        self.users = 0
+        self._driver.Context.pop()
+
+    def abandon(self) -> None:
+        """Take the context off the stack and keep it from being freed."""
+        if self.users:
+            self.pop()
+            keep_for_ever(self.context)
+
+    __del__ = abandon  # of a thread's entries, when the thread ends
+
+
+class _Entries(threading.local):
+    """The entries of each thread, by GPU."""
+
+    def __init__(self) -> None:
+        self.by_gpu: dict[int, _Entry] = {}
+
+
+_entries = _Entries()
+
+
+@atexit.register
+def _abandon_forgotten() -> None:
+    """Do for the main thread what the end of any other thread does."""
+    for entry in _entries.by_gpu.values():
+        entry.abandon()
+
+
+def enter_primary_context(driver: Any, index: int) -> None:  # noqa: ANN401 - pycuda.driver
+    """Make the primary context of a GPU current on this thread."""
+    entry = _entries.by_gpu.get(index)
+    if entry is None:
+        _entries.by_gpu[index] = _Entry(driver, index)
+    else:
+        entry.users += 1
+
+
+def leave_primary_context(index: int) -> None:
+    """Take back one ``enter_primary_context`` of this thread; the last one frees the context."""
+    entry = _leave(index)
+    if entry is not None:
+        entry.context.detach()
+        # PyCUDA pushes a primary context to release it, and the driver leaves it there.
+        ctypes.CDLL(DRIVER).cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+
+
+def abandon_primary_context(index: int) -> None:
+    """Take back one ``enter_primary_context`` of this thread, and never free the context."""
+    entry = _leave(index)
+    if entry is not None:
+        keep_for_ever(entry.context)
+
+
+def keep_for_ever(thing: object) -> None:
+    """Never free a thing, not even when the process ends: freeing it would call a lost GPU."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _leave(index: int) -> _Entry | None:
+    """Return the entry if this was its last user; then it is off the stack."""
+    entry = _entries.by_gpu[index]
+    if entry.users > 1:
+        entry.users -= 1
+        return None
+    entry.pop()
+    return _entries.by_gpu.pop(index)

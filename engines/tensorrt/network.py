@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan that TensorRT loaded, checked against the bundle, bound to fixed addresses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perception_node.errors import EngineError
+
+if TYPE_CHECKING:
+    from perception_node.bundle import ModelBundle
+    from perception_node.engines.tensorrt.api import (
+        ICudaEngine,
+        IExecutionContext,
+        Runtime,
+        TensorRt,
+    )
+
+
+class Network:
+    """One execution context of one plan.
+
+    TensorRT reports failures by returning None or False; each is checked here, and the error
+    carries the last lines that TensorRT logged.
+    """
+
+    def __init__(self, trt: TensorRt, plan: bytes, bundle: ModelBundle) -> None:
+        """Load a plan in the current CUDA context.
+
+        Args:
+            trt: TensorRT.
+            plan: its bytes; whoever calls this trusts them, as they can be code.
+            bundle: says what the input and the output must be.
+
+        Raises:
+            EngineError: TensorRT cannot load the plan, or it is not one of this bundle.
+
+        """
+        trt.forget_errors()
+        self._trt = trt
+        self._names = bundle.manifest.input.name, bundle.manifest.output.name
+        self._runtime: Runtime = trt.module.Runtime(trt.logger)
+        self._engine: ICudaEngine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise self._failure(f"cannot load the plan of {bundle.path}; build it again")
+        _check_tensors(trt, self._engine, bundle)
+        self._context: IExecutionContext = self._engine.create_execution_context()
+        if self._context is None:
+            raise self._failure(f"cannot run the plan of {bundle.path}; is there enough memory?")
+
+    def bind(self, input_address: int, output_address: int) -> None:
+        """Say where the input and the output lie on the GPU, for all runs from now on.
+
+        Raises:
+            EngineError: TensorRT refused an address.
+
+        """
+        for name, address in zip(self._names, (input_address, output_address), strict=True):
+            if not self._context.set_tensor_address(name, address):
+                raise self._failure(f"refused the address of {name}")
+
+    def enqueue(self, stream: int) -> None:
+        """Put one run on a stream.
+
+        Raises:
+            EngineError: TensorRT could not.
+
+        """
+        if not self._context.execute_async_v3(stream):
+            raise self._failure("could not start the network")
+
+    def free(self) -> None:
+        """Free context, engine and runtime, in this order, in the current CUDA context."""
+        self._context = self._engine = self._runtime = None
+
+    def _failure(self, what: str) -> EngineError:
+        return EngineError(f"TensorRT {self._trt.version} {what} ({self._trt.last_errors()})")
+
+
+def _check_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) -> None:
+    """Compare the plan's tensors with the bundle's: a wrong one would read or write elsewhere."""
+    size, output = bundle.manifest.input, bundle.manifest.output
+    mode, layout = trt.module.TensorIOMode, trt.module.TensorFormat.LINEAR
+    dtype = trt.module.DataType.FLOAT
+    expected = {
+        _Tensor(size.name, mode.INPUT, (1, 3, size.height, size.width), dtype, layout),
+        _Tensor(output.name, mode.OUTPUT, (1, output.classes), dtype, layout),
+    }
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    found = {
+        _Tensor(
+            name,
+            engine.get_tensor_mode(name),
+            tuple(engine.get_tensor_shape(name)),
+            engine.get_tensor_dtype(name),
+            engine.get_tensor_format(name),
+        )
+        for name in names
+    }
+    if found != expected:
+        msg = (
+            f"the plan has {_describe(found - expected)} where the bundle {bundle.path} has "
+            f"{_describe(expected - found)}; build it again"
+        )
+        raise EngineError(msg)
+
+
+class _Tensor(NamedTuple):
+    """One input or output of a plan; mode, dtype and layout are enum members of TensorRT."""
+
+    name: str
+    mode: Any
+    shape: tuple[int, ...]
+    dtype: Any
+    layout: Any
+
+
+def _describe(tensors: set[_Tensor]) -> str:
+    described = (
+        f"{tensor.mode.name.lower()} {tensor.name} {tensor.dtype.name} "
+        f"{list(tensor.shape)} {tensor.layout.name}"
+        for tensor in tensors
+    )
+    return ", ".join(sorted(described)) or "nothing"

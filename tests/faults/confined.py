@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that confines itself and then tries what it must not be able to do.
+
+``python -m tests.faults.confined FOLDER PARENT`` prints one line of JSON: what each attempt gave.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from perception_node.engines.importing.confinement import Limits, confine
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name, *arguments):
+    """Call a function of the C library; raise what it reports."""
+    if getattr(LIBC, name)(*arguments) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def start_program():
+    """Become another program."""
+    os.execv("/bin/true", ["true"])  # noqa: S606 - refused
+
+
+def attempts(folder: Path, parent: int):
+    """Return what is tried: a name and a function each; none of them may succeed."""
+    victim = folder / "victim"
+    return {
+        "internet socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+        "datagram socket": lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM),
+        "unix socket": lambda: socket.socket(socket.AF_UNIX),
+        "netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "pair of sockets": socket.socketpair,
+        "new file": lambda: (folder / "new").write_bytes(b"x"),
+        "new file here": lambda: Path("new").write_bytes(b"x"),
+        "new file in memory": lambda: Path("/dev/shm/confined").write_bytes(b"x"),  # noqa: S108
+        "change a file": lambda: victim.open("r+b"),
+        "append": lambda: victim.open("ab"),
+        "unnamed file": lambda: os.open(".", os.O_TMPFILE | os.O_RDWR),
+        "reopen for writing": lambda: os.open("/proc/self/fd/0", os.O_RDWR),
+        "truncate": lambda: os.truncate(victim, 0),
+        "delete": victim.unlink,
+        "rename": lambda: victim.rename(folder / "renamed"),
+        "link": lambda: (folder / "linked").symlink_to(victim),
+        "hard link": lambda: (folder / "linked").hardlink_to(victim),
+        "folder": (folder / "made").mkdir,
+        "mode": lambda: victim.chmod(0o777),
+        "owner": lambda: os.chown(victim, 1, 1),
+        "times": lambda: os.utime(victim, (1, 1)),
+        "attribute": lambda: os.setxattr(victim, "user.x", b"x"),
+        "memory file": lambda: os.memfd_create("x"),
+        "fork": os.fork,
+        "program": start_program,
+        "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+        "signal to the parent": lambda: os.kill(parent, signal.SIGUSR1),
+        "signal to init": lambda: os.kill(1, 0),
+        "limits of the parent": lambda: resource.prlimit(parent, resource.RLIMIT_CORE, (0, 0)),
+        "trace the parent": lambda: call("ptrace", 16, parent, 0, 0),
+        "namespace": lambda: call("unshare", 0x10000000),
+        "root": lambda: os.chroot("/"),
+        "mount": lambda: call("mount", b"none", str(folder).encode(), b"tmpfs", 0, None),
+        "another user": lambda: os.setuid(1),
+        "more time": lambda: resource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6)),
+        "read elsewhere": lambda: Path("/etc/passwd").read_bytes(),
+        "read the victim": victim.read_bytes,
+        "read the parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
+        "list elsewhere": lambda: list(Path("/etc").iterdir()),
+        "much memory": lambda: bytearray(1 << 30),
+    }
+
+
+def outcome(attempt) -> str:
+    """Return the name of the error that an attempt gives, or ``done``."""
+    try:
+        attempt()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    except (MemoryError, ValueError) as error:
+        return type(error).__name__
+    return "done"
+
+
+def main() -> None:
+    """Confine, try, print."""
+    tried = attempts(Path(sys.argv[1]), int(sys.argv[2]))
+    limits = Limits(memory_bytes=256 << 20, cpu_s=60)
+    missing = confine(limits)
+    found = {name: outcome(attempt) for name, attempt in tried.items()}
+    threads: list[int] = []
+    thread = threading.Thread(target=lambda: threads.append(1))
+    thread.start()
+    thread.join()
+    found["in a thread"] = outcome(start_program)
+    sys.stdout.write(json.dumps({"missing": missing, "found": found, "threads": len(threads)}))
+
+
+if __name__ == "__main__":
+    main()

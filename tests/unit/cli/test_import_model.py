@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real command, with its confined child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from perception_node.bundle import load_bundle
+from perception_node.cli import main
+from tests.builders import ROOT, color_network, encode, perception, solid
+from tests.import_builders import scores_network, script, small_module
+
+MODEL = ROOT / "models/efficientnet_lite0"
+COLOURS = ("--mean", "0", "--std", "1", "--color", "RGB", "--resize", "stretch")
+
+
+@pytest.fixture
+def labels(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("\ufeffred\r\ngreen\r\nblue\r\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def model(tmp_path):
+    file = tmp_path / "colors.onnx"
+    file.write_bytes(color_network(batch="n"))
+    return file
+
+
+def test_an_onnx_model_becomes_a_bundle_that_classifies(tmp_path, model, labels):
+    result = perception("import", model, "-o", tmp_path / "new", "--labels", labels, *COLOURS)
+    assert (result.returncode, result.stderr) == (0, "")
+    title = f"{model} (ONNX) -> {tmp_path / 'new'}, LicenseRef-unknown"
+    assert result.stdout.splitlines()[0] == title
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()[1:]}
+    assert "8x8 (height x width)" in lines["size"]
+    assert lines["size"].endswith("(its input)")
+    assert lines["color"].endswith("(given)")
+    assert lines["scale"].endswith("(mean and std are of pixels up to 1)")
+    assert "logits, 3 classes" in lines["output"]
+    assert "on 8 images" in lines["checked"]
+    (tmp_path / "green.jpg").write_bytes(encode(solid((0, 255, 0))))
+    found = perception("classify", tmp_path / "green.jpg", "--model", tmp_path / "new", "--json")
+    assert json.loads(found.stdout)["results"][0]["label"] == "green"
+
+
+def test_torchscript_needs_no_flags(tmp_path):
+    names = [f"class {n}" for n in range(3)]
+    (tmp_path / "model.zip").write_bytes(script(small_module(names)))
+    result = perception("import", tmp_path / "model.zip", "-o", tmp_path / "new")
+    assert (result.returncode, result.stderr) == (0, "")
+    manifest = load_bundle(tmp_path / "new").manifest
+    settings = manifest.preprocessing
+    assert load_bundle(tmp_path / "new").labels == tuple(names)
+    assert (manifest.input.height, manifest.input.width) == (224, 224)
+    assert (settings.color, settings.resize, settings.scale) == ("RGB", "stretch", 1 / 255)
+    assert (settings.mean, settings.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert manifest.output.kind == "logits"
+    assert manifest.provenance["format"] == "TorchScript"
+
+
+def browser_model(content: bytes) -> bytes:
+    """Return the default model as a web page runs it: RGBA pixels in, probabilities out."""
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    constants = {
+        "page_0": np.array([0]),
+        "page_3": np.array([3]),
+        "page_2": np.array([2]),
+        "page_mean": np.float32(127.0),
+        "page_std": np.float32(128.0),
+        "page_shape": np.array([1, 3, 224, 224]),
+    }
+    steps = [
+        helper.make_node("Slice", ["canvas", "page_0", "page_3", "page_2"], ["page_rgb"]),
+        helper.make_node("Sub", ["page_rgb", "page_mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "page_std"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[2, 0, 1]),
+        helper.make_node("Reshape", ["planes", "page_shape"], [graph.input[0].name]),
+    ]
+    softmax = helper.make_node("Softmax", [graph.output[0].name], ["probabilities"], axis=1)
+    body = [*steps, *graph.node, softmax]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(body)
+    graph.input.append(helper.make_tensor_value_info("canvas", TensorProto.FLOAT, [224, 224, 4]))
+    graph.output[0].name = "probabilities"
+    graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in constants.items())
+    return model.SerializeToString()
+
+
+def test_the_default_model_with_its_preprocessing_inside_gives_its_golden_results(tmp_path):
+    content = (MODEL / "model.onnx").read_bytes()
+    (tmp_path / "browser.onnx").write_bytes(browser_model(content))
+    result = perception(
+        *("import", tmp_path / "browser.onnx", "-o", tmp_path / "new"),
+        *("--labels", MODEL / "labels.txt"),
+        *("--resize", "shorter-side:256", "--interpolation", "bicubic"),  # not what a page does
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()[1:]}
+    assert lines["mean"].endswith("(its input, RGBA)")
+    assert "probabilities, 1000 classes" in lines["output"]
+    bag = ROOT / "samples/photos"
+    golden = ("--golden", bag / "golden.jsonl", "--tolerance", "1e-5")
+    assert perception("replay", bag, "--model", tmp_path / "new", *golden).returncode == 0
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--mean", "1,2"),
+        ("--std", "a"),
+        ("--mean", "nan"),
+        ("--scale", "0"),
+        ("--size", "wide"),
+        ("--color", "GRAY"),
+        ("--resize", "shorter-side"),
+        ("--resize", "stretch:3"),
+        ("--resize", "crop"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_refused(capsys, model, tmp_path, flags):
+    with pytest.raises(SystemExit) as caught:
+        main(["import", str(model), "-o", str(tmp_path / "new"), *flags])
+    assert caught.value.code == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+def test_other_wrong_input_is_one_line(capsys, model, tmp_path):
+    (tmp_path / "latin").write_bytes(b"caf\xe9\n")
+    (tmp_path / "taken").mkdir()
+    for arguments, words in [
+        ((tmp_path / "none", "-o", tmp_path / "new"), "cannot be read: No such file"),
+        ((model, "-o", tmp_path / "taken"), "is there already; choose another name"),
+        ((model, "-o", tmp_path / "taken", "--force"), "is no bundle and will not be replaced"),
+        ((model, "-o", tmp_path / "no/where"), "does not exist; make it first"),
+        ((model, "-o", tmp_path / "new", "--labels", tmp_path / "none"), "cannot be read"),
+        ((model, "-o", tmp_path / "new", "--labels", tmp_path / "latin"), "not UTF-8 text"),
+        ((model, "-o", tmp_path / "new", "--trust-model", "12"), "not the one of --trust-model"),
+    ]:
+        assert main(["import", *map(str, arguments)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert words in captured.err
+        assert captured.err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_interrupted_import_leaves_nothing(tmp_path):
+    """Ctrl-C ends the child as well, and the scratch folder goes."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    model = tmp_path / "model.onnx"
+    model.write_bytes(scores_network())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perception_node.cli", "import", model, "-o", tmp_path / "new"],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + 60
+    while not list(scratch.glob("*/answer")):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == (None, b"")
+    assert process.returncode == 130
+    assert not list(scratch.iterdir())
+    assert not (tmp_path / "new").exists()
