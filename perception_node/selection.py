@@ -13,18 +13,27 @@ from perception_node.pipeline import Pipeline
 from perception_node.resources import find_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perception_node.bundle import ModelBundle, Precision
     from perception_node.config import NodeConfig
+    from perception_node.engines.tensorrt.progress import BuildProgress
 
 SelectedPipeline = Pipeline | FallbackPipeline
 
 
-def load_pipeline(config: NodeConfig) -> SelectedPipeline:
+def load_pipeline(
+    config: NodeConfig, report: Callable[[BuildProgress], None] | None = None
+) -> SelectedPipeline:
     """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
 
     ``tensorrt`` keeps a warm ONNX Runtime engine beside it that takes over if it fails.
     ``auto`` is ``tensorrt`` where that can be had, ``onnxruntime`` otherwise; the pipeline's
     ``reason`` says why.
+
+    Args:
+        config: the node's.
+        report: told how far the build of a plan is, where one is built.
 
     Raises:
         ConfigError: there is no such bundle.
@@ -40,7 +49,7 @@ def load_pipeline(config: NodeConfig) -> SelectedPipeline:
         return on_cpu
     try:
         return FallbackPipeline(
-            lambda: _on_tensorrt(bundle, config),
+            lambda: _on_tensorrt(bundle, config, report),
             on_cpu,
             timeout_s=config.engine_timeout_ms / 1000,
             reason=f"engine is {config.engine}; ONNX Runtime stands by",
@@ -53,7 +62,9 @@ def load_pipeline(config: NodeConfig) -> SelectedPipeline:
         return on_cpu
 
 
-def _on_tensorrt(bundle: ModelBundle, config: NodeConfig) -> Pipeline:
+def _on_tensorrt(
+    bundle: ModelBundle, config: NodeConfig, report: Callable[[BuildProgress], None] | None
+) -> Pipeline:
     """Make the TensorRT pipeline, on the thread that will run it."""
     from perception_node.engines.tensorrt.loading import (  # noqa: PLC0415 - only where it is wanted
         load_engine,
@@ -64,6 +75,7 @@ def _on_tensorrt(bundle: ModelBundle, config: NodeConfig) -> Pipeline:
         cast("Precision", config.precision),  # NodeConfig has checked it
         store=config.plan_store,
         build_missing=config.build_missing_plan,
+        report=report,
     )
     return _warm(Pipeline(bundle, engine))
 

@@ -54,7 +54,7 @@ class Order:
         model: the file.
         bundle: the folder to make.
         wishes: what the user says of the model.
-        name: of the model; empty for the name of the file.
+        name: of the model; empty for the name of the bundle's folder.
         license: SPDX identifier of the weights' licence.
         photos: uint8 BGR images of shape (height, width, 3), to check the conversion on.
         trust: sha256 of a file whose code may run where this kernel cannot confine it, or empty.
@@ -217,7 +217,7 @@ def _convert(
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
     height, width = source.settings.size
     manifest = Manifest(
-        name=order.name or _name(order.model),
+        name=order.name or _name(order.bundle),
         license=order.license,
         input=Input(str(facts["input"]), height, width),
         preprocessing=source.settings.preprocessing,
@@ -253,6 +253,6 @@ def _text(name: str) -> str:
 
 
 def _name(path: Path) -> str:
-    """Make a bundle's name of a file's."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem).lstrip("_.-")[:64]
+    """Make a model's name of a folder's."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.name).lstrip("_.-")[:64]
     return name or "model"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,11 @@ from perception_node.engines.plans import (
     PlanFingerprint,
     PlanStore,
     StoredPlan,
-    l4t_release,
 )
 from perception_node.engines.tensorrt.acceptance import accept_plan
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
-from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
+from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.inspection import (
     check_precision,
     inspect_plan,
@@ -30,6 +28,7 @@ from perception_node.engines.tensorrt.inspection import (
     precision_table,
     weighted_layers,
 )
+from perception_node.engines.tensorrt.machine import machine_facts
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
 from perception_node.errors import EngineBuildError, EnvironmentLacks, MissingPackage
 
@@ -118,13 +117,8 @@ def fingerprint_of(
         output_shape=(1, output.classes),
         backend=trt.backend,
         tensorrt=trt.version,
-        cuda=gpu.cuda if gpu else driver_version(),
-        gpu=gpu.name if gpu else "",
-        compute_capability=gpu.compute_capability if gpu else "",
-        sm_count=gpu.sm_count if gpu else 0,
-        l4t=l4t_release(),
-        architecture=platform.machine(),
         options=options,
+        **machine_facts(gpu),
     )
 
 

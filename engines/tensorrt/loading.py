@@ -15,14 +15,20 @@ from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EnvironmentLacks, PlanError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perception_node.bundle import ModelBundle, Precision
     from perception_node.engines.base import Engine
-    from perception_node.engines.plans import StoredPlan
-    from perception_node.engines.tensorrt.api import TensorRt
+    from perception_node.engines.tensorrt.progress import BuildProgress
 
 
 def load_engine(
-    bundle: ModelBundle, precision: Precision, *, store: str, build_missing: bool
+    bundle: ModelBundle,
+    precision: Precision,
+    *,
+    store: str,
+    build_missing: bool,
+    report: Callable[[BuildProgress], None] | None = None,
 ) -> Engine:
     """Return the TensorRT engine of a bundle, on the calling thread, which owns it from then on.
 
@@ -31,6 +37,7 @@ def load_engine(
         precision: which plan.
         store: folder of the plan store, empty for the default.
         build_missing: build the plan now where there is none that fits.
+        report: told how far that build is.
 
     Raises:
         EnvironmentLacks: no GPU, no TensorRT or no PyCUDA here.
@@ -42,22 +49,11 @@ def load_engine(
         raise EnvironmentLacks(NO_GPU)
     trt = load_tensorrt()
     plans = PlanStore(Path(store).expanduser() if store else None)
-    plan = _find_plan(bundle, precision, trt, plans, build_missing=build_missing)
-    return TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision=precision)
-
-
-def _find_plan(
-    bundle: ModelBundle,
-    precision: Precision,
-    trt: TensorRt,
-    plans: PlanStore,
-    *,
-    build_missing: bool,
-) -> StoredPlan:
     wanted = fingerprint_of(bundle, precision, trt, find_gpu())
     try:
-        return plans.find(bundle.manifest.name, wanted, any_options=True)
+        plan = plans.find(bundle.manifest.name, wanted, any_options=True)
     except PlanError:
         if not build_missing:
             raise
-    return build_bundle(bundle, precision, trt.backend, plans)
+        plan = build_bundle(bundle, precision, trt.backend, plans, report=report)
+    return TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision=precision)

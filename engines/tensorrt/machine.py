@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Would a stored plan run here? Asked without the bundle it was made from."""
+"""What of this machine binds a plan, and would a stored one run here?"""
 
 from __future__ import annotations
 
 import platform
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perception_node.engines.plans import l4t_release
 from perception_node.engines.tensorrt.api import load_tensorrt
@@ -15,6 +15,19 @@ from perception_node.errors import EnvironmentLacks
 if TYPE_CHECKING:
     from perception_node.engines.plans import PlanFingerprint
     from perception_node.engines.plans.fingerprint import Backend
+    from perception_node.engines.tensorrt.cuda.gpu import Gpu
+
+
+def machine_facts(gpu: Gpu | None) -> dict[str, Any]:
+    """Return the fields of a ``PlanFingerprint`` that are facts of this machine."""
+    return {
+        "cuda": gpu.cuda if gpu else driver_version(),
+        "gpu": gpu.name if gpu else "",
+        "compute_capability": gpu.compute_capability if gpu else "",
+        "sm_count": gpu.sm_count if gpu else 0,
+        "l4t": l4t_release(),
+        "architecture": platform.machine(),
+    }
 
 
 def differences_to_this_machine(fingerprint: PlanFingerprint) -> list[str]:
@@ -23,17 +36,8 @@ def differences_to_this_machine(fingerprint: PlanFingerprint) -> list[str]:
     What the plan was made from (model, precision, options) is taken as it is. A TensorRT that
     cannot be imported counts as no difference: it may be back tomorrow.
     """
-    gpu = find_gpu()
-    here = replace(
-        fingerprint,
-        tensorrt=_installed_version(fingerprint.backend) or fingerprint.tensorrt,
-        cuda=gpu.cuda if gpu else driver_version(),
-        gpu=gpu.name if gpu else "",
-        compute_capability=gpu.compute_capability if gpu else "",
-        sm_count=gpu.sm_count if gpu else 0,
-        l4t=l4t_release(),
-        architecture=platform.machine(),
-    )
+    version = _installed_version(fingerprint.backend) or fingerprint.tensorrt
+    here = replace(fingerprint, tensorrt=version, **machine_facts(find_gpu()))
     return fingerprint.differences(here)
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--bundle", type=Path, required=True, metavar="BUNDLE", help="folder to make"
     )
-    parser.add_argument("--name", default="", help="of the model (default: the file's)")
+    parser.add_argument("--name", default="", help="of the model (default: the bundle's)")
     parser.add_argument(
         "--license", default=UNKNOWN_LICENSE, metavar="SPDX", help="of the weights"
     )

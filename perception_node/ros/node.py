@@ -20,15 +20,18 @@ from perception_node.ros.outputs import Outputs
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.selection import load_pipeline
+from perception_node.throttle import Throttle
 from perception_node.worker import FrameWorker
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
     from perception_node.config import NodeConfig
+    from perception_node.engines.tensorrt.progress import BuildProgress
     from perception_node.selection import SelectedPipeline
 
 DRAIN_TIMEOUT_S = 1.0
+BUILD_LOG_PERIOD_S = 5.0
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 
 
@@ -55,6 +58,7 @@ class PerceptionNode(LifecycleNode):
         self._worker: FrameWorker | None = None
         self._subscription: Any = None
         self._models_loaded = 0
+        self._build_throttle = Throttle(BUILD_LOG_PERIOD_S)
         self._last_image_s = 0.0
         self._reported = self.counters.snapshot()
         self._diagnostics = DiagnosticsPublisher(
@@ -64,7 +68,7 @@ class PerceptionNode(LifecycleNode):
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:
         """Load and warm up the model, create the publishers, announce the labels."""
-        pipeline = load_pipeline(self.config)
+        pipeline = load_pipeline(self.config, self._log_build)
         self._pipeline = pipeline
         self._outputs = Outputs(self, pipeline, lambda: self.config)
         self._models_loaded += 1
@@ -160,6 +164,13 @@ class PerceptionNode(LifecycleNode):
         self.config = config
         if self._outputs is not None and is_news:
             self._outputs.announce(self._models_loaded)  # the latched labels state it
+
+    def _log_build(self, progress: BuildProgress) -> None:
+        """Say every few seconds that the plan is still being built; nothing else answers."""
+        if self._build_throttle.is_due("build"):
+            self.get_logger().info(
+                f"building the TensorRT plan: {progress.phase}, {progress.elapsed_s:.0f} s"
+            )
 
     def _statuses(self) -> list[health.Status]:
         """Describe the node for /diagnostics."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().with_name("fake_cuda.c")
 BUILD_FOLDER = SOURCE.parents[2] / "build/fake_cuda"
-FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wl,-soname,libcuda.so.1")
+# It has no soname: loaded by its path, it must not be what "libcuda.so.1" finds from then on.
+FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra")
 
 
 def compiler() -> str | None:
@@ -23,7 +24,7 @@ def compiler() -> str | None:
 
 def build_driver() -> Path:
     """Compile the driver, unless it is there, and return its ``libcuda.so.1``."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
     library = BUILD_FOLDER / digest / "libcuda.so.1"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)

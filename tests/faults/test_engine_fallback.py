@@ -12,9 +12,12 @@ import pytest
 from vision_msgs.msg import VisionInfo
 
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.tensorrt.progress import BuildProgress
 from perception_node.errors import EngineError, EngineLost, PlanMissing
 from perception_node.ros.qos import LATCHED
 from tests.ros.harness import NODE, Stream, local_node, make_image, wait_for
+from tests.standin_cuda import StandinCuda
+from tests.standin_tensorrt import standin_engine
 
 pytestmark = pytest.mark.ros
 LOAD = "perception_node.engines.tensorrt.loading.load_engine"
@@ -133,6 +136,32 @@ def test_services_answer_while_the_engine_hangs_and_a_new_configure_tries_it_aga
     release.set()
 
 
+def test_a_gpu_is_lost_under_the_real_runtime(local, peer, monkeypatch):
+    """All of the TensorRT engine but the GPU and NVIDIA's libraries, in the node, over DDS."""
+    gpus = []
+
+    def load(bundle, *_arguments, **_options):
+        gpus.append(StandinCuda())
+        return standin_engine(bundle, gpus[-1])
+
+    monkeypatch.setattr(LOAD, load)
+    diagnostics = peer.watch()
+    assert peer.change("configure")
+    assert peer.change("activate")
+    stream = Stream(peer)
+    stream.classify(make_image("red", 1))
+    for stamp_ns, encoding in enumerate(("rgb8", "bgr8", "rgb8", "rgb8"), start=2):
+        image = make_image("blue", stamp_ns, encoding=encoding)
+        assert stream.classify_once(image).results[0].class_id == "2"
+    assert gpus[0].calls["capture"] >= 1
+    assert diagnostics.wait_for_level("engine", OK).message.startswith("TensorRT 10.3.0, Stand-in")
+    gpus[0].break_context()
+    assert stream.classify_once(make_image("green", 10)).results[0].class_id == "1"
+    diagnostics.wait_for_level("engine", WARN)
+    wait_for(lambda: gpus[0].was_abandoned, lambda: "the lost context to be left alone")
+    assert local.counters.snapshot().failed == 0
+
+
 def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypatch, capfd):
     def missing(*_arguments, **_options):
         raise PlanMissing(Path("plans"), "no plan of colors in fp16; run: perception build colors")
@@ -144,6 +173,20 @@ def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypat
     assert "perception build colors" in diagnostics.value("chosen because")
     assert local._pipeline.lost is None
     assert "runs on ONNX Runtime" in capfd.readouterr().err
+
+
+def test_a_build_while_configuring_says_how_far_it_is(local, peer, monkeypatch, capfd):
+    def build(bundle, _precision, *, report, **_options):
+        for second in range(3):
+            report(BuildProgress("Building the engine", second / 3, second))
+        return Breakable(bundle)
+
+    monkeypatch.setattr(LOAD, build)
+    assert peer.change("configure")
+    log = capfd.readouterr().err
+    assert log.count("building the TensorRT plan: Building the engine, 0 s") == 1
+    assert log.count("building the TensorRT plan") == 1, "one line every few seconds is enough"
+    assert local._pipeline.lost is None
 
 
 def test_where_tensorrt_is_a_must_configuring_fails_without_it(domain, peer, color_model, capfd):

@@ -114,3 +114,16 @@ def test_the_network_is_not_used(color_bundle, monkeypatch):
     monkeypatch.setattr("socket.socket", refuse)
     with load_pipeline(NodeConfig(model=str(color_bundle))):
         pass
+
+
+def test_choosing_an_engine_needs_none_of_the_optional_packages():
+    """A robot without a GPU has no TensorRT, a node converts nothing: both must start."""
+    optional = ["tensorrt", "tensorrt_rtx_bindings", "pycuda", "torch", "onnx"]
+    program = (
+        "import sys; import perception_node.selection, perception_node.engines.tensorrt.loading; "
+        f"print([name for name in {optional} if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

@@ -52,13 +52,13 @@ def test_tensorrt_runs_where_it_can_and_onnx_runtime_stands_by(color_bundle, gpu
         assert isinstance(pipeline, FallbackPipeline)
         assert pipeline.description == "TensorRT"
         assert engine in pipeline.reason
-    assert gpu == [("fp16", {"store": "", "build_missing": False})]
+    assert gpu == [("fp16", {"store": "", "build_missing": False, "report": None})]
 
 
 def test_what_tensorrt_needs_to_know_is_passed_on(color_bundle, gpu):
     wanted = {"precision": "int8", "plan_store": "~/plans", "build_missing_plan": True}
-    load_pipeline(config(color_bundle, **wanted)).close()
-    assert gpu == [("int8", {"store": "~/plans", "build_missing": True})]
+    load_pipeline(config(color_bundle, **wanted), print).close()
+    assert gpu == [("int8", {"store": "~/plans", "build_missing": True, "report": print})]
 
 
 def test_onnxruntime_does_not_even_look_for_tensorrt(color_bundle, gpu):

@@ -249,7 +249,7 @@ def test_the_provenance_names_file_digest_and_sources(convert):
     assert provenance["settings"]["color"] == "given"
     assert provenance["checked"]["images"] == 5
     assert bundle.manifest.license == "MIT"
-    assert bundle.manifest.name == "scores"
+    assert bundle.manifest.name == "bundle"
 
 
 def test_the_same_file_gives_the_same_bundle(convert, tmp_path):

@@ -63,3 +63,9 @@ def test_a_driver_that_lacks_a_function_is_no_gpu(tmp_path):
         [shutil.which(compiler()), "-shared", "-fPIC", source, "-o", library], check=True
     )
     assert find_gpu(library=str(library)) is None
+
+
+def test_the_fake_driver_does_not_stay_behind_as_the_machines():
+    found = find_gpu()
+    find_gpu(library=str(build_driver()))
+    assert find_gpu() == found
