@@ -14,6 +14,7 @@ from rich.console import Console
 from perception_node.bundle import MANIFEST, load_bundle
 from perception_node.cli.plan_report import print_rows, show_plan, to_record
 from perception_node.engines.plans.store import load_stored_plan
+from perception_node.errors import ConfigError
 from perception_node.resources import find_model
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.what)
     if path.suffix in PLAN_SUFFIXES and path.name != MANIFEST and not path.is_dir():
         _inspect_plan(path, as_json=arguments.json)
+    elif path.is_file() and path.name != MANIFEST:
+        msg = f"{path}: neither a bundle's folder nor a .plan nor its .json"
+        raise ConfigError(msg)
     else:
         folder = path.parent if path.name == MANIFEST else find_model(arguments.what)
         _inspect_bundle(load_bundle(folder), as_json=arguments.json)

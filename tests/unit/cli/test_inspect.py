@@ -109,6 +109,13 @@ def test_what_is_not_there_is_an_error(run, tmp_path, monkeypatch, name):
     assert problems.count("\n") == 1
 
 
+def test_another_file_is_an_error_that_says_what_is_wanted(run, tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"x")
+    code, shown, problems = run(tmp_path / "x.bin")
+    assert (code, shown) == (2, "")
+    assert "neither a bundle's folder nor a .plan" in problems
+
+
 @pytest.mark.parametrize("verb", ["build", "inspect"])
 def test_plans_need_neither_ros_nor_tensorrt_to_be_looked_at(verb):
     script = (
