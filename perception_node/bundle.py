@@ -24,7 +24,12 @@ from typing import Any, Literal
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
-from perception_node.errors import LabelMismatch, ModelFormatError, ModelIntegrityError
+from perception_node.errors import (
+    ConfigError,
+    LabelMismatch,
+    ModelFormatError,
+    ModelIntegrityError,
+)
 from perception_node.files import read_regular_file, replace_file
 from perception_node.sealed_json import BrokenSeal, check_seal, parse, seal
 
@@ -49,6 +54,9 @@ MODEL_FILES: dict[Precision, str] = {
     "fp16": "model.fp16.onnx",
     "int8": "model.int8.onnx",
 }
+INT8_ON_CPU = "model.int8.cpu.onnx"  # int8 for ONNX Runtime, which wants other types
+CALIBRATION = "calibration.json"
+ACCURACY = "accuracy.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +168,43 @@ def write_bundle(path: Path, manifest: Manifest) -> None:
         ModelFormatError: the model or the labels are missing from the folder.
 
     """
-    data = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
-    data["files"] = {
+    files = {
         file.name: hashlib.sha256(_read(file, MAX_MODEL_BYTES)).hexdigest()
         for file in sorted(path.iterdir())
         if file.suffix in {".onnx", ".txt"}
     }
     for name in (MODEL, LABELS):
-        if name not in data["files"]:
+        if name not in files:
             raise ModelFormatError(path / name, "missing; a bundle needs it")
+    _write_manifest(path, manifest, files)
+
+
+def add_files(bundle: ModelBundle, contents: dict[str, bytes]) -> ModelBundle:
+    """Put files into a bundle, or new content into those it has, and return it as it is then.
+
+    A crash leaves a valid bundle at every moment: what is replaced is first taken off the list.
+
+    Raises:
+        ConfigError: the bundle cannot be written, for example because it is the package's own.
+
+    """
+    kept = {name: sha256 for name, sha256 in bundle.files.items() if name not in contents}
+    added = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    try:
+        if kept != bundle.files:
+            _write_manifest(bundle.path, bundle.manifest, kept)
+        for name, content in contents.items():
+            replace_file(bundle.path / name, content)
+        _write_manifest(bundle.path, bundle.manifest, {**kept, **added})
+    except OSError as error:
+        msg = f"{bundle.path}: cannot be written: {error.strerror or error}"
+        raise ConfigError(f"{msg}; copy the bundle to a folder of your own") from error
+    return load_bundle(bundle.path)
+
+
+def _write_manifest(path: Path, manifest: Manifest, files: dict[str, str]) -> None:
+    data = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
+    data["files"] = dict(sorted(files.items()))
     replace_file(path / MANIFEST, seal(data))
 
 

@@ -16,7 +16,9 @@
     │   ├── ModelFormatError      a file of the bundle says something impossible
     │   ├── ModelIntegrityError   a file is not the one the bundle was made with
     │   ├── LabelMismatch         labels and classes differ in number
-    │   └── ConversionError       a model file cannot become a bundle
+    │   ├── ConversionError       a model file cannot become a bundle
+    │   └── UngatedModel          nobody has shown that an int8 model is accurate enough
+    ├── CalibrationError          images or ranges that nothing can be calibrated with
     ├── EngineError               an engine could not be made or failed to run
     │   ├── EngineBuildError      TensorRT made no plan, or not the one that was asked for
     │   ├── EngineLost            the engine must not be used again; the fallback takes over
@@ -179,6 +181,14 @@ class LabelMismatch(ModelError):
 
 class ConversionError(ModelError):
     """A model file cannot become a bundle; the message says what is missing or refused."""
+
+
+class UngatedModel(ModelError):
+    """An int8 model whose accuracy was not measured, or was found to be too low."""
+
+
+class CalibrationError(PerceptionError):
+    """There are no usable images, or what they give is no calibration; says what to do."""
 
 
 class EngineError(PerceptionError):

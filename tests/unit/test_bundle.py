@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.bundle import MAX_MANIFEST_BYTES, load_bundle, write_bundle
+from perception_node.bundle import MAX_MANIFEST_BYTES, add_files, load_bundle, write_bundle
 from perception_node.errors import (
+    ConfigError,
     LabelMismatch,
     ModelError,
     ModelFormatError,
     ModelIntegrityError,
 )
+from perception_node.files import replace_file
 from tests.builders import LABELS, MANIFEST, ROOT, color_network, make_bundle, with_preprocessing
 
 FILES = ("bundle.json", "labels.txt", "model.onnx")
@@ -526,3 +528,50 @@ def test_a_copied_bundle_is_the_same_bundle(bundle, tmp_path):
     shutil.copytree(bundle, tmp_path / "elsewhere")
     copy, _ = load_all(tmp_path / "elsewhere")
     assert replace(copy, path=bundle) == load_bundle(bundle)
+
+
+# Add files
+
+
+def test_files_are_added_and_replaced_under_the_same_manifest(bundle):
+    before = load_bundle(bundle)
+    added = add_files(before, {"model.int8.onnx": b"one", "calibration.json": b"{}"})
+    assert added == load_bundle(bundle)
+    assert added.manifest == before.manifest
+    assert added.read("model.int8.onnx") == b"one"
+    replaced = add_files(added, {"model.int8.onnx": b"two"})
+    assert replaced.read("model.int8.onnx") == b"two"
+    assert replaced.read("calibration.json") == b"{}"
+
+
+def test_a_crash_while_files_are_replaced_leaves_a_valid_bundle(bundle, monkeypatch):
+    before = add_files(load_bundle(bundle), {"a.onnx": b"old", "b.onnx": b"old"})
+    real, calls, crash_at = replace_file, [], 0
+
+    def crashing(path, content):
+        calls.append(path)
+        if len(calls) > crash_at:
+            raise KeyboardInterrupt
+        real(path, content)
+
+    monkeypatch.setattr("perception_node.bundle.replace_file", crashing)
+    for crash_at in range(4):
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt):
+            add_files(before, {"a.onnx": b"new", "b.onnx": b"new"})
+        found = load_bundle(bundle)
+        assert found.read() == before.read()
+        for name in found.files:
+            found.read(name)
+    crash_at = 4
+    calls.clear()
+    assert add_files(before, {"a.onnx": b"new", "b.onnx": b"new"}).read("a.onnx") == b"new"
+
+
+def test_a_bundle_that_cannot_be_written_says_what_to_do(bundle, monkeypatch):
+    def fail(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("perception_node.bundle.replace_file", fail)
+    with pytest.raises(ConfigError, match="Read-only file system; copy the bundle to a folder"):
+        add_files(load_bundle(bundle), {"a.onnx": b""})
