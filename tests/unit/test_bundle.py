@@ -546,25 +546,24 @@ def test_files_are_added_and_replaced_under_the_same_manifest(bundle):
 
 def test_a_crash_while_files_are_replaced_leaves_a_valid_bundle(bundle, monkeypatch):
     before = add_files(load_bundle(bundle), {"a.onnx": b"old", "b.onnx": b"old"})
-    real, calls, crash_at = replace_file, [], 0
+    steps = []
 
     def crashing(path, content):
-        calls.append(path)
-        if len(calls) > crash_at:
+        if not steps:
             raise KeyboardInterrupt
-        real(path, content)
+        steps.pop()
+        replace_file(path, content)
 
     monkeypatch.setattr("perception_node.bundle.replace_file", crashing)
-    for crash_at in range(4):
-        calls.clear()
+    for number in range(4):
+        steps[:] = range(number)
         with pytest.raises(KeyboardInterrupt):
             add_files(before, {"a.onnx": b"new", "b.onnx": b"new"})
         found = load_bundle(bundle)
         assert found.read() == before.read()
         for name in found.files:
             found.read(name)
-    crash_at = 4
-    calls.clear()
+    steps[:] = range(4)
     assert add_files(before, {"a.onnx": b"new", "b.onnx": b"new"}).read("a.onnx") == b"new"
 
 
