@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from perception_node import __version__
@@ -96,8 +97,8 @@ def main() -> int:
         with console.status(name):
             outcomes.append(run_check(name, check))
         console.print(f"{outcomes[-1].state:8} {name}")
-    _print(console, outcomes)
     path = write_report(gpu, pycuda, outcomes)
+    _print(console, outcomes)
     console.print(f"report: {path}")
     failed = any(outcome.state == "failed" for outcome in outcomes)
     return EXIT_FAILED if failed else EXIT_OK
@@ -167,7 +168,8 @@ def _print(console: Console, outcomes: list[Outcome]) -> None:
         state = f"[{COLORS[outcome.state]}]{outcome.state}[/]"
         rows = _flat(outcome.values) or [("", outcome.problem)]
         for index, (what, value) in enumerate(rows):
-            table.add_row(*((outcome.check, state) if index == 0 else ("", "")), what, value)
+            first = (outcome.check, state) if index == 0 else ("", "")
+            table.add_row(*first, escape(what), escape(value))
     console.print(table)
 
 

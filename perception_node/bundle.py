@@ -123,6 +123,11 @@ class Manifest:
     output: Output
     provenance: dict[str, Any]
 
+    @property
+    def smallest_side(self) -> int:
+        """Pixels that the shorter side of an image should keep: twice what the model sees."""
+        return 2 * max(self.input.height, self.input.width, self.preprocessing.shorter_side)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelBundle:

@@ -17,6 +17,7 @@ from perception_node.errors import FrameTooLarge, UndecodableImage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # Markers that start a frame header (SOF0 to SOF15) less DHT, JPG and DAC (ITU-T T.81, B.1.1.3).

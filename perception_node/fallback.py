@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from perception_node.errors import EngineLost, FrameError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perception_node.pipeline import Pipeline, Prediction
 
 Result = TypeVar("Result")
+_Answer: TypeAlias = "SimpleQueue[tuple[object, Exception | None]]"
 
 CLOSE_TIMEOUT_S = 2.0
 
@@ -32,8 +33,7 @@ class EngineThread:
     """One thread that does jobs in order, for one caller at a time that need not wait for ever."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._answers: SimpleQueue[tuple[object, Exception | None]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], object], _Answer] | None] = SimpleQueue()
         self._is_lost = False
         # A daemon: a thread that hangs in a driver must not keep the process from ending.
         threading.Thread(target=self._work, name="perception-engine", daemon=True).start()
@@ -49,9 +49,10 @@ class EngineThread:
         if self._is_lost:
             msg = "the engine's thread hangs and was given up"
             raise EngineLost(msg)
-        self._jobs.put(job)
+        answer: _Answer = SimpleQueue()  # of its own: a call that was interrupted leaves one
+        self._jobs.put((job, answer))
         try:
-            value, error = self._answers.get(timeout=timeout_s)
+            value, error = answer.get(timeout=timeout_s)
         except Empty:
             self._is_lost = True
             msg = f"the engine did not answer within {timeout_s:g} s"
@@ -63,15 +64,17 @@ class EngineThread:
     def abandon(self, *last_jobs: Callable[[], object]) -> None:
         """End the thread after the job at hand and ``last_jobs``, without waiting for them."""
         self._is_lost = True
-        for job in (*last_jobs, None):
-            self._jobs.put(job)
+        for job in last_jobs:
+            self._jobs.put((job, SimpleQueue()))
+        self._jobs.put(None)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (order := self._jobs.get()) is not None:
+            job, answer = order
             try:
-                self._answers.put((job(), None))
+                answer.put((job(), None))
             except Exception as error:  # noqa: BLE001 - raised again where call() waits
-                self._answers.put((None, error))
+                answer.put((None, error))
 
 
 class FallbackPipeline:
@@ -152,11 +155,11 @@ class FallbackPipeline:
         return self._standby.draw(frame, prediction)
 
     def close(self) -> None:
-        """Free both engines; one that hangs is left to its thread."""
+        """Free both engines; one that hangs or cannot be freed is left to its thread."""
         if self.lost is None:
             try:
                 self._thread.call(self._primary.close, CLOSE_TIMEOUT_S)
-            except EngineLost as error:
+            except Exception as error:  # noqa: BLE001 - the standby must be freed all the same
                 self.lost = error
             self._thread.abandon()
         self._standby.close()

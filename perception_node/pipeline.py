@@ -119,9 +119,7 @@ class Pipeline:
     @property
     def smallest_side(self) -> int:
         """Pixels that the shorter side of an image should keep: twice what the model sees."""
-        size = self.bundle.manifest.input
-        needed = max(size.height, size.width, self.bundle.manifest.preprocessing.shorter_side)
-        return 2 * needed
+        return self.bundle.manifest.smallest_side
 
     def warm_up(self) -> None:
         """Classify black images, so that the first real frame costs no more than the next.

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from perception_node.bundle import load_bundle
+from perception_node.accuracy import require_accurate
+from perception_node.bundle import INT8_ON_CPU, MODEL, load_bundle
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.errors import EngineError, EnvironmentLacks
+from perception_node.errors import EngineError, EnvironmentLacks, ModelFormatError
 from perception_node.fallback import FallbackPipeline
 from perception_node.pipeline import Pipeline
 from perception_node.resources import find_model
@@ -37,29 +38,50 @@ def load_pipeline(
 
     Raises:
         ConfigError: there is no such bundle.
-        ModelError: the bundle cannot be used.
+        ModelError: the bundle cannot be used; UngatedModel if nobody has shown that its int8
+            model is accurate and ``config.allow_ungated`` is off.
         EngineError: the engine cannot be made, or fails on a black image.
         EnvironmentLacks: ``tensorrt`` was asked for and something it needs is not here.
 
     """
     bundle = load_bundle(find_model(config.model))
-    on_cpu = _warm(Pipeline(bundle, OnnxRuntimeEngine(bundle, config.threads)))
     if config.engine == "onnxruntime":
-        on_cpu.reason = "engine is onnxruntime"
-        return on_cpu
+        return _on_cpu(bundle, config, "engine is onnxruntime")
+    standby = _warm(Pipeline(bundle, OnnxRuntimeEngine(bundle, config.threads)))
     try:
         return FallbackPipeline(
             lambda: _on_tensorrt(bundle, config, report),
-            on_cpu,
+            standby,
             timeout_s=config.engine_timeout_ms / 1000,
             reason=f"engine is {config.engine}; ONNX Runtime stands by",
         )
     except (EngineError, EnvironmentLacks) as error:
+        reason = f"engine is auto, no TensorRT: {error}"
+        if config.engine == "auto" and config.precision != "int8":
+            standby.reason = reason
+            return standby
+        standby.close()
         if config.engine == "tensorrt":
-            on_cpu.close()
             raise
-        on_cpu.reason = f"engine is auto, no TensorRT: {error}"
-        return on_cpu
+    except BaseException:
+        standby.close()
+        raise
+    return _on_cpu(bundle, config, reason)
+
+
+def _on_cpu(bundle: ModelBundle, config: NodeConfig, reason: str) -> Pipeline:
+    """Make the ONNX Runtime pipeline: int8 if that is wanted, float32 otherwise."""
+    model = MODEL
+    if config.precision == "int8":
+        model = INT8_ON_CPU
+        if model not in bundle.files:
+            make = f"run: perception calibrate {bundle.path} --images DIR"
+            problem = f"missing; {make}, or set precision to fp32 ({reason})"
+            raise ModelFormatError(bundle.path / model, problem)
+        require_accurate(bundle, model, allow_ungated=config.allow_ungated)
+    pipeline = _warm(Pipeline(bundle, OnnxRuntimeEngine(bundle, config.threads, model)))
+    pipeline.reason = reason
+    return pipeline
 
 
 def _on_tensorrt(
@@ -76,6 +98,7 @@ def _on_tensorrt(
         store=config.plan_store,
         build_missing=config.build_missing_plan,
         report=report,
+        allow_ungated=config.allow_ungated,
     )
     return _warm(Pipeline(bundle, engine))
 

@@ -80,6 +80,8 @@ class StandinVersion:
             type=SimpleNamespace(name="CONVOLUTION"),
             num_inputs=1,
             get_input=lambda _index: tensor,
+            num_outputs=1,
+            get_output=lambda _index: SimpleNamespace(name="features"),
         )
         error = SimpleNamespace(
             code=lambda: SimpleNamespace(name="UNSUPPORTED_NODE"),
@@ -88,9 +90,15 @@ class StandinVersion:
         )
         self._add("ILogger", log=lambda *_: None)
         self._add("IProgressMonitor")
+        self._add("IInt8EntropyCalibrator2")
+        self._add("IInt8MinMaxCalibrator")
         cache = self._add("ITimingCache", serialize=self._answer("serialize", lambda: b"timings"))
         network = self._add(
-            "INetworkDefinition", num_layers=1, get_layer=lambda _self, _index: layer
+            "INetworkDefinition",
+            num_inputs=1,
+            get_input=lambda _self, _index: tensor,
+            num_layers=1,
+            get_layer=lambda _self, _index: layer,
         )
         config = self._add(
             "IBuilderConfig",
@@ -136,12 +144,34 @@ class StandinVersion:
             self.calls.append(("build_serialized_network", network, config))
             if self._log:
                 self._log(builder.given)
+            calibrator = getattr(config, "int8_calibrator", None)
+            if calibrator is not None:
+                self._calibrate(calibrator)
             monitor = getattr(config, "progress_monitor", None)
             goes_on = monitor is None or _play(monitor)
             fails = "build_serialized_network" in self._fails
             return self._plan if goes_on and not fails else None
 
         return build
+
+    def _calibrate(self, calibrator):
+        """Ask as TensorRT does: for a cache with its own header, or else for all images."""
+        algorithm = {
+            "IInt8EntropyCalibrator2": "EntropyCalibration2",
+            "IInt8MinMaxCalibrator": "MinMaxCalibration",
+        }[type(calibrator).__mro__[1].__name__]
+        major, minor, patch = map(int, self._version.split(".")[:3])
+        number = major * (1000 if major < 10 else 10_000) + minor * 100 + patch
+        header = f"TRT-{number}-{algorithm}\n".encode()
+        cache = calibrator.read_calibration_cache()
+        if cache is not None and bytes(cache).startswith(header):
+            self.calls.append(("calibrated from a cache",))
+            return
+        while addresses := calibrator.get_batch(["image"]):
+            self.calls.append(("get_batch", addresses))
+        found = bytearray(header + b"image: 3c810204\n")
+        calibrator.write_calibration_cache(memoryview(found))
+        found[:] = bytes(len(found))  # the memory is TensorRT's
 
 
 def _play(monitor) -> bool:

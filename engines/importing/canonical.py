@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.inspection import GraphFacts
 
+WEIGHTS_ARE_NO_INPUTS_FROM = 4  # version of ONNX's file format
+
 # Nodes that give back what they get, at other places.
 MOVING = {
     "Concat",
@@ -66,6 +68,7 @@ def canonicalise(
     rewritten.CopyFrom(model)
     graph = rewritten.graph
     del graph.input[:], graph.value_info[:]  # weights need not be inputs, shapes are worked out
+    rewritten.ir_version = max(rewritten.ir_version, WEIGHTS_ARE_NO_INPUTS_FROM)
     if facts.element == "uint8":
         _carry_floats(path, graph, facts.input)
     _rewrite_input(graph, facts, size)

@@ -83,7 +83,6 @@ def compare(
         "classes": int(found.shape[1]),
         "probabilities": bool(is_row_of_probabilities),
         "difference": float(np.abs(found.astype(np.float64) - expected).max()),
-        "largest": float(np.abs(expected).max()),
     }
 
 

@@ -23,6 +23,7 @@ Three = tuple[float, float, float]
 ZEROS, ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 SCRIPT_SIZE = (224, 224)
 MAX_SIDE = 4096  # in pixels, as in bundle.schema.json
+SMALLEST_STD = 1e-6  # as there
 LARGEST_OF_UNIT_SCALE = 2.0  # statistics of pixels from 0 to 1 are smaller, of 0 to 255 larger
 FLAGS = {
     "size": "--size HxW (pixels of the input)",
@@ -151,14 +152,16 @@ def _settle(
         raise ConversionError(path, f"the model does not say everything; give {flags}")
     choices = {name: choice for name, choice in chosen.items() if choice is not None}
     choices["interpolation"] = _choose(wishes, {}, "interpolation") or Choice("bilinear", DEFAULT)
-    choices["scale"] = _choose(wishes, known, "scale") or _guess_scale(
-        choices["mean"].value, choices["std"].value
+    choices["scale"] = _choose(wishes, known, "scale") or _infer_scale(
+        path, choices["mean"].value, choices["std"].value
     )
     size = choices.pop("size").value
     if not all(1 <= side <= MAX_SIDE for side in size):
         problem = f"its input is {size[0]}x{size[1]} pixels; 1 to {MAX_SIDE} can be used"
         raise ConversionError(path, problem)
     settings = {name: choice.value for name, choice in choices.items()}
+    if min(settings["std"]) < SMALLEST_STD:
+        raise ConversionError(path, f"--std must be at least {SMALLEST_STD:g} for every channel")
     preprocessing = Preprocessing(shorter_side=wishes.shorter_side, **settings)
     if preprocessing.resize == "shorter-side" and preprocessing.shorter_side < max(size):
         problem = f"--resize shorter-side:N needs at least the input's {max(size)} pixels"
@@ -172,8 +175,11 @@ def _choose(wishes: Wishes, known: dict[str, Choice], name: str) -> Choice | Non
     return Choice(wish, SAID) if wish is not None else known.get(name)
 
 
-def _guess_scale(mean: Three, std: Three) -> Choice:
+def _infer_scale(path: Path, mean: Three, std: Three) -> Choice:
     """Tell from the size of mean and std whether they are of pixels up to 1 or up to 255."""
+    if not any(mean) and set(std) == {1.0}:
+        problem = "mean 0 and std 1 leave it open; give --scale 1 (pixels 0 to 255) or 0.00392157"
+        raise ConversionError(path, f"{problem} (0 to 1)")
     if max(*mean, *std) > LARGEST_OF_UNIT_SCALE:
         return Choice(1.0, "mean and std are of pixels up to 255")
     return Choice(1.0 / 255.0, "mean and std are of pixels up to 1")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from perception_node.bundle import MODEL
+from perception_node.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.engines.base import Engine
 from perception_node.errors import EngineError, ModelFormatError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROVIDER = "CPUExecutionProvider"
 MAX_DEFAULT_THREADS = 4
+ARITHMETIC = {MODEL: "float32", MODEL_FILES["fp16"]: "float16", INT8_ON_CPU: "int8"}
 LOG_FATAL_ONLY = 4  # errors reach the caller as exceptions; a second copy on stderr helps nobody
 
 
@@ -34,12 +35,14 @@ def default_threads() -> int:
 class OnnxRuntimeEngine(Engine):
     """One ONNX Runtime session with its input and output bound to fixed arrays."""
 
-    def __init__(self, bundle: ModelBundle, threads: int = 0) -> None:
-        """Load ``model.onnx`` of the bundle.
+    def __init__(self, bundle: ModelBundle, threads: int = 0, model: str = MODEL) -> None:
+        """Load one model of the bundle.
 
         Args:
             bundle: supplies the model's bytes, shapes and tensor names.
             threads: inference threads; 0 takes ``default_threads()``.
+            model: which of the bundle's files. ``model.int8.onnx``, which is TensorRT's, is
+                computed in float32 around its quantisers: what TensorRT computes, slowly.
 
         Raises:
             ModelFormatError: the file is no model ONNX Runtime can load, or its input and
@@ -48,15 +51,16 @@ class OnnxRuntimeEngine(Engine):
 
         """
         self._threads = threads or default_threads()
-        self._session = _load_session(bundle, self._threads)
-        _check_tensors(bundle, self._session)
+        self._session = _load_session(bundle, model, self._threads)
+        _check_tensors(bundle, model, self._session)
         size, output = bundle.manifest.input, bundle.manifest.output
         self.input = np.zeros((1, 3, size.height, size.width), np.float32)
         self.output = np.zeros((1, output.classes), np.float32)
         self._binding: Any = self._bind(size.name, output.name)
         provider = self._session.get_providers()[0]  # the one in use, not the one asked for
+        arithmetic = ARITHMETIC.get(model, "int8 emulated in float32")
         self.description = (
-            f"ONNX Runtime {ort.__version__}, {provider}, float32, {self._threads} thread(s)"
+            f"ONNX Runtime {ort.__version__}, {provider}, {arithmetic}, {self._threads} thread(s)"
         )
 
     def infer(self) -> None:
@@ -83,7 +87,7 @@ class OnnxRuntimeEngine(Engine):
         return binding
 
 
-def _load_session(bundle: ModelBundle, threads: int) -> Any:  # noqa: ANN401
+def _load_session(bundle: ModelBundle, model: str, threads: int) -> Any:  # noqa: ANN401
     """Load from checked bytes: a model in memory cannot pull in other files either."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -91,15 +95,17 @@ def _load_session(bundle: ModelBundle, threads: int) -> Any:  # noqa: ANN401
     options.log_severity_level = LOG_FATAL_ONLY
     # A spinning thread burns a core that the camera needs, for 2 to 3 ms of latency.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model = bundle.read()
+    if model not in ARITHMETIC:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    content = bundle.read(model)
     try:
-        return ort.InferenceSession(model, options, providers=[PROVIDER])
+        return ort.InferenceSession(content, options, providers=[PROVIDER])
     except Exception as error:
         problem = f"ONNX Runtime cannot load it: {_first_line(error)}"
-        raise ModelFormatError(bundle.path / MODEL, problem) from error
+        raise ModelFormatError(bundle.path / model, problem) from error
 
 
-def _check_tensors(bundle: ModelBundle, session: Any) -> None:  # noqa: ANN401
+def _check_tensors(bundle: ModelBundle, model: str, session: Any) -> None:  # noqa: ANN401
     size, output = bundle.manifest.input, bundle.manifest.output
     for kind, found, name, shape in (
         ("input", session.get_inputs(), size.name, [1, 3, size.height, size.width]),
@@ -109,7 +115,7 @@ def _check_tensors(bundle: ModelBundle, session: Any) -> None:  # noqa: ANN401
         described = ", ".join(f"{t.name} {_type_name(t.type)} {t.shape}" for t in found)
         if len(found) != 1 or not _fits(found[0], name, shape):
             problem = f"its {kind} must be {expected}, found {described or 'none'}"
-            raise ModelFormatError(bundle.path / MODEL, problem)
+            raise ModelFormatError(bundle.path / model, problem)
 
 
 def _fits(tensor: Any, name: str, shape: list[int]) -> bool:  # noqa: ANN401

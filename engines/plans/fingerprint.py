@@ -39,7 +39,7 @@ class PlanFingerprint:
     """What a plan was built from, with and for.
 
     Attributes:
-        onnx_sha256: of the ONNX file that TensorRT parsed, 64 hexadecimal digits.
+        onnx_sha256: of the bundle's ONNX file that the plan is made from, 64 hexadecimal digits.
         precision: what was asked for.
         calibration_sha256: of the calibration behind an int8 model, "" if there is none.
         input_shape: of the float32 input, (1, 3, height, width).

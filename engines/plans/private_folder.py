@@ -202,6 +202,7 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
         raise PlanIntegrityError(path, f"{problem}; remove it or choose another plan store")
     if status.st_mode & WRITABLE_BY_OTHERS:
         mode = stat.S_IMODE(status.st_mode)
-        raise PlanIntegrityError(
-            path, f"others may write to it (mode {mode:04o}); remove it, plans are private"
-        )
+        advice = "remove it, plans are private"
+        if stat.S_ISDIR(status.st_mode):
+            advice = f"run: chmod go-w '{path}', or choose another plan store"
+        raise PlanIntegrityError(path, f"others may write to it (mode {mode:04o}); {advice}")

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any, TypeAlias, get_args
 
 from perception_node.engines.plans.fingerprint import Backend
-from perception_node.errors import ConfigError, EnvironmentLacks
+from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
@@ -30,6 +30,9 @@ GATED = {
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED": "from 10.0",
     "BuilderFlag.FP16": "to 10.x, where networks need not be strongly typed",
     "BuilderFlag.INT8": "to 10.x, where networks need not be strongly typed",
+    "IBuilderConfig.int8_calibrator": "to 10.x; Q/DQ nodes in the model say it all since",
+    "IInt8EntropyCalibrator2": "to 10.x",
+    "IInt8MinMaxCalibrator": "to 10.x",
     "IProgressMonitor": "from 10.0",
     "IBuilderConfig.progress_monitor": "from 10.0",
 }
@@ -39,6 +42,7 @@ GATED = {
 TensorRtModule: TypeAlias = Any
 ILogger: TypeAlias = Any
 IProgressMonitor: TypeAlias = Any
+IInt8Calibrator: TypeAlias = Any
 IHostMemory: TypeAlias = Any
 ITimingCache: TypeAlias = Any
 Builder: TypeAlias = Any
@@ -110,6 +114,22 @@ class TensorRt:
         holder, _, member = name.partition(".")
         found = getattr(self.module, holder, None)
         return found is not None and (not member or hasattr(found, member))
+
+    def make(self, kind: Any, *arguments: Any) -> Any:  # noqa: ANN401 - classes of TensorRT
+        """Return a new ``Builder``, ``OnnxParser`` or ``Runtime``.
+
+        Raises:
+            EngineError: TensorRT cannot work here, most often as the driver is too old for it.
+
+        """
+        try:
+            return kind(*arguments)
+        except TypeError as error:  # pybind11: factory function returned nullptr
+            msg = (
+                f"TensorRT {self.version} cannot start ({self.last_errors()}); "
+                "does this driver serve its CUDA? nvidia-smi shows which one it serves"
+            )
+            raise EngineError(msg) from error
 
     def last_errors(self) -> str:
         """Return the last errors that TensorRT logged, or else warnings, as one line of text."""

@@ -9,6 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
+from perception_node.accuracy import require_accurate
 from perception_node.bundle import MODEL, MODEL_FILES
 from perception_node.engines.plans import (
     BuildOptions,
@@ -20,6 +21,8 @@ from perception_node.engines.plans import (
 from perception_node.engines.tensorrt.acceptance import accept_plan
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
+from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, parse_cache
+from perception_node.engines.tensorrt.calibrator import check_has_calibrators, make_calibrator
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.inspection import (
     check_precision,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.builder import BuiltPlan
+    from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
     from perception_node.engines.tensorrt.progress import BuildProgress
 
@@ -57,6 +61,8 @@ def build_bundle(  # noqa: PLR0913 - the first five say what to build
     report: Callable[[BuildProgress], None] | None = None,
     cancel: Event | None = None,
     force: bool = False,
+    allow_ungated: bool = False,
+    classic: bool = False,
 ) -> StoredPlan:
     """Return a bundle's plan from the store; build, check and store it where there is none.
 
@@ -74,45 +80,56 @@ def build_bundle(  # noqa: PLR0913 - the first five say what to build
         report: told what is being done.
         cancel: set from another thread, it ends the build as soon as TensorRT asks.
         force: build even if the store has the plan.
+        allow_ungated: build an int8 model that has not passed the accuracy gate.
+        classic: int8 of ``model.onnx`` and ``calibration.cache``, for TensorRT up to 10.x; the
+            accuracy gate of ``model.int8.onnx`` holds, which has the same scales.
 
     Raises:
+        UngatedModel: it has not, and it may not be built without.
         EngineBuildError: no plan was made, or not one that does what the model does; or cancelled.
+        CalibrationError: the calibration cache is not one of this model.
         EnvironmentLacks: TensorRT, PyCUDA or a GPU is missing here.
-        EngineError: the plan could not be run.
+        EngineError: TensorRT cannot work here, or the plan could not be run.
         PlanError: the store cannot be used.
         ModelError: the bundle cannot be used.
 
     """
+    require_gate(bundle, precision, allow_ungated=allow_ungated)
     trt = load_tensorrt(backend)
+    if classic:
+        check_has_calibrators(trt)
     gpu = find_gpu()
     if gpu is None and backend == "tensorrt":
         msg = f"{NO_GPU}: TensorRT builds a plan on the GPU that will run it"
         raise EnvironmentLacks(msg)
     reporter = ProgressReporter(report or _ignore, cancel or Event())
-    build = _Build(bundle, precision, trt, gpu, options, reporter, store)
+    build = _Build(bundle, precision, trt, gpu, options, reporter, store, classic)
     return store.build_once(
         bundle.manifest.name, build.fingerprint, build, on_wait=build.wait, force=force
     )
 
 
-def fingerprint_of(
+def fingerprint_of(  # noqa: PLR0913 - the first five say which plan
     bundle: ModelBundle,
     precision: Precision,
     trt: TensorRt,
     gpu: Gpu | None,
     options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    *,
+    classic: bool = False,
 ) -> PlanFingerprint:
     """Return what binds a plan of this bundle on this machine, to find it without building.
 
     Raises:
-        EngineBuildError: the bundle has no model for int8.
+        EngineBuildError: the bundle has no model for int8, or no cache for the classic one.
 
     """
     size, output = bundle.manifest.input, bundle.manifest.output
     return PlanFingerprint(
-        onnx_sha256=bundle.files[model_file(bundle, precision)],
+        onnx_sha256=bundle.files[model_file(bundle, precision, classic=classic)],
         precision=precision,
-        calibration_sha256="",  # the scales are in the ONNX file
+        # elsewhere the scales are in the ONNX file
+        calibration_sha256=bundle.files[CALIBRATION_CACHE] if classic else "",
         input_shape=(1, 3, size.height, size.width),
         output_shape=(1, output.classes),
         backend=trt.backend,
@@ -122,20 +139,47 @@ def fingerprint_of(
     )
 
 
-def model_file(bundle: ModelBundle, precision: Precision) -> str:
-    """Return the name of the ONNX file that a plan of this precision is made from.
+def require_gate(bundle: ModelBundle, precision: Precision, *, allow_ungated: bool) -> None:
+    """Refuse an int8 model that has not passed the accuracy gate.
 
     Raises:
+        UngatedModel: it has not, and ``allow_ungated`` is off.
         EngineBuildError: the bundle has no model for int8.
 
     """
+    if precision == "int8":
+        model = model_file(bundle, precision)
+        require_accurate(bundle, model, allow_ungated=allow_ungated)
+
+
+def model_file(bundle: ModelBundle, precision: Precision, *, classic: bool = False) -> str:
+    """Return the name of the ONNX file that a plan of this precision is made from.
+
+    Raises:
+        EngineBuildError: the bundle has no model for int8, or no cache for the classic one.
+
+    """
+    if classic:
+        _check_classic(bundle, precision)
+        return MODEL
     own = MODEL_FILES[precision]
     if own in bundle.files:
         return own
     if precision == "int8":
-        msg = f"{bundle.path / own}: missing; int8 needs a calibrated model, or build fp16"
+        make = f"perception calibrate {bundle.path} --images DIR"
+        msg = f"{bundle.path / own}: missing; make it with {make}, or build fp16"
         raise EngineBuildError(msg)
     return MODEL
+
+
+def _check_classic(bundle: ModelBundle, precision: Precision) -> None:
+    if precision != "int8":
+        msg = f"the classic calibration is for int8, not {precision}; leave out --classic"
+        raise EngineBuildError(msg)
+    if CALIBRATION_CACHE not in bundle.files:
+        make = f"perception calibrate {bundle.path} --images DIR"
+        msg = f"{bundle.path / CALIBRATION_CACHE}: missing; make it with {make}"
+        raise EngineBuildError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +193,19 @@ class _Build:
     options: BuildOptions
     reporter: ProgressReporter
     store: PlanStore
+    classic: bool
 
     @property
     def fingerprint(self) -> PlanFingerprint:
-        return fingerprint_of(self.bundle, self.precision, self.trt, self.gpu, self.options)
+        return fingerprint_of(
+            self.bundle, self.precision, self.trt, self.gpu, self.options, classic=self.classic
+        )
 
     def __call__(self) -> NewPlan:
         if self.gpu is not None:
             _check_cuda()  # before the minutes that a build takes
-        source = self.bundle.read(model_file(self.bundle, self.precision))
+        model = model_file(self.bundle, self.precision, classic=self.classic)
+        source = self.bundle.read(model)
         parsed = self._convert(source)
         built = self._build(parsed)
         seconds = round(self.reporter.elapsed_s, 1)
@@ -165,7 +213,7 @@ class _Build:
         acceptance = self._accept(built)
         details = {
             "package": __version__,
-            "model_file": model_file(self.bundle, self.precision),
+            "model_file": model,
             "parsed_sha256": hashlib.sha256(parsed).hexdigest(),
             "strongly_typed": built.is_strongly_typed,
             "build_s": seconds,
@@ -183,7 +231,8 @@ class _Build:
     def _convert(self, source: bytes) -> bytes:
         """Return the model as TensorRT gets it: of the final types where it is strongly typed."""
         is_half = self.precision == "fp16" and MODEL_FILES["fp16"] in self.bundle.files
-        if self.precision == "fp32" or is_half or not self.trt.is_strongly_typed:
+        is_typed = self.trt.is_strongly_typed and not self.classic
+        if self.precision == "fp32" or is_half or not is_typed:
             return source
         self.reporter.say("converting the model to float16")
         try:
@@ -205,6 +254,7 @@ class _Build:
                 self.options,
                 timing_cache=self.store.read_timing_cache(key) if self.gpu else b"",
                 monitor=make_monitor(self.trt, self.reporter),
+                calibrator=self._make_calibrator(),
             )
         except EngineBuildError:
             self._check_cancelled()
@@ -213,6 +263,12 @@ class _Build:
         if self.gpu and built.timing_cache:
             self.store.write_timing_cache(key, built.timing_cache)
         return built
+
+    def _make_calibrator(self) -> Calibrator | None:
+        if not self.classic:
+            return None
+        cache = self.bundle.read(CALIBRATION_CACHE)
+        return make_calibrator(self.trt, parse_cache(cache).algorithm, cache=cache)
 
     def _inspect(self, built: BuiltPlan) -> dict[str, Any]:
         """Check the precision of the network, if it is typed, and of the engine, with a GPU."""

@@ -2,7 +2,7 @@
 """An ONNX model becomes a plan: one way for TensorRT 8.6 to 11.x and TensorRT-RTX.
 
 Where TensorRT is strongly typed, the ONNX model says the precision of every tensor. Before that,
-the builder's flags allow lower ones, and TensorRT takes what is fastest.
+and with a calibrator, the builder's flags allow lower ones, and TensorRT takes what is fastest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perception_node.engines.tensorrt.calibrator import tensor_names
 from perception_node.engines.tensorrt.inspection import layers_of_network
 from perception_node.errors import EngineBuildError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         ParserError,
         TensorRt,
     )
+    from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.inspection import Layer
 
 ERRORS_SHOWN = 3
@@ -58,6 +60,7 @@ def build_plan(  # noqa: PLR0913 - each is a thing of its own
     *,
     timing_cache: bytes = b"",
     monitor: IProgressMonitor | None = None,
+    calibrator: Calibrator | None = None,
 ) -> BuiltPlan:
     """Build a plan from an ONNX model with fixed shapes; takes seconds to minutes.
 
@@ -69,36 +72,47 @@ def build_plan(  # noqa: PLR0913 - each is a thing of its own
         options: workspace limit and effort.
         timing_cache: of an earlier build for the same GPU and TensorRT, or empty.
         monitor: from ``make_monitor``; None where nobody watches.
+        calibrator: for int8 without Q/DQ nodes; ``onnx`` is the float32 model then, and nothing
+            is strongly typed. The caller closes it.
 
     Raises:
+        CalibrationError: the calibrator's images or cache cannot be used.
         EngineBuildError: TensorRT cannot parse or build it, or the monitor said no; the last
             lines of its log are in the message.
+        EngineError: TensorRT cannot work here at all.
 
     """
     trt.forget_errors()
+    is_typed = trt.is_strongly_typed and calibrator is None
     # All of these, and the model's bytes, must live until the plan is built.
-    builder: Builder = trt.module.Builder(trt.logger)
+    builder: Builder = trt.make(trt.module.Builder, trt.logger)
     network: INetworkDefinition = _check(
-        trt, builder.create_network(_network_flags(trt)), "no network"
+        trt, builder.create_network(_network_flags(trt, is_typed=is_typed)), "no network"
     )
-    parser: OnnxParser = trt.module.OnnxParser(network, trt.logger)
+    parser: OnnxParser = trt.make(trt.module.OnnxParser, network, trt.logger)
     _parse(trt, parser, onnx)
-    config = _configure(trt, builder, precision, options)
+    config = _configure(trt, builder, precision, options, is_typed=is_typed)
+    if calibrator is not None:
+        calibrator.check_network(tensor_names(network))
+        config.int8_calibrator = calibrator.native
     cache = _add_timing_cache(trt, config, timing_cache)
     if monitor is not None and trt.has("IBuilderConfig.progress_monitor"):
         config.progress_monitor = monitor
-    plan: IHostMemory = _check(trt, builder.build_serialized_network(network, config), "no plan")
+    made = builder.build_serialized_network(network, config)
+    if calibrator is not None:
+        calibrator.check()  # first, as its problem is why there is no plan
+    plan: IHostMemory = _check(trt, made, "no plan")
     return BuiltPlan(
         plan=bytes(plan),
         timing_cache=b"" if cache is None else _serialize(config.get_timing_cache()),
-        is_strongly_typed=trt.is_strongly_typed,
+        is_strongly_typed=is_typed,
         layers=layers_of_network(network),
     )
 
 
-def _network_flags(trt: TensorRt) -> int:
+def _network_flags(trt: TensorRt, *, is_typed: bool) -> int:
     flags = 0
-    wanted = ["EXPLICIT_BATCH"] + ["STRONGLY_TYPED"] * trt.is_strongly_typed
+    wanted = ["EXPLICIT_BATCH"] + ["STRONGLY_TYPED"] * is_typed
     for name in wanted:
         if trt.has(f"NetworkDefinitionCreationFlag.{name}"):
             flags |= 1 << int(getattr(trt.module.NetworkDefinitionCreationFlag, name))
@@ -137,7 +151,7 @@ def _describe(error: ParserError) -> str:
 
 
 def _configure(
-    trt: TensorRt, builder: Builder, precision: Precision, options: BuildOptions
+    trt: TensorRt, builder: Builder, precision: Precision, options: BuildOptions, *, is_typed: bool
 ) -> IBuilderConfig:
     config: IBuilderConfig = _check(trt, builder.create_builder_config(), "no configuration")
     # The default is most of the memory, which on a Jetson is the whole robot's.
@@ -148,7 +162,7 @@ def _configure(
         config.builder_optimization_level = options.optimization_level
     if precision == "fp32":  # nobody expects the 10 bits of a TF32 mantissa
         config.clear_flag(trt.module.BuilderFlag.TF32)
-    if not trt.is_strongly_typed:
+    if not is_typed:
         if precision in {"fp16", "int8"}:
             config.set_flag(trt.module.BuilderFlag.FP16)
         if precision == "int8":  # Q/DQ nodes alone are refused

@@ -36,7 +36,7 @@ WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatrixMultiply")
 
 NAMES_SHOWN = 5
 WEAK_FP32_ALLOWED = 0.25  # of the weighted layers, where TensorRT may choose
-INT8_NEEDED = 0.5  # of the convolutions
+INT8_NEEDED = 0.5  # of the convolutions, if there are any
 
 _PRECISIONS = {  # as TensorRT writes its types, in the API and in the inspector's JSON
     "FLOAT": "fp32", "FP32": "fp32", "TF32": "fp32",
@@ -92,7 +92,7 @@ def inspect_plan(trt: TensorRt, plan: bytes) -> dict[str, Any]:
 
     """
     trt.forget_errors()
-    runtime: Runtime = trt.module.Runtime(trt.logger)
+    runtime: Runtime = trt.make(trt.module.Runtime, trt.logger)
     engine: ICudaEngine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         msg = f"TensorRT {trt.version} cannot load the plan it built: {trt.last_errors()}"
@@ -168,7 +168,7 @@ def check_precision(layers: Iterable[Layer], precision: Precision, *, is_typed: 
 
     Strongly typed, every weighted layer must be what was asked for, or lower. Weakly typed,
     TensorRT may take float32 for a quarter of them, where it is faster. For int8, half of the
-    convolutions must be int8, and the rest fp16.
+    convolutions must be int8, and the rest fp16; without convolutions, half of all of them.
 
     Raises:
         EngineBuildError: names the layers.
@@ -184,7 +184,7 @@ def check_precision(layers: Iterable[Layer], precision: Precision, *, is_typed: 
     if len(high) > (0 if is_typed else WEAK_FP32_ALLOWED * len(weighted)):
         msg = f"{precision} was asked for, but these layers are not: {_some(high)}"
         raise EngineBuildError(msg)
-    convolutions = [layer for layer in weighted if layer.kind == "Convolution"]
+    convolutions = [layer for layer in weighted if layer.kind == "Convolution"] or weighted
     other = [layer.name for layer in convolutions if layer.precision != "int8"]
     if precision == "int8" and len(other) > (1 - INT8_NEEDED) * len(convolutions):
         msg = f"int8 was asked for, but these layers are not: {_some(other)}"

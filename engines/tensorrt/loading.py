@@ -3,32 +3,42 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.engines.plans import PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
-from perception_node.engines.tensorrt.build import NO_GPU, build_bundle, fingerprint_of
+from perception_node.engines.tensorrt.build import (
+    NO_GPU,
+    build_bundle,
+    fingerprint_of,
+    require_gate,
+)
+from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.runtime import TensorRtEngine
-from perception_node.errors import EnvironmentLacks, PlanError
+from perception_node.errors import EnvironmentLacks, PlanError, PlanMismatch, PlanMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perception_node.bundle import ModelBundle, Precision
     from perception_node.engines.base import Engine
+    from perception_node.engines.plans import StoredPlan
+    from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.progress import BuildProgress
 
 
-def load_engine(
+def load_engine(  # noqa: PLR0913 - the first two say what to load
     bundle: ModelBundle,
     precision: Precision,
     *,
     store: str,
     build_missing: bool,
     report: Callable[[BuildProgress], None] | None = None,
+    allow_ungated: bool = False,
 ) -> Engine:
     """Return the TensorRT engine of a bundle, on the calling thread, which owns it from then on.
 
@@ -38,8 +48,10 @@ def load_engine(
         store: folder of the plan store, empty for the default.
         build_missing: build the plan now where there is none that fits.
         report: told how far that build is.
+        allow_ungated: run an int8 model that has not passed the accuracy gate.
 
     Raises:
+        UngatedModel: it has not, and it may not run without.
         EnvironmentLacks: no GPU, no TensorRT or no PyCUDA here.
         PlanError: no plan fits, and none may be built.
         EngineError: the plan cannot be built or run.
@@ -49,11 +61,29 @@ def load_engine(
         raise EnvironmentLacks(NO_GPU)
     trt = load_tensorrt()
     plans = PlanStore(Path(store).expanduser() if store else None)
-    wanted = fingerprint_of(bundle, precision, trt, find_gpu())
+    require_gate(bundle, precision, allow_ungated=allow_ungated)
     try:
-        plan = plans.find(bundle.manifest.name, wanted, any_options=True)
+        plan = _find_plan(plans, bundle, precision, trt)
     except PlanError:
         if not build_missing:
             raise
-        plan = build_bundle(bundle, precision, trt.backend, plans, report=report)
+        plan = build_bundle(
+            bundle, precision, trt.backend, plans, report=report, allow_ungated=allow_ungated
+        )
     return TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision=precision)
+
+
+def _find_plan(
+    plans: PlanStore, bundle: ModelBundle, precision: Precision, trt: TensorRt
+) -> StoredPlan:
+    """Return the plan of the bundle's model; of int8 else the classic one, if it was built."""
+    name, gpu = bundle.manifest.name, find_gpu()
+    wanted = fingerprint_of(bundle, precision, trt, gpu)
+    try:
+        return plans.find(name, wanted, any_options=True)
+    except (PlanMissing, PlanMismatch):
+        if precision == "int8" and CALIBRATION_CACHE in bundle.files:
+            wanted = fingerprint_of(bundle, precision, trt, gpu, classic=True)
+            with suppress(PlanMissing, PlanMismatch):
+                return plans.find(name, wanted, any_options=True)
+        raise

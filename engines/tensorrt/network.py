@@ -39,13 +39,18 @@ class Network:
         trt.forget_errors()
         self._trt = trt
         self._names = bundle.manifest.input.name, bundle.manifest.output.name
-        self._runtime: Runtime = trt.module.Runtime(trt.logger)
+        self._runtime: Runtime = trt.make(trt.module.Runtime, trt.logger)
         self._engine: ICudaEngine = self._runtime.deserialize_cuda_engine(plan)
+        self._context: IExecutionContext = None
         if self._engine is None:
             raise self._failure(f"cannot load the plan of {bundle.path}; build it again")
-        _check_tensors(trt, self._engine, bundle)
-        self._context: IExecutionContext = self._engine.create_execution_context()
+        problem = _compare_tensors(trt, self._engine, bundle)
+        if not problem:
+            self._context = self._engine.create_execution_context()
         if self._context is None:
+            self.free()  # now, while the CUDA context is there: an error keeps what it refers to
+            if problem:
+                raise EngineError(problem)
             raise self._failure(f"cannot run the plan of {bundle.path}; is there enough memory?")
 
     def bind(self, input_address: int, output_address: int) -> None:
@@ -77,8 +82,8 @@ class Network:
         return EngineError(f"TensorRT {self._trt.version} {what} ({self._trt.last_errors()})")
 
 
-def _check_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) -> None:
-    """Compare the plan's tensors with the bundle's: a wrong one would read or write elsewhere."""
+def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) -> str:
+    """Say where the plan's tensors are not the bundle's: these would read or write elsewhere."""
     size, output = bundle.manifest.input, bundle.manifest.output
     mode, layout = trt.module.TensorIOMode, trt.module.TensorFormat.LINEAR
     dtype = trt.module.DataType.FLOAT
@@ -97,12 +102,12 @@ def _check_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) -> N
         )
         for name in names
     }
-    if found != expected:
-        msg = (
-            f"the plan has {_describe(found - expected)} where the bundle {bundle.path} has "
-            f"{_describe(expected - found)}; build it again"
-        )
-        raise EngineError(msg)
+    if found == expected:
+        return ""
+    return (
+        f"the plan has {_describe(found - expected)} where the bundle {bundle.path} has "
+        f"{_describe(expected - found)}; build it again"
+    )
 
 
 class _Tensor(NamedTuple):

@@ -138,7 +138,7 @@ class TensorRtEngine(Engine):
         """Run the model on the frame that was prepared, or else on ``input``.
 
         Raises:
-            EngineError: CUDA or TensorRT reported a failure, with what TensorRT logged.
+            EngineError: CUDA or TensorRT reported a failure; of the latter with what it logged.
             EngineLost: the same, and it will fail from now on.
 
         """

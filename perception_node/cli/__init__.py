@@ -26,6 +26,8 @@ VERBS = {
     "replay": "run a bag through the pipeline, without ROS; compare with a golden file",
     "play": "play a bag onto the ROS graph",
     "import": "make a model bundle of a TorchScript or ONNX file",
+    "calibrate": "make int8 and FP16 models of a bundle from images",
+    "evaluate": "measure what fp16 and int8 cost in accuracy, and decide whether they may run",
     "build": "build a TensorRT plan of a model bundle, list the plans, remove old ones",
     "inspect": "say everything about a model bundle or a plan",
     "doctor": "say what this machine has and what is missing",

@@ -7,13 +7,15 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+from rich.text import Text
 
 from perception_node.bundle import Precision, load_bundle
 from perception_node.cli.plan_report import print_rows, show_plan, to_record, verdict
@@ -27,6 +29,8 @@ from perception_node.resources import find_model
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+
+    from rich.progress import Task
 
     from perception_node.engines.plans import StoredPlan
     from perception_node.engines.tensorrt.progress import BuildProgress
@@ -61,6 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimization-level", type=int, metavar="N", help="0 to 5; TensorRT's own default is 3"
     )
+    parser.add_argument(
+        "--allow-ungated",
+        action="store_true",
+        help="build int8 even if perception evaluate has not found it accurate enough",
+    )
+    parser.add_argument(
+        "--classic",
+        action="store_true",
+        help="int8 as TensorRT up to 10.x calibrates it: from model.onnx and calibration.cache",
+    )
     parser.add_argument("--force", action="store_true", help="build even if the store has it")
     parser.add_argument("--json", action="store_true", help="JSON, for machines")
 
@@ -94,6 +108,8 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
             report=report,
             cancel=cancel,
             force=arguments.force,
+            allow_ungated=arguments.allow_ungated,
+            classic=arguments.classic,
         )
         try:
             return future.result()
@@ -117,22 +133,27 @@ def _options(arguments: argparse.Namespace) -> BuildOptions:
 def _progress() -> Iterator[Callable[[BuildProgress], None]]:
     """Show a bar with phase and elapsed time on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (SpinnerColumn(), BarColumn(), _Elapsed(), TextColumn("{task.description}"))
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("", total=None)
 
         def report(progress: BuildProgress) -> None:
-            total = None if progress.fraction is None else 1.0
+            # update() takes total=None for "as it was"; with no total the bar pulses
+            bar.tasks[0].total = None if progress.fraction is None else 1.0
             bar.update(
-                task,
-                total=total,
-                completed=progress.fraction or 0.0,
-                description=escape(progress.phase),
+                task, completed=progress.fraction or 0.0, description=escape(progress.phase)
             )
 
         yield report
+
+
+class _Elapsed(ProgressColumn):
+    """Seconds since the beginning; rich's own column stops where the first phase is complete."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(timedelta(seconds=int(task.elapsed or 0))))
 
 
 def _print(plan: StoredPlan, *, as_json: bool) -> None:

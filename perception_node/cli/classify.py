@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from perception_node.config import NodeConfig
-from perception_node.decode import Decoder
+from perception_node.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.errors import ConfigError, FrameError
 from perception_node.files import read_regular_file
 from perception_node.frame import Frame
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from perception_node.selection import SelectedPipeline
 
 EXAMPLE = "perception classify photos/ cat.jpg --top-k 3 --json"
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 MAX_FILE_BYTES = 256 << 20
 
 
@@ -51,13 +50,19 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", default=default.engine, help="auto, tensorrt or onnxruntime (default: auto)"
     )
     parser.add_argument("--precision", default=default.precision, help="fp32, fp16 or int8")
+    parser.add_argument(
+        "--allow-ungated",
+        action="store_true",
+        help="run int8 even if perception evaluate has not found it accurate enough",
+    )
     parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
 
 
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     names = ("model", "top_k", "threshold", "threads", "engine", "precision", "plan_store")
-    return NodeConfig(**{name: getattr(arguments, name) for name in names})
+    values = {name: getattr(arguments, name) for name in names}
+    return NodeConfig(**values, allow_ungated=arguments.allow_ungated)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,9 +95,11 @@ def to_records(hypotheses: tuple[Hypothesis, ...]) -> list[dict[str, object]]:
 def _find_images(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES
+            )
             if not found:
-                msg = f"{path}: the folder holds no {', '.join(sorted(SUFFIXES))} file"
+                msg = f"{path}: the folder holds no {', '.join(sorted(IMAGE_SUFFIXES))} file"
                 raise ConfigError(msg)
             yield from found
         elif path.exists():

@@ -150,32 +150,44 @@ def _read_photos() -> list[NDArray[np.uint8]]:
 
 
 def _three(text: str) -> tuple[float, float, float]:
-    values = [float(part) for part in text.split(",")]
+    values = [_number(part) for part in text.split(",")]
     values *= 3 if len(values) == 1 else 1
     if len(values) != 3 or not all(map(math.isfinite, values)):  # noqa: PLR2004 - R, G, B
-        msg = "three numbers, or one"
+        msg = f"{text!r} is not three numbers R,G,B, nor one"
         raise argparse.ArgumentTypeError(msg)
     first, second, third = values
     return first, second, third
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < math.inf:
-        msg = "a number above 0"
+        msg = f"{text!r} is not a number above 0"
         raise argparse.ArgumentTypeError(msg)
     return value
 
 
+def _number(text: str) -> float:
+    """Return a number, NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    return int(height), int(width or height)
+    try:
+        return int(height), int(width or height)
+    except ValueError as error:
+        msg = f"{text!r} is not HxW in pixels, such as 224x224"
+        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _resize(text: str) -> tuple[Any, int]:
     mode, _, side = text.partition(":")
     needs_side = mode == "shorter-side"
     if mode not in {"stretch", "shorter-side", "letterbox"} or needs_side != side.isdecimal():
-        msg = "stretch, shorter-side:N (pixels) or letterbox"
+        msg = f"{text!r} is not stretch, shorter-side:N (pixels) or letterbox"
         raise argparse.ArgumentTypeError(msg)
     return mode, int(side or 0)

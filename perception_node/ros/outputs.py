@@ -81,11 +81,13 @@ class Outputs:
     def classify(self, frame: Frame) -> Prediction:
         """Run the pipeline with the parameters of this moment."""
         config = self._get_config()
-        prediction = self._pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+        try:
+            prediction = self._pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+        finally:  # the standby may have failed as well
+            if self._pipeline.lost is not None and not self._is_degraded:
+                self._is_degraded = True
+                self._report_loss(self._pipeline.lost)
         self.last_infer_ms = prediction.times.infer_ns / 1e6
-        if self._pipeline.lost is not None and not self._is_degraded:
-            self._is_degraded = True
-            self._report_loss(self._pipeline.lost)
         return prediction
 
     def publish(self, prediction: Prediction) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import signal
 import threading
 
 import numpy as np
@@ -164,6 +165,16 @@ def test_closing_does_not_wait_for_a_primary_that_hangs_in_close(rig, monkeypatc
     release.set()
 
 
+def test_a_primary_that_cannot_be_freed_does_not_keep_the_rest(rig):
+    rig.primary.close = raising(ZeroDivisionError("cuMemFree failed"))
+    rig.pipeline.close()
+    assert isinstance(rig.pipeline.lost, ZeroDivisionError)
+    assert rig.standby._session is None
+    (owner,) = rig.primary.threads
+    owner.join(PATIENCE_S)
+    assert not owner.is_alive()
+
+
 def test_a_frame_that_cannot_be_read_is_not_the_engines_fault(rig):
     rig.primary.fault = raising(FrameTooLarge(9, 9, 1))
     with pytest.raises(FrameTooLarge):
@@ -197,6 +208,23 @@ def test_the_hypotheses_can_be_drawn_whichever_engine_runs(rig):
     prediction = rig.pipeline.run(frame, top_k=1, threshold=0.0)
     assert rig.pipeline.draw(frame, prediction).shape == (60, 80, 3)
     assert rig.pipeline.smallest_side == 16
+
+
+def test_the_answer_to_an_interrupted_call_is_not_given_to_the_next():
+    """Ctrl-C while ``perception replay`` waits for a frame: what follows is the call of close."""
+    thread = EngineThread()
+    main, release = threading.get_ident(), threading.Event()
+
+    def frame():
+        signal.pthread_kill(main, signal.SIGINT)
+        release.wait(PATIENCE_S)
+        return "frame"
+
+    with pytest.raises(KeyboardInterrupt):
+        thread.call(frame)
+    release.set()
+    assert thread.call(lambda: "closed") == "closed"
+    thread.abandon()
 
 
 def test_a_given_up_thread_takes_no_more_jobs():

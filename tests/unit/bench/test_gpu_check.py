@@ -15,7 +15,7 @@ from tests.standin_cuda import standin_gpu
 
 FINDINGS = {
     "ok": lambda: {"a_ms": 1.23456, "inner": {"b": 0.000012}, "words": "yes"},
-    "failed": lambda: raise_(CheckFailed("a pixel is off")),
+    "failed": lambda: raise_(CheckFailed("a pixel is off [/at 3]")),
     "skipped": lambda: raise_(CheckSkipped("no TensorRT")),
 }
 
@@ -80,5 +80,5 @@ def test_failures_show_in_the_exit_code_and_the_table(monkeypatch, tmp_path, cap
         monkeypatch.setattr(gpu_check, "CHECKS", findings)
         assert gpu_check.main() == code
     shown = capsys.readouterr().out
-    for words in ("a pixel is off", "no TensorRT", "1.2346", "report:"):
+    for words in ("a pixel is off [/at 3]", "no TensorRT", "1.2346", "report:"):
         assert words in shown

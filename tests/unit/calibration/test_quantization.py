@@ -9,9 +9,19 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from perception_node.calibration.quantization import quantize
-from perception_node.errors import ConfigError, EngineBuildError
+from perception_node.calibration.bias_correction import channel_means
+from perception_node.calibration.quantization import (
+    convolutions,
+    prepare,
+    quantize,
+    quantize_for_cpu,
+    quantize_for_tensorrt,
+)
+from perception_node.calibration.ranges import measure
+from perception_node.errors import CalibrationError, EngineBuildError
 from tests.builders import color_network
+from tests.calibration_builders import SIDE as SMALL_SIDE
+from tests.calibration_builders import small_network
 from tests.tensorrt_builders import resnet18
 
 SIDE = 32
@@ -151,7 +161,7 @@ def test_models_of_old_opsets_are_brought_up_to_date(original):
 
 
 def test_no_images_are_an_error(original):
-    with pytest.raises(ConfigError, match="no images to calibrate with"):
+    with pytest.raises(CalibrationError, match="no images to calibrate with"):
         quantize(original, [])
 
 
@@ -163,3 +173,109 @@ def test_a_model_without_convolutions_is_refused():
 def test_what_is_no_model_is_refused():
     with pytest.raises(EngineBuildError, match="cannot be quantised"):
         quantize(b"garbage", batches(1))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A prepared network with ReLU6 and a depthwise convolution, and inputs for it."""
+    random = np.random.default_rng(2)
+    shape = (1, 3, SMALL_SIDE, SMALL_SIDE)
+    inputs = [random.uniform(0, 1, shape).astype(np.float32) for _ in range(6)]
+    return prepare(small_network()), inputs
+
+
+@pytest.fixture(scope="module")
+def ranges(small):
+    return measure(small[0], iter(small[1]))
+
+
+FLAVOURS = {"tensorrt": quantize_for_tensorrt, "cpu": quantize_for_cpu}
+
+
+def error(model, small):
+    prepared, inputs = small
+    pairs = [(run(model, each), run(prepared.SerializeToString(), each)) for each in inputs]
+    return float(np.mean([((found - expected) ** 2).mean() for found, expected in pairs])) ** 0.5
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_both_flavours_answer_nearly_as_the_original(small, ranges, flavour):
+    model = FLAVOURS[flavour](small[0], ranges)
+    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+    assert error(model, small) < 0.05
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_corrected_biases_make_the_error_smaller(small, ranges, flavour):
+    means = channel_means(small[0], iter(small[1]))
+    corrected = FLAVOURS[flavour](small[0], ranges, means=means)
+    assert error(corrected, small) < error(FLAVOURS[flavour](small[0], ranges), small)
+
+
+def zero_points(model):
+    names = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    return [
+        names[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"
+    ]
+
+
+def test_the_cpu_gets_unsigned_activations_and_no_activation_function(small, ranges):
+    model = onnx.load_from_string(quantize_for_cpu(small[0], ranges))
+    assert set(zero_points(model)) == {np.dtype(np.uint8)}
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["Conv"] == 3
+    assert kinds["Clip"] == 0
+
+
+def test_tensorrt_gets_depthwise_convolutions_in_float(small, ranges):
+    model = onnx.load_from_string(quantize_for_tensorrt(small[0], ranges))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    quantised = {
+        node.name: makers[node.input[0]].op_type == "DequantizeLinear"
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
+    assert [quantised[name] for name in convolutions(small[0])] == [True, False, True]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_all_in_float_is_exact_but_for_the_input(small, ranges, flavour):
+    every = convolutions(small[0])
+    assert error(FLAVOURS[flavour](small[0], ranges, every), small) < 1e-5
+
+
+def test_what_is_excluded_stays_float_in_onnx_runtime_too(small, ranges, tmp_path):
+    """It likes to quantise what lies between two quantised tensors."""
+    name = convolutions(small[0])[1]
+    model = quantize_for_cpu(small[0], ranges, [name])
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 4  # that the result is for this machine only
+    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    found = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert found["QLinearConv"] == 2
+    assert found["Conv"] + found["FusedConv"] == 1
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_tensors_that_are_always_zero_get_a_scale(small, flavour):
+    prepared, inputs = small
+    zero = dict.fromkeys(measure(prepared, inputs[:1]), (0.0, 0.0))
+    model = onnx.load_from_string(FLAVOURS[flavour](prepared, zero))
+    for each in model.graph.initializer:
+        if each.name.lower().endswith("scale"):
+            scale = numpy_helper.to_array(each)
+            assert np.isfinite(scale).all()
+            assert (scale > 0).all()
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_ranges_of_another_model_are_refused(small, flavour):
+    with pytest.raises(CalibrationError, match=r"does not fit the model: .*calibrate this"):
+        FLAVOURS[flavour](small[0], {"other": (0.0, 1.0)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(value):
+    with pytest.raises(CalibrationError, match="weights hold NaN or infinite values; export"):
+        prepare(small_network(weight=value))

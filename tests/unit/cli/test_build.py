@@ -169,6 +169,19 @@ def test_a_terminal_shows_the_phase_and_the_time(monkeypatch, capsys):
     assert "0:00:00" in shown
 
 
+def test_the_time_goes_on_after_the_first_phase_is_complete(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with build_module._progress() as report:
+        report(BuildProgress("Building", 1.0, 0.1))
+        time.sleep(1.2)
+        report(BuildProgress("comparing the plan with the model", None, 1.3))
+        time.sleep(0.3)
+    shown = capsys.readouterr().err
+    assert "0:00:01" in shown.partition("comparing")[0].rpartition("\r")[2]
+
+
 @pytest.mark.slow
 def test_eight_commands_at_once_build_one_plan(color_bundle, folder):
     arguments = ("build", color_bundle, "--backend", "tensorrt-rtx", "--store", folder, "--json")

@@ -154,7 +154,12 @@ def test_a_softmax_at_the_end_gives_probabilities(convert):
 
 def test_colours_are_recognised_through_the_whole_pipeline(convert):
     wishes = Wishes(
-        color="BGR", resize="stretch", mean=(0, 0, 0), std=(1, 1, 1), labels=("b", "g", "r")
+        color="BGR",
+        resize="stretch",
+        scale=1 / 255,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        labels=("b", "g", "r"),
     )
     imported, bundle = convert(color_network(batch="n", softmax=True), wishes, name="colours")
     assert imported.manifest.name == "colours"
@@ -198,6 +203,22 @@ def test_labels_come_from_the_metadata(convert, metadata):
 def test_metadata_that_is_no_list_of_names_is_passed_over(convert, key, value):
     with pytest.raises(ConversionError, match="--labels FILE"):
         convert(scores_network(metadata={key: value}), replace(SAID, labels=None))
+
+
+def test_an_old_file_whose_weights_are_inputs_too_is_taken(convert):
+    """ONNX before 1.4, as much of the ONNX model zoo is."""
+
+    def make_old(model):
+        model.ir_version = 3
+        model.graph.input.extend(
+            helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+            for weight in model.graph.initializer
+        )
+
+    imported, bundle = convert(with_graph(make_old))
+    assert imported.difference <= 1e-5
+    image = np.random.default_rng(1).integers(0, 256, (1, 3, HEIGHT, WIDTH)).astype(np.float32)
+    assert run_bundle(bundle, image).shape == (CLASSES,)
 
 
 # TorchScript
@@ -401,6 +422,8 @@ def test_a_label_that_is_no_line_of_text_is_refused(convert, label):
     [
         ({"size": (9, 9)}, "its input is 6x8 pixels, leave out --size"),
         ({"resize": "shorter-side", "shorter_side": 7}, "at least the input's 8 pixels"),
+        ({"std": (1.0, 0.0, 1.0)}, "--std must be at least 1e-06"),
+        ({"std": (-1.0, -1.0, -1.0)}, "--std must be at least 1e-06"),
     ],
 )
 def test_a_wish_that_does_not_fit_the_model_is_refused(convert, wish, words):
@@ -425,7 +448,6 @@ def test_logits_can_be_called_probabilities_but_not_the_other_way_round(convert)
     ("mean", "std", "scale"),
     [
         ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255),
-        ((0, 0, 0), (1, 1, 1), 1 / 255),
         ((127, 127, 127), (128, 128, 128), 1.0),
         ((0, 0, 0), (255, 255, 255), 1.0),
     ],
@@ -433,6 +455,14 @@ def test_logits_can_be_called_probabilities_but_not_the_other_way_round(convert)
 def test_the_scale_follows_from_mean_and_std(convert, mean, std, scale):
     _, bundle = convert(scores_network(), replace(SAID, mean=mean, std=std))
     assert bundle.manifest.preprocessing.scale == scale
+
+
+def test_a_scale_that_nothing_tells_is_asked_for(convert):
+    wishes = replace(SAID, mean=(0, 0, 0), std=(1, 1, 1), scale=None)
+    with pytest.raises(ConversionError, match=r"mean 0 and std 1 leave it open; give --scale 1"):
+        convert(scores_network(), wishes)
+    _, bundle = convert(scores_network(), replace(wishes, scale=1.0))
+    assert bundle.manifest.preprocessing.scale == 1.0
 
 
 @pytest.mark.parametrize("side", [4097, 1 << 40])

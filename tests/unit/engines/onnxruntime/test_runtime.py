@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from perception_node.bundle import load_bundle
+from perception_node.bundle import INT8_ON_CPU, MODEL_FILES, load_bundle
 from perception_node.config import NodeConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
 from perception_node.errors import EngineError, ModelFormatError, ModelIntegrityError
 from perception_node.selection import load_pipeline
 from tests.builders import color_network, make_bundle, to_onnx
+from tests.gate_builders import int8_bundle
 
 
 def load(path, model=None):
@@ -215,3 +216,32 @@ def test_a_failure_while_running_is_an_engine_error_in_one_line(tmp_path, capfd)
         load_pipeline(NodeConfig(model=str(path)))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+def test_int8_is_another_file_of_the_bundle(tmp_path):
+    bundle = int8_bundle(tmp_path / "colors")
+    engine = OnnxRuntimeEngine(bundle, 1, INT8_ON_CPU)
+    assert engine.description.endswith("CPUExecutionProvider, int8, 1 thread(s)")
+    engine.input[0, 1] = 1.0
+    engine.infer()
+    assert engine.output[0] == pytest.approx([0.0, 12.0, 0.0], abs=1e-4)
+
+
+def test_the_int8_model_of_tensorrt_is_emulated(tmp_path):
+    engine = OnnxRuntimeEngine(int8_bundle(tmp_path / "colors"), 1, MODEL_FILES["int8"])
+    assert "int8 emulated in float32" in engine.description
+    engine.input[0, 2] = 0.4  # 102/255, which the quantiser of the input can say
+    engine.infer()
+    assert engine.output[0] == pytest.approx([0.0, 0.0, 4.8], abs=1e-5)
+
+
+def test_a_model_that_the_bundle_lacks_or_that_is_none_is_named(tmp_path):
+    bundle = load_bundle(make_bundle(tmp_path / "plain"))
+    with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: not listed"):
+        OnnxRuntimeEngine(bundle, 1, INT8_ON_CPU)
+    bundle = int8_bundle(tmp_path / "bad", model=b"garbage")
+    with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: ONNX Runtime cannot"):
+        OnnxRuntimeEngine(bundle, 1, INT8_ON_CPU)
+    bundle = int8_bundle(tmp_path / "small", model=color_network(shape=(1, 3, 4, 4)))
+    with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: its input must be"):
+        OnnxRuntimeEngine(bundle, 1, INT8_ON_CPU)

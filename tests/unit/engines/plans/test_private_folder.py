@@ -67,7 +67,8 @@ def test_a_folder_that_others_may_write_to_is_refused(path, mode, create):
     path.chmod(mode)
     before = count_open_files()
     with pytest.raises(
-        PlanIntegrityError, match=rf"parts: others may write to it \(mode {mode:04o}"
+        PlanIntegrityError,
+        match=rf"parts: others may write to it \(mode {mode:04o}\); run: chmod go-w '{path}'",
     ):
         PrivateFolder(path, create=create)
     assert count_open_files() == before

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from perception_node.bundle import load_bundle
+from perception_node.bundle import Output, load_bundle
 from perception_node.engines.base import Engine
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.tensorrt.acceptance import IMAGES, TOLERANCES, accept_plan
 from perception_node.errors import EngineBuildError, EngineError
+from tests.builders import MANIFEST, color_network, make_bundle
 
 
 @pytest.fixture
@@ -76,6 +79,24 @@ def test_int8_may_differ_more_than_fp16_and_that_more_than_fp32(bundle):
     accept_plan(bundle, "int8", lambda: Standin(bundle, change))
     with pytest.raises(EngineBuildError):
         accept_plan(bundle, "fp32", lambda: Standin(bundle, change))
+
+
+def test_a_model_that_is_sure_of_every_image_can_be_accepted(tmp_path):
+    """Its probabilities are 0 and 1: equal for images of the same class."""
+    manifest = replace(MANIFEST, output=Output("logits", "probabilities", 3))
+    network = color_network(gain=1e5, softmax=True)
+    bundle = load_bundle(make_bundle(tmp_path / "sure", network, manifest))
+    report = accept_plan(bundle, "fp32", lambda: OnnxRuntimeEngine(bundle))
+    assert report["same_label"] == IMAGES
+    with pytest.raises(EngineBuildError, match="same output for different inputs"):
+        accept_plan(bundle, "fp32", lambda: Standin(bundle, lambda *_: np.float32([[1, 0, 0]])))
+
+
+def test_a_model_whose_own_output_is_not_finite_proves_nothing(tmp_path):
+    bundle = load_bundle(make_bundle(tmp_path / "nan", color_network(gain=np.nan)))
+    engine = Standin(bundle, lambda *_: np.float32([[1, 0, 0]]))
+    with pytest.raises(EngineBuildError, match="nan in ONNX Runtime holds NaN"):
+        accept_plan(bundle, "fp32", lambda: engine)
 
 
 def test_an_engine_that_cannot_be_made_is_an_error(bundle):

@@ -7,9 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from perception_node.bundle import load_bundle
+from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt import api
 from perception_node.engines.tensorrt.api import GATED, LogTail, TensorRt, load_tensorrt
-from perception_node.errors import ConfigError, EnvironmentLacks
+from perception_node.engines.tensorrt.builder import build_plan
+from perception_node.engines.tensorrt.inspection import inspect_plan
+from perception_node.engines.tensorrt.network import Network
+from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
 from tests.builders import ROOT
 from tests.tensorrt_versions import VERSIONS, StandinVersion, has
 
@@ -65,6 +70,29 @@ def test_a_version_that_is_too_old_is_refused(importing):
     importing(tensorrt=module)
     with pytest.raises(EnvironmentLacks, match=r"8\.5\.2 is older than 8\.6; install JetPack 6"):
         load_tensorrt("tensorrt")
+
+
+NULL_POINTER = "pybind11::init(): factory function returned nullptr"
+
+
+@pytest.mark.parametrize("name", ["Builder", "OnnxParser", "Runtime"])
+def test_a_tensorrt_that_cannot_start_is_an_error_with_its_last_words(name, color_bundle):
+    """So it behaves where the driver is too old for its CUDA."""
+    module = StandinVersion("10.3.0").module
+    trt = TensorRt(module, "tensorrt")
+
+    def refuse(*_arguments):
+        trt.logger.log(SimpleNamespace(name="ERROR"), "CUDA initialization failure with error: 35")
+        raise TypeError(NULL_POINTER)
+
+    setattr(module, name, refuse)
+    bundle = load_bundle(color_bundle)
+    uses = [lambda: Network(trt, b"plan", bundle), lambda: inspect_plan(trt, b"plan")]
+    if name != "Runtime":
+        uses = [lambda: build_plan(trt, b"onnx", "fp16", BuildOptions())]
+    for use in uses:
+        with pytest.raises(EngineError, match=r"10\.3\.0 cannot start \(CUDA init.*: 35\); does"):
+            use()
 
 
 def test_an_unknown_backend_is_refused():

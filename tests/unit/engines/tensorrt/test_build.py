@@ -16,7 +16,7 @@ from perception_node.engines.tensorrt import build as build_module
 from perception_node.engines.tensorrt import machine
 from perception_node.engines.tensorrt.acceptance import TOLERANCES
 from perception_node.engines.tensorrt.api import TensorRt, load_tensorrt
-from perception_node.engines.tensorrt.build import build_bundle, fingerprint_of
+from perception_node.engines.tensorrt.build import build_bundle, fingerprint_of, require_gate
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import (
     EngineBuildError,
@@ -25,8 +25,10 @@ from perception_node.errors import (
     MissingPackage,
     PlanMismatch,
     PlanMissing,
+    UngatedModel,
 )
 from tests.builders import MANIFEST, make_bundle
+from tests.gate_builders import gate, int8_bundle
 from tests.standin_cuda import StandinCuda, standin_gpu
 from tests.standin_tensorrt import standin_engine
 from tests.tensorrt_builders import resnet18
@@ -91,10 +93,20 @@ def test_int8_is_built_from_the_calibrated_model(tmp_path, store):
     batch = np.random.default_rng(0).normal(0, 1, (1, 3, 8, 8)).astype(np.float32)
     (folder / "model.int8.onnx").write_bytes(quantize(model, [batch]))
     bundle = load_bundle(make_bundle(folder, model, MANIFEST))
-    plan = build_bundle(bundle, "int8", "tensorrt-rtx", store)
+    with pytest.raises(UngatedModel, match=r"model\.int8\.onnx: its accuracy was never measured"):
+        build_bundle(bundle, "int8", "tensorrt-rtx", store)
+    plan = build_bundle(bundle, "int8", "tensorrt-rtx", store, allow_ungated=True)
     assert plan.details["model_file"] == "model.int8.onnx"
     assert plan.details["network_layers"]["Convolution"] == {"int8": 20}
     assert plan.fingerprint.onnx_sha256 == bundle.files["model.int8.onnx"]
+
+
+@pytest.mark.usefixtures("rtx")
+def test_int8_that_passed_the_gate_is_built_without_being_asked_to(tmp_path, store):
+    bundle = gate(int8_bundle(tmp_path / "colors"), tmp_path)
+    require_gate(bundle, "int8", allow_ungated=False)
+    with pytest.raises(EngineBuildError, match="int8 was asked for"):
+        build_bundle(bundle, "int8", "tensorrt-rtx", store)  # as far as the builder
 
 
 @pytest.mark.usefixtures("rtx")

@@ -194,6 +194,7 @@ def test_what_was_asked_for_is_accepted(layers, precision, is_typed):
         (convolutions(fp16=5, fp32=2), "fp16", False, "fp32_0, fp32_1$"),
         (convolutions(int8=9, fp32=1), "int8", True, "int8 was asked for.*: fp32_0$"),
         (convolutions(int8=4, fp16=6), "int8", True, "int8 was asked for.*fp16_0"),
+        ([Layer("fc", "MatrixMultiply", "fp16")], "int8", True, "int8 was asked for.*: fc$"),
         (convolutions(fp16=9, bf16=1), "fp16", True, "bf16_0"),
         ([Layer("x", "Activation", "fp16")], "fp16", True, "no layer with weights"),
         (convolutions(unknown=9), "int8", False, "no layer with weights"),

@@ -10,12 +10,15 @@ from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.build import fingerprint_of
 from perception_node.engines.tensorrt.loading import load_engine
 from perception_node.errors import (
+    EngineBuildError,
     EnvironmentLacks,
     PlanIntegrityError,
     PlanMismatch,
     PlanMissing,
+    UngatedModel,
 )
 from tests.builders import color_network, make_bundle
+from tests.gate_builders import gate, int8_bundle
 from tests.standin_cuda import StandinCuda, standin_gpu
 from tests.standin_tensorrt import standin_tensorrt
 
@@ -32,14 +35,14 @@ class Robot:
         self.trt = standin_tensorrt()
         self.store = PlanStore(folder)
 
-    def build(self, bundle, *_arguments, **_options):
-        fingerprint = fingerprint_of(bundle, "fp16", self.trt, standin_gpu(), BuildOptions(64))
+    def build(self, bundle, precision="fp16", *_arguments, **_options):
+        fingerprint = fingerprint_of(bundle, precision, self.trt, standin_gpu(), BuildOptions(64))
         name, plan = bundle.manifest.name, bundle.read()
         return self.store.build_once(name, fingerprint, lambda: NewPlan(plan, {}))
 
-    def load(self, bundle, precision="fp16", *, build_missing=False):
+    def load(self, bundle, precision="fp16", *, build_missing=False, **options):
         store = str(self.store.folder)
-        return load_engine(bundle, precision, store=store, build_missing=build_missing)
+        return load_engine(bundle, precision, store=store, build_missing=build_missing, **options)
 
 
 @pytest.fixture
@@ -90,3 +93,19 @@ def test_a_changed_plan_is_not_loaded(robot, bundle):
     plan.write_bytes(plan.read_bytes()[:-1] + b"\0")
     with pytest.raises(PlanIntegrityError):
         robot.load(bundle)
+
+
+def test_an_int8_plan_that_was_built_all_the_same_is_not_run_unless_that_is_allowed(
+    robot, tmp_path
+):
+    bundle = int8_bundle(tmp_path / "colors")
+    robot.build(bundle, "int8")
+    with pytest.raises(UngatedModel, match=r"model\.int8\.onnx: its accuracy was never measured"):
+        robot.load(bundle, "int8")
+    robot.load(bundle, "int8", allow_ungated=True).close()
+    robot.load(gate(bundle, tmp_path), "int8").close()
+
+
+def test_a_bundle_without_an_int8_model_says_how_to_make_one(robot, bundle):
+    with pytest.raises(EngineBuildError, match=r"int8\.onnx: missing; .*perception calibrate"):
+        robot.load(bundle, "int8")

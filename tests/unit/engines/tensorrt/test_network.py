@@ -11,7 +11,7 @@ from perception_node.bundle import Output, load_bundle
 from perception_node.engines.tensorrt.network import Network
 from perception_node.errors import EngineError
 from tests.builders import MANIFEST, color_network, make_bundle
-from tests.standin_tensorrt import TensorFormat, standin_tensorrt
+from tests.standin_tensorrt import CudaEngine, TensorFormat, standin_tensorrt
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,28 @@ def test_a_plan_of_another_model_is_refused(bundle, plan, complaint):
     with pytest.raises(EngineError, match=complaint) as caught:
         Network(standin_tensorrt(), plan, bundle)
     assert "build it again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("has_context", "plan"), [(True, color_network(classes=4)), (False, color_network())]
+)
+def test_a_plan_that_is_refused_is_freed_before_the_error_arrives(
+    bundle, monkeypatch, has_context, plan
+):
+    engines = []
+
+    def keep(engine, *arguments):
+        make(engine, *arguments)
+        engines.append(weakref.ref(engine))
+
+    make = CudaEngine.__init__
+    monkeypatch.setattr(CudaEngine, "__init__", keep)
+    try:
+        Network(standin_tensorrt(has_context=has_context), plan, bundle)
+    except EngineError:  # the caller frees the rest here, while the error is at hand
+        assert [engine() for engine in engines] == [None]
+    else:
+        pytest.fail("it was not refused")
 
 
 def test_a_plan_with_its_own_memory_layout_is_refused(bundle):

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge a bundle's models on images: each beside the float32 one, through ONNX Runtime.
+
+TensorRT's int8 model is computed in float32 around its quantisers, which is what TensorRT's
+kernels compute up to rounding. The result is what ``accuracy.json`` holds, the gate's verdict.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from perception_node import __version__
+from perception_node.accuracy import subject
+from perception_node.bundle import (
+    ACCURACY,
+    CALIBRATION,
+    INT8_ON_CPU,
+    MODEL,
+    MODEL_FILES,
+    add_files,
+)
+from perception_node.calibration import metrics
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
+from perception_node.errors import CalibrationError, ConfigError, EngineError
+from perception_node.postprocess import Postprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from perception_node.bundle import ModelBundle, Precision
+    from perception_node.calibration.images import ImageSet, PreparedImage
+    from perception_node.postprocess import Hypothesis
+
+SCHEMA_VERSION = 1
+FEWEST_IMAGES = 50  # one image more or less is then at most two points
+WORST = 12  # flips and classes that are kept of each model
+THUMBNAIL_SIDE = 160
+JPEG_QUALITY = 80
+ROUNDS, RUNS_PER_ROUND = 5, 10
+RUNS_ON_CPU = (MODEL, INT8_ON_CPU)  # others are timed where they run: on the GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the accuracy gate allows.
+
+    Attributes:
+        max_drop: points of top-1 accuracy below float32, where the images are labelled.
+        min_agreement: part of the images with the same best class as in float32, 0 to 1.
+
+    """
+
+    max_drop: float = 1.0
+    min_agreement: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check both.
+
+        Raises:
+            ConfigError: a limit that means nothing.
+
+        """
+        if not 0.0 <= self.max_drop <= 100.0:  # noqa: PLR2004 - points are percent
+            msg = f"--max-drop is {self.max_drop:g}; it must be 0 to 100 points"
+            raise ConfigError(msg)
+        if not 0.0 <= self.min_agreement <= 1.0:
+            msg = f"--min-agreement is {self.min_agreement:g}; it must be 0 to 1"
+            raise ConfigError(msg)
+
+
+class Flip(NamedTuple):
+    """An image that a model names otherwise than float32 does.
+
+    Attributes:
+        name: the image's.
+        before: the float32 model's best hypothesis.
+        after: this model's.
+        truth: index of the right class, None if nobody said.
+        jpeg: a small picture.
+
+    """
+
+    name: str
+    before: Hypothesis
+    after: Hypothesis
+    truth: int | None
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that was found.
+
+    Attributes:
+        record: what ``accuracy.json`` says; the same for the same files and images, less its
+            ``latency_ms``.
+        flips: for each file but the reference, the worst flips, worst first.
+        skipped: how many images were skipped and why, empty if none.
+        warning: what makes the result worth less than it looks, empty if nothing.
+
+    """
+
+    record: dict[str, Any]
+    flips: dict[str, list[Flip]]
+    skipped: str
+    warning: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every model is within the limits."""
+        return all(verdict["passed"] for verdict in self.record["models"].values())
+
+
+def models_of(bundle: ModelBundle, precisions: Sequence[Precision] | None) -> list[str]:
+    """Return the files to judge, the float32 reference first.
+
+    Args:
+        bundle: the models'.
+        precisions: which; None for all that the bundle has.
+
+    Raises:
+        ConfigError: the bundle has no file of a precision.
+
+    """
+    models = [MODEL]
+    for precision in precisions or MODEL_FILES:
+        files = [MODEL_FILES[precision]] + [INT8_ON_CPU] * (precision == "int8")
+        found = [name for name in files if name in bundle.files]
+        if precisions and not found:
+            make = f"perception calibrate {bundle.path} --images DIR"
+            msg = f"{bundle.path}: has no {' or '.join(files)}; make it with {make}"
+            raise ConfigError(msg)
+        models += [name for name in found if name not in models]
+    return models
+
+
+def evaluate(  # noqa: PLR0913 - each says one thing about the evaluation
+    bundle: ModelBundle,
+    images: ImageSet,
+    models: Sequence[str],
+    *,
+    truth: Mapping[str, int] | None = None,
+    limits: Limits = Limits(),
+    report: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Run every model on every image.
+
+    Args:
+        bundle: the models'.
+        images: read once, one at a time.
+        models: the bundle's files to judge, the first one the float32 reference.
+        truth: class index of each image by name, None where nobody knows.
+        limits: the gate's.
+        report: called after each image that was used.
+
+    Raises:
+        CalibrationError: no image can be used.
+        EngineError: a model fails or gives no finite output; names it and the image.
+        ModelError: a file of the bundle cannot be used.
+
+    """
+    running = [_Running(bundle, name) for name in models]
+    try:
+        count, classes = _run_all(running, images, truth, report)
+        latencies = _latencies([model for model in running if model.name in RUNS_ON_CPU])
+    finally:
+        for model in running:
+            model.engine.close()
+    if not count:
+        msg = f"{images.source.place}: no image can be used: {images.why_skipped()}"
+        raise CalibrationError(msg)
+    reference = running[0].answers
+    verdicts = {
+        model.name: {
+            "sha256": bundle.files[model.name],
+            **_judge(bundle, model.answers, reference, classes, limits),
+            "latency_ms": latencies.get(model.name),
+        }
+        for model in running
+    }
+    warning = _warning(bundle, images)
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "package": __version__,
+        "onnxruntime": onnxruntime.__version__,
+        "threads": default_threads(),
+        "subject": subject(bundle),
+        "images": {
+            "source": images.source.kind,
+            "count": count,
+            "skipped": len(images.skipped),
+            "labelled": classes is not None,
+            "calibrated_with": bool(warning),
+            "sha256": images.digest(),
+        },
+        "limits": asdict(limits),
+        "models": verdicts,
+    }
+    flips = {model.name: model.worst_flips() for model in running[1:]}
+    return Evaluation(record, flips, images.why_skipped(), warning)
+
+
+def store_evaluation(bundle: ModelBundle, evaluation: Evaluation) -> ModelBundle:
+    """Write ``accuracy.json`` into the bundle, in the place of an older one.
+
+    Raises:
+        ConfigError: the bundle cannot be written.
+
+    """
+    text = json.dumps(evaluation.record, indent=2, ensure_ascii=False, allow_nan=False)
+    return add_files(bundle, {ACCURACY: f"{text}\n".encode()})
+
+
+@dataclass
+class _Running:
+    """One model with its engine, its answers so far and the worst of its flips."""
+
+    bundle: ModelBundle
+    name: str
+    answers: metrics.Answers = field(default_factory=metrics.Answers)
+
+    def __post_init__(self) -> None:
+        manifest = self.bundle.manifest
+        self.engine = OnnxRuntimeEngine(self.bundle, model=self.name)
+        self._postprocess = Postprocessor(manifest.output.kind, self.bundle.labels)
+        self._flips: list[tuple[float, int, Flip]] = []  # a heap, the least bad flip first
+
+    def answer(self, image: PreparedImage) -> Hypothesis:
+        """Classify one image and return the best hypothesis; ``add`` must follow."""
+        self.engine.input[:] = image.values
+        try:
+            self.engine.infer()
+            self._best = self._postprocess.best(
+                self.engine.output, top_k=metrics.TOP, threshold=0.0
+            )
+        except EngineError as error:
+            msg = f"{self.bundle.path / self.name}: on {image.name}: {error}"
+            raise EngineError(msg) from error
+        return self._best[0]
+
+    def add(self, reference: NDArray[np.float32]) -> None:
+        """Remember the last answer beside the output of the reference."""
+        best = tuple(hypothesis.class_id for hypothesis in self._best)
+        similarity = metrics.cosine(self.engine.output, reference)
+        self.answers.add(best, self._best[0].score, similarity)
+
+    def add_flip(self, image: PreparedImage, before: Hypothesis, truth: int | None) -> None:
+        """Remember a flip if it is among the worst: both sure, and not the same."""
+        after = self._best[0]
+        badness = before.score + after.score
+        is_full = len(self._flips) == WORST
+        if is_full and badness <= self._flips[0][0]:
+            return
+        flip = Flip(image.name, before, after, truth, _thumbnail(image.to_bgr()))
+        entry = (badness, -len(self.answers), flip)  # of equal ones, the first is the worst
+        (heapq.heapreplace if is_full else heapq.heappush)(self._flips, entry)
+
+    def worst_flips(self) -> list[Flip]:
+        return [flip for _, _, flip in sorted(self._flips, reverse=True)]
+
+
+def _run_all(
+    models: list[_Running],
+    images: ImageSet,
+    truth: Mapping[str, int] | None,
+    report: Callable[[], None] | None,
+) -> tuple[int, NDArray[np.int64] | None]:
+    """Run all models on all images; return how many there were, and their classes if known."""
+    reference = models[0]
+    classes = []
+    count = 0
+    for image in images:
+        right = None if truth is None else truth[image.name]
+        before = reference.answer(image)
+        reference.add(reference.engine.output)
+        for model in models[1:]:
+            after = model.answer(image)
+            model.add(reference.engine.output)
+            if after.class_id != before.class_id:
+                model.add_flip(image, before, right)
+        count += 1
+        classes.append(right)
+        if report:
+            report()
+    known = truth is not None
+    return count, np.array(classes, np.int64) if known else None
+
+
+def _judge(
+    bundle: ModelBundle,
+    answers: metrics.Answers,
+    reference: metrics.Answers,
+    truth: NDArray[np.int64] | None,
+    limits: Limits,
+) -> dict[str, Any]:
+    """Return what was measured of one model, and whether it passes."""
+    measured: dict[str, Any] = {
+        "agreement": metrics.agreement(answers, reference),
+        "cosine": answers.cosine,
+    }
+    if truth is not None:
+        bins = metrics.reliability(answers, truth)
+        top_1 = metrics.top_accuracy(answers, truth, 1)
+        drop = 100 * (metrics.top_accuracy(reference, truth, 1) - top_1)
+        drops = metrics.worst_drops(answers, reference, truth, WORST)
+        measured |= {
+            "top_1": top_1,
+            "top_5": metrics.top_accuracy(answers, truth, metrics.TOP),
+            "drop": metrics.rounded(drop),
+            "calibration_error": metrics.calibration_error(bins),
+            "reliability": [one._asdict() for one in bins],
+            "worst_classes": [
+                {**one._asdict(), "label": bundle.labels[one.class_id]} for one in drops
+            ],
+        }
+    why = [] if answers is reference else list(_reasons(len(answers), measured, limits))
+    return {"passed": not why, "why": why, **measured}
+
+
+def _reasons(images: int, measured: Mapping[str, Any], limits: Limits) -> Iterable[str]:
+    """Yield why a model does not pass, a few words each."""
+    if images < FEWEST_IMAGES:
+        yield f"only {images} images, at least {FEWEST_IMAGES} are needed to judge"
+    if measured.get("drop", 0.0) > limits.max_drop:
+        yield f"top-1 is {measured['drop']:.2f} points below float32, over {limits.max_drop:g}"
+    if measured["agreement"] < limits.min_agreement:
+        found, wanted = measured["agreement"], limits.min_agreement
+        yield f"agrees with float32 on {found:.2%} of the images, under {wanted:.2%}"
+
+
+def _warning(bundle: ModelBundle, images: ImageSet) -> str:
+    """Say so if a model is judged on the images that it was calibrated with."""
+    if CALIBRATION not in bundle.files:
+        return ""
+    content = bundle.read(CALIBRATION)
+    if images.digest().encode() not in content:
+        return ""
+    return "these are the images that int8 was calibrated with; judge it on others"
+
+
+def _latencies(models: list[_Running]) -> dict[str, float]:
+    """Return median milliseconds of one inference: blocks in turn, so that all fare alike."""
+    times: dict[str, list[float]] = {model.name: [] for model in models}
+    for _ in range(ROUNDS):
+        for model in models:
+            model.engine.infer()  # brings its weights back into the cache
+            for _ in range(RUNS_PER_ROUND):
+                start = time.perf_counter()
+                model.engine.infer()
+                times[model.name].append(time.perf_counter() - start)
+    return {name: round(1e3 * statistics.median(values), 3) for name, values in times.items()}
+
+
+def _thumbnail(bgr: NDArray[np.uint8]) -> bytes:
+    """Return the middle square of a picture as a small JPEG."""
+    height, width = bgr.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = bgr[top : top + side, left : left + side]
+    small = cv2.resize(square, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])

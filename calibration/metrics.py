@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured of a classifier's answers, alone and beside those of the float32 model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BINS = 15  # of the expected calibration error, as in Guo et al. 2017
+TOP = 5
+DIGITS = 6  # of what is written down
+
+
+class Answers:
+    """What one model said of each image, in their order; the logits themselves are not kept."""
+
+    def __init__(self) -> None:
+        self._best: list[tuple[int, ...]] = []
+        self._confidences: list[float] = []
+        self._cosines: list[float] = []
+
+    def add(self, best: tuple[int, ...], confidence: float, cosine: float) -> None:
+        """Add the answer to the next image.
+
+        Args:
+            best: the best classes, best first, as many for every image.
+            confidence: probability of the best one.
+            cosine: between this model's output and that of the float32 model.
+
+        """
+        self._best.append(best)
+        self._confidences.append(confidence)
+        self._cosines.append(cosine)
+
+    def __len__(self) -> int:
+        """Return how many images were answered."""
+        return len(self._best)
+
+    @property
+    def best(self) -> NDArray[np.int64]:
+        """The best classes of each image, best first: (images, up to 5)."""
+        return np.array(self._best, np.int64)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The best class of each image: (images,)."""
+        return np.asarray(self.best[:, 0], np.int64)
+
+    @property
+    def confidences(self) -> NDArray[np.float64]:
+        """The probability of the best class of each image: (images,)."""
+        return np.array(self._confidences, np.float64)
+
+    @property
+    def cosine(self) -> float:
+        """Mean cosine between this model's outputs and those of the float32 model."""
+        return rounded(np.mean(self._cosines))
+
+
+class Bin(NamedTuple):
+    """Images whose best class had about the same probability.
+
+    Attributes:
+        images: how many.
+        confidence: mean probability of the best class.
+        accuracy: part of the images where it is the right one.
+
+    """
+
+    images: int
+    confidence: float
+    accuracy: float
+
+
+class ClassDrop(NamedTuple):
+    """A class that fewer images are recognised of than in float32.
+
+    Attributes:
+        class_id: index of the class.
+        images: of this class.
+        before: how many of them the float32 model recognises.
+        after: how many this model does.
+
+    """
+
+    class_id: int
+    images: int
+    before: int
+    after: int
+
+
+def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the cosine of the angle between two vectors, 1 if both are zero."""
+    a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if lengths == 0.0:
+        return float(not a.any() and not b.any())
+    return float(a @ b) / lengths
+
+
+def top_accuracy(answers: Answers, truth: NDArray[np.int64], count: int) -> float:
+    """Return for what part of the images the right class is among the best ``count``."""
+    return rounded(np.mean((answers.best[:, :count] == truth[:, None]).any(axis=1)))
+
+
+def agreement(answers: Answers, reference: Answers) -> float:
+    """Return for what part of the images two models have the same best class."""
+    return rounded(np.mean(answers.labels == reference.labels))
+
+
+def reliability(answers: Answers, truth: NDArray[np.int64]) -> list[Bin]:
+    """Return confidence and accuracy of images in ``BINS`` equal steps of confidence."""
+    correct = answers.labels == truth
+    confidences = answers.confidences
+    steps = np.minimum((confidences * BINS).astype(int), BINS - 1)
+    bins = []
+    for step in range(BINS):
+        inside = steps == step
+        count = int(inside.sum())
+        values = (confidences[inside].mean(), correct[inside].mean()) if count else (0.0, 0.0)
+        bins.append(Bin(count, *map(rounded, values)))
+    return bins
+
+
+def calibration_error(bins: list[Bin]) -> float:
+    """Return the expected calibration error: how far confidence and accuracy are apart."""
+    images = sum(one.images for one in bins)
+    return rounded(sum(one.images * abs(one.confidence - one.accuracy) for one in bins) / images)
+
+
+def worst_drops(
+    answers: Answers, reference: Answers, truth: NDArray[np.int64], count: int
+) -> list[ClassDrop]:
+    """Return up to ``count`` classes that lose the most against float32, worst first."""
+    before, after = reference.labels == truth, answers.labels == truth
+    drops = []
+    for class_id in np.unique(truth):
+        inside = truth == class_id
+        drop = ClassDrop(
+            int(class_id), int(inside.sum()), int(before[inside].sum()), int(after[inside].sum())
+        )
+        if drop.after < drop.before:
+            drops.append(drop)
+    drops.sort(key=lambda drop: ((drop.after - drop.before) / drop.images, drop.class_id))
+    return drops[:count]
+
+
+def rounded(value: float | np.floating) -> float:
+    """Return a number with as many digits as are written down."""
+    return round(float(value), DIGITS)

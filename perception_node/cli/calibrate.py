@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception calibrate``: images become int8 and FP16 models in the bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from perception_node.bundle import add_files, load_bundle
+from perception_node.calibration.calibrate import Wanted, calibrate
+from perception_node.calibration.evaluation import Limits
+from perception_node.calibration.images import open_images, read_labels
+from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
+from perception_node.cli.mixed_report import mixed_record, show_mixed
+from perception_node.cli.plan_report import print_rows
+from perception_node.errors import ConfigError
+from perception_node.process import use_one_opencv_thread
+from perception_node.resources import find_model
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rich.progress import Task, TaskID
+
+    from perception_node.calibration.calibrate import Calibration, Report
+    from perception_node.calibration.images import ImageSet
+
+EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
+SAMPLES = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("bundle", help="model bundle that gets the files: folder or name")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR|LIST",
+        help="folder of JPEG and PNG files, or text file with one path per line",
+    )
+    source.add_argument("--bag", type=Path, help="rosbag2 folder, mcap or sqlite3")
+    parser.add_argument("--topic", metavar="T", help="image topic of the bag")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=SAMPLES,
+        metavar="N",
+        help=f"use N images, evenly spaced (default {SAMPLES})",
+    )
+    parser.add_argument(
+        "--method",
+        choices=get_args(Wanted),
+        default="auto",
+        help="how activation ranges are chosen; auto tries all on held-out images (default)",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="CSV", help="file,class_index: right labels decide too"
+    )
+    parser.add_argument(
+        "--keep-float",
+        metavar="N|auto",
+        help="leave the N convolutions that int8 hurts most in float; auto: as few as the "
+        "accuracy gate's agreement takes",
+    )
+    parser.add_argument("--json", action="store_true", help="JSON, for machines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate and put the files into the bundle, all or none; errors are raised."""
+    use_one_opencv_thread()
+    bundle = load_bundle(find_model(arguments.bundle))
+    if not os.access(bundle.path, os.W_OK):  # said now, not after minutes
+        msg = f"{bundle.path}: cannot be written; copy the bundle to a folder of your own"
+        raise ConfigError(msg)
+    found = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    images = found.sample(arguments.samples)
+    labels = None
+    if arguments.labels is not None:
+        labels = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    keep = None if arguments.keep_float is None else parse_keep(arguments.keep_float)
+    mixed = None
+    with _progress() as report:
+        if keep is None:
+            calibration = calibrate(bundle, images, arguments.method, labels=labels, report=report)
+        else:
+            mixed = calibrate_mixed(
+                bundle,
+                images,
+                arguments.method,
+                keep,
+                min_agreement=Limits().min_agreement,
+                labels=labels,
+                report=report,
+            )
+            calibration = mixed.calibration
+    add_files(bundle, calibration.files)
+    if arguments.json:
+        record = _to_record(calibration) | (mixed_record(mixed) if mixed else {})
+        sys.stdout.write(json.dumps(record) + "\n")
+    else:
+        if mixed:
+            show_mixed(mixed)
+        _print(bundle.path, calibration, images)
+    return 0
+
+
+class _Speed(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.0f} images/s" if speed else "")
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """Show a bar per phase on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(phase, total=total)
+            bar.update(tasks[phase], completed=done)
+
+        yield report
+
+
+def _to_record(calibration: Calibration) -> dict[str, object]:
+    return {
+        "method": calibration.method,
+        "images": calibration.used,
+        "held_out": calibration.held_out,
+        "skipped": dict(calibration.skipped),
+        "trials": [
+            {
+                "method": trial.method,
+                "agreement": trial.agreement,
+                "difference": trial.difference,
+                "top_1": trial.top_1,
+            }
+            for trial in calibration.trials
+        ],
+        "files": sorted(calibration.files),
+    }
+
+
+def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    rows = [("method", "same label", "difference", "top-1", "")]
+    for trial in sorted(calibration.trials, key=lambda trial: trial.merit, reverse=True):
+        top_1 = "" if trial.top_1 is None else f"{trial.top_1:.1%}"
+        chosen = "taken" if trial.method == calibration.method else ""
+        rows.append(
+            (trial.method, f"{trial.agreement:.1%}", f"{trial.difference:.2%}", top_1, chosen)
+        )
+    print_rows(console, rows)
+    skipped = images.why_skipped()
+    sys.stdout.write(
+        f"{calibration.used} images gave the ranges, {calibration.held_out} others judged"
+        f"{'; ' + skipped if skipped else ''}\n"
+        f"{path}: {', '.join(sorted(calibration.files))}\n"
+        f"now measure it: perception evaluate {path} --images OTHER_IMAGES\n"
+    )

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception evaluate``: the accuracy gate, which decides whether int8 may run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from perception_node.bundle import MODEL, MODEL_FILES, Precision, load_bundle
+from perception_node.calibration.evaluation import (
+    Evaluation,
+    Limits,
+    evaluate,
+    models_of,
+    store_evaluation,
+)
+from perception_node.calibration.images import open_images, read_labels
+from perception_node.calibration.report import to_html
+from perception_node.cli.plan_report import print_rows
+from perception_node.errors import ConfigError
+from perception_node.files import replace_file
+from perception_node.process import use_one_opencv_thread
+from perception_node.resources import find_model
+
+if TYPE_CHECKING:
+    import argparse
+
+    from perception_node.bundle import ModelBundle
+    from perception_node.calibration.images import ImageSet
+
+EXAMPLE = "perception evaluate my_model --images photos/ --labels truth.csv --report report.html"
+EXIT_GATE_FAILED = 1
+COLUMNS = {
+    "top-1": ("top_1", "{:.2%}"),
+    "top-5": ("top_5", "{:.2%}"),
+    "lost points": ("drop", "{:.2f}"),
+    "agreement": ("agreement", "{:.2%}"),
+    "cosine": ("cosine", "{:.4f}"),
+    "cal. error": ("calibration_error", "{:.4f}"),
+    "CPU ms": ("latency_ms", "{:.2f}"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    default = Limits()
+    parser.add_argument("bundle", help="model bundle: folder or name; gets accuracy.json")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images, or a list of files, other than those of the calibration",
+    )
+    parser.add_argument("--bag", type=Path, help="take the images from a bag instead")
+    parser.add_argument("--topic", help="image topic of the bag")
+    parser.add_argument("--samples", type=int, metavar="N", help="at most so many, evenly spaced")
+    parser.add_argument(
+        "--labels", type=Path, metavar="CSV", help="lines of file,class_index; without, no top-1"
+    )
+    parser.add_argument(
+        "--precisions",
+        metavar="LIST",
+        help="such as fp32,fp16,int8; default: all that the bundle has",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=default.max_drop,
+        metavar="POINTS",
+        help=f"of top-1 below float32 (default {default.max_drop:g})",
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        default=default.min_agreement,
+        metavar="PART",
+        help=f"of the images with float32's label (default {default.min_agreement:g})",
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
+    parser.add_argument("--json", action="store_true", help="what accuracy.json says, on stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, store the verdict and return 1 if the gate failed."""
+    limits = Limits(arguments.max_drop, arguments.min_agreement)
+    bundle = load_bundle(find_model(arguments.bundle))
+    models = models_of(bundle, _precisions(arguments.precisions))
+    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    if arguments.samples is not None:
+        images = images.sample(arguments.samples)
+    truth = None
+    if arguments.labels:
+        truth = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    use_one_opencv_thread()
+    evaluation = _evaluate(bundle, images, models, truth, limits)
+    if arguments.report:
+        _write_report(arguments.report, to_html(bundle, evaluation))
+    store_evaluation(bundle, evaluation)
+    if arguments.json:
+        sys.stdout.write(json.dumps(evaluation.record) + "\n")
+    else:
+        _show(evaluation)
+    for problem in filter(None, (evaluation.skipped, evaluation.warning)):
+        sys.stderr.write(f"perception: {problem}\n")
+    return 0 if evaluation.passed else EXIT_GATE_FAILED
+
+
+def _precisions(text: str | None) -> list[Precision] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in MODEL_FILES]
+    if unknown:
+        msg = f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}"
+        raise ConfigError(msg)
+    return cast("list[Precision]", names)
+
+
+def _evaluate(
+    bundle: ModelBundle,
+    images: ImageSet,
+    models: list[str],
+    truth: dict[str, int] | None,
+    limits: Limits,
+) -> Evaluation:
+    """Evaluate with a bar on a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=len(images), rate="")
+
+        def report() -> None:
+            bar.advance(task)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.0f} images/s" if speed else "")
+
+        return evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
+
+
+def _write_report(path: Path, html: str) -> None:
+    try:
+        replace_file(path, html.encode())
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror or error}"
+        raise ConfigError(msg) from error
+
+
+def _show(evaluation: Evaluation) -> None:
+    """Print a row for each model, and why those that fail do."""
+    record = evaluation.record
+    models: dict[str, dict[str, Any]] = record["models"]
+    shown = {
+        heading: (field, form)
+        for heading, (field, form) in COLUMNS.items()
+        if any(verdict.get(field) is not None for verdict in models.values())
+    }
+    rows = [(f"{record['images']['count']} images", *shown, "gate")]
+    for name, verdict in models.items():
+        cells = (_cell(verdict.get(field), form) for field, form in shown.values())
+        rows.append((name, *cells, _gate(name, passed=verdict["passed"])))
+    console = Console(highlight=False, soft_wrap=True)
+    print_rows(console, rows)
+    for name, verdict in models.items():
+        if verdict["why"]:
+            console.print(f"[red]{escape(name)}[/red]: {escape('; '.join(verdict['why']))}")
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _gate(name: str, *, passed: bool) -> str:
+    if name == MODEL:
+        return "reference"
+    return "passed" if passed else "FAILED"
