@@ -274,14 +274,15 @@ class _Build:
         """Check the precision of the network, if it is typed, and of the engine, with a GPU."""
         self.reporter.say("inspecting the plan")
         is_typed = built.is_strongly_typed
+        quantized = sum(layer.precision == "int8" for layer in weighted_layers(built.layers))
         if is_typed:
-            check_precision(built.layers, self.precision, is_typed=True)
+            check_precision(built.layers, self.precision, is_typed=True, quantized=quantized)
         if self.gpu is None:
             return {"engine_layers": None, "inspection": None}
         inspection = inspect_plan(self.trt, built.plan)
         layers = layers_of_engine(inspection)
         if weighted_layers(layers) or not is_typed:  # else the compiler fused them beyond names
-            check_precision(layers, self.precision, is_typed=is_typed)
+            check_precision(layers, self.precision, is_typed=is_typed, quantized=quantized)
         return {"engine_layers": precision_table(layers), "inspection": inspection}
 
     def _accept(self, built: BuiltPlan) -> dict[str, Any]:

@@ -36,7 +36,7 @@ WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatrixMultiply")
 
 NAMES_SHOWN = 5
 WEAK_FP32_ALLOWED = 0.25  # of the weighted layers, where TensorRT may choose
-INT8_NEEDED = 0.5  # of the convolutions, if there are any
+INT8_NEEDED = 0.5  # of what the model quantises
 
 _PRECISIONS = {  # as TensorRT writes its types, in the API and in the inspector's JSON
     "FLOAT": "fp32", "FP32": "fp32", "TF32": "fp32",
@@ -163,12 +163,21 @@ def precision_table(layers: Iterable[Layer]) -> dict[str, dict[str, int]]:
     return {kind: dict(sorted(counts.items())) for kind, counts in sorted(table.items())}
 
 
-def check_precision(layers: Iterable[Layer], precision: Precision, *, is_typed: bool) -> None:
+def check_precision(
+    layers: Iterable[Layer], precision: Precision, *, is_typed: bool, quantized: int = 0
+) -> None:
     """Refuse layers that silently became float32 or are not quantised.
 
     Strongly typed, every weighted layer must be what was asked for, or lower. Weakly typed,
-    TensorRT may take float32 for a quarter of them, where it is faster. For int8, half of the
-    convolutions must be int8, and the rest fp16; without convolutions, half of all of them.
+    TensorRT may take float32 for a quarter of them, where it is faster. For int8, half of what
+    the model quantises must be int8, and the rest fp16.
+
+    Args:
+        layers: of the network or of the engine.
+        precision: what was asked for.
+        is_typed: whether the model dictates the types.
+        quantized: how many layers the model quantises; 0 where it does not say, as with a
+            calibration cache: then it is all convolutions, or all layers if there are none.
 
     Raises:
         EngineBuildError: names the layers.
@@ -186,7 +195,8 @@ def check_precision(layers: Iterable[Layer], precision: Precision, *, is_typed: 
         raise EngineBuildError(msg)
     convolutions = [layer for layer in weighted if layer.kind == "Convolution"] or weighted
     other = [layer.name for layer in convolutions if layer.precision != "int8"]
-    if precision == "int8" and len(other) > (1 - INT8_NEEDED) * len(convolutions):
+    found = len(convolutions) - len(other)
+    if precision == "int8" and found < INT8_NEEDED * (quantized or len(convolutions)):
         msg = f"int8 was asked for, but these layers are not: {_some(other)}"
         raise EngineBuildError(msg)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from perception_node.bundle import MANIFEST, load_bundle
+from perception_node.accuracy import find_problem
+from perception_node.bundle import INT8_ON_CPU, MANIFEST, MODEL_FILES, load_bundle
 from perception_node.cli.plan_report import print_rows, show_plan, to_record
 from perception_node.engines.plans.store import load_stored_plan
 from perception_node.errors import ConfigError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 EXAMPLE = "perception inspect efficientnet_lite0"
 PLAN_SUFFIXES = {".plan", ".json"}
 LABELS_SHOWN = 6
+GATED = (MODEL_FILES["int8"], INT8_ON_CPU)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +65,7 @@ def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:
         **asdict(bundle.manifest),
         "labels": list(bundle.labels),
         "files": [_file_record(bundle, name) for name in bundle.files],
+        "gate": {name: find_problem(bundle, name) for name in GATED if name in bundle.files},
     }
     if as_json:
         sys.stdout.write(json.dumps(record) + "\n")
@@ -88,6 +91,8 @@ def _show_bundle(bundle: ModelBundle, record: dict[str, Any]) -> None:
     for file in record["files"]:
         about = f"{file['bytes'] / 1e6:.1f} MB, sha256 {file['sha256']}"
         rows.append((file["name"], about))
+    for name, problem in record["gate"].items():
+        rows.append(("accuracy", f"{name}: {problem or 'passed perception evaluate'}"))
     rows += [(str(key), _show(value)) for key, value in manifest.provenance.items()]
     print_rows(_console(), rows)
 

@@ -9,6 +9,7 @@ import pytest
 
 from perception_node.cli import main, plan_report
 from tests.builders import ROOT, make_bundle
+from tests.gate_builders import gate, int8_bundle
 
 
 @pytest.fixture
@@ -61,6 +62,14 @@ def test_json_holds_the_same_and_all_labels(run):
 def test_a_bundle_can_be_named_by_its_folder_or_its_manifest(run, color_bundle, manifest):
     path = color_bundle / "bundle.json" if manifest else color_bundle
     assert run(path)[0] == 0
+
+
+def test_it_says_whether_int8_may_run(run, tmp_path):
+    bundle = int8_bundle(tmp_path / "colors")
+    assert "model.int8.cpu.onnx: its accuracy was never measured" in run(bundle.path)[1]
+    gate(bundle, tmp_path)
+    assert "model.int8.cpu.onnx: passed perception evaluate" in run(bundle.path)[1]
+    assert json.loads(run(bundle.path, "--json")[1])["gate"]["model.int8.cpu.onnx"] == ""
 
 
 def test_a_damaged_bundle_is_an_error(run, tmp_path):

@@ -205,6 +205,13 @@ def test_silent_float32_is_an_error_that_names_the_layers(layers, precision, is_
         check_precision(layers, precision, is_typed=is_typed)
 
 
+def test_layers_that_the_model_keeps_in_float_are_not_missed():
+    """``perception calibrate --keep-float`` may leave most of them."""
+    check_precision(convolutions(int8=3, fp16=9), "int8", is_typed=True, quantized=4)
+    with pytest.raises(EngineBuildError, match="int8 was asked for"):
+        check_precision(convolutions(int8=1, fp16=9), "int8", is_typed=True, quantized=4)
+
+
 def inspecting(answer):
     """Return a TensorRT whose engine describes itself with ``answer``; None cannot be loaded."""
     module = StandinVersion("10.3.0").module
