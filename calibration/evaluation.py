@@ -331,7 +331,7 @@ def _judge(
 def _reasons(images: int, measured: Mapping[str, Any], limits: Limits) -> Iterable[str]:
     """Yield why a model does not pass, a few words each."""
     if images < FEWEST_IMAGES:
-        yield f"only {images} images, at least {FEWEST_IMAGES} are needed to judge"
+        yield f"{images} image(s) cannot judge, {FEWEST_IMAGES} or more can"
     if measured.get("drop", 0.0) > limits.max_drop:
         yield f"top-1 is {measured['drop']:.2f} points below float32, over {limits.max_drop:g}"
     if measured["agreement"] < limits.min_agreement:

@@ -126,7 +126,7 @@ def test_few_images_prove_nothing(bundle, tmp_path):
     pictures, truth = color_pictures(tmp_path / "few", 49)
     evaluation = judge(bundle, pictures, truth)
     assert evaluation.record["models"][INT8]["why"] == [
-        "only 49 images, at least 50 are needed to judge"
+        "49 image(s) cannot judge, 50 or more can"
     ]
     assert not evaluation.passed
 
