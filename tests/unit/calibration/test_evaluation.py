@@ -125,9 +125,7 @@ def test_without_labels_the_agreement_decides(bundle, bad_bundle, labelled):
 def test_few_images_prove_nothing(bundle, tmp_path):
     pictures, truth = color_pictures(tmp_path / "few", 49)
     evaluation = judge(bundle, pictures, truth)
-    assert evaluation.record["models"][INT8]["why"] == [
-        "49 image(s) cannot judge, 50 or more can"
-    ]
+    assert evaluation.record["models"][INT8]["why"] == ["49 image(s) cannot judge, 50 or more can"]
     assert not evaluation.passed
 
 
