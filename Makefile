@@ -6,12 +6,13 @@ PYTHON ?= python3
 # any build (which may be several GB for CUDA), or none (no). Tests that need it are then skipped.
 export TORCH ?= cpu
 BIN := .venv/bin
+SECONDS ?= 60
 # One lock file serves Python 3.10 to 3.13.
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test gpu-check lint format lock clean
+.PHONY: help setup demo test soak gpu-check lint format lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ test: lint ## lint, types, colcon, then all tests with coverage
 	@$(PYTHON) tools/setup_environment.py --tests
 	tools/colcon_check.sh
 	$(BIN)/pytest --cov
+
+soak: setup ## let a failing camera play to the node for SECONDS (60), then judge leaks and bounds
+	@$(BIN)/python -m perception_node.bench.soak --seconds $(SECONDS)
 
 gpu-check: setup ## run the GPU code on this machine's NVIDIA GPU, write bench/reports/gpu-*.json
 	@$(BIN)/python -m perception_node.bench.gpu_check

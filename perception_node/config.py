@@ -7,127 +7,208 @@ from it (``tools/generate_parameters.py``), so a parameter is described here and
 
 from __future__ import annotations
 
-import math
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from perception_node.errors import ConfigError
-
-Value = bool | int | float | str
-
-
-def _parameter(  # noqa: PLR0913 - these are the fields of a ROS parameter descriptor
-    default: Value,
-    description: str,
-    *,
-    lowest: float | None = None,
-    highest: float | None = None,
-    choices: tuple[str, ...] = (),
-    live: bool = False,
-) -> Any:  # noqa: ANN401 - dataclasses.field() hands out Any as well
-    metadata = {
-        "description": description,
-        "lowest": lowest,
-        "highest": highest,
-        "choices": choices,
-        "live": live,
-    }
-    return field(default=default, metadata=metadata)
-
+from perception_node.parameter import When, check, parameter
+from perception_node.realtime import RealTimeRequest, parse_cpus
 
 QOS_NAMES = ("sensor_data", "default", "system_default")
+MAX_CAMERAS = 8
+MAX_DEADLINE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Every parameter of the node, with its default."""
 
-    model: str = _parameter(
+    model: str = parameter(
         "",
         "Folder of the model bundle, or the name of one that comes with the package; "
         "empty for efficientnet_lite0.",
+        when=When.START,
     )
-    engine: str = _parameter(
+    engine: str = parameter(
         "auto",
         "tensorrt, onnxruntime, or auto: TensorRT where a GPU and a plan for it are here, "
         "ONNX Runtime on the CPU otherwise.",
         choices=("auto", "tensorrt", "onnxruntime"),
     )
-    precision: str = _parameter(
+    precision: str = parameter(
         "fp16",
         "Precision of the model. On the CPU, int8 runs model.int8.cpu.onnx (perception calibrate "
         "makes it) and the others are float32, as is what stands by for TensorRT.",
         choices=("fp32", "fp16", "int8"),
     )
-    allow_ungated: bool = _parameter(
+    allow_ungated: bool = parameter(
         False,  # noqa: FBT003 - the parameter's default value
         "Run an int8 model whose accuracy was not measured or is too low (perception evaluate).",
+        when=When.START,
     )
-    build_missing_plan: bool = _parameter(
+    build_missing_plan: bool = parameter(
         False,  # noqa: FBT003 - the parameter's default value
         "Build the TensorRT plan while configuring where there is none, which takes minutes; "
         "false leaves it to perception build.",
+        when=When.START,
     )
-    plan_store: str = _parameter(
-        "", "Folder of the TensorRT plans; empty for ~/.cache/perception_node/plans."
+    plan_store: str = parameter(
+        "",
+        "Folder of the TensorRT plans; empty for ~/.cache/perception_node/plans.",
+        when=When.START,
     )
-    engine_timeout_ms: int = _parameter(
+    engine_timeout_ms: int = parameter(
         500,
-        "A frame that takes the TensorRT engine longer means that it hangs: ONNX Runtime takes "
-        "over.",
+        "A frame that takes the engine longer means that it hangs, and another takes over.",
         lowest=1,
         highest=60_000,
     )
-    threads: int = _parameter(
+    threads: int = parameter(
         0, "Inference threads on the CPU; 0 takes half the cores, at most 4.", lowest=0, highest=64
     )
-    autostart: bool = _parameter(
+    autostart: bool = parameter(
         False,  # noqa: FBT003 - the parameter's default value
         "Configure and activate at start; false leaves it to a lifecycle manager.",
+        when=When.START,
     )
-    image_transport: str = _parameter(
+    image_topics: tuple[str, ...] = parameter(
+        ("image",),
+        f"Topics of the cameras, 1 to {MAX_CAMERAS}. Results of one camera are on ~/; those of "
+        "several are in each camera's namespace.",
+    )
+    deadline_ms: int = parameter(
+        100,
+        "Nothing older is published: the age of an image, from its stamp to its classification.",
+        lowest=1,
+        highest=MAX_DEADLINE_MS,
+        when=When.LIVE,
+    )
+    camera_deadlines_ms: tuple[int, ...] = parameter(
+        (0,),
+        "Deadlines of their own for cameras, in the order of image_topics; 0 takes deadline_ms.",
+        lowest=0,
+        highest=MAX_DEADLINE_MS,
+        when=When.LIVE,
+    )
+    age_reference: str = parameter(
+        "stamp",
+        "Where the age of an image begins: stamp is its header.stamp on the node's clock; arrival "
+        "is when it reached the node, for cameras with bad clocks and bags without /clock.",
+        choices=("stamp", "arrival"),
+    )
+    max_rate_hz: float = parameter(
+        0.0,
+        "Classify at most so many images per second of each camera; 0 sets no limit.",
+        lowest=0.0,
+        highest=1000.0,
+        when=When.LIVE,
+    )
+    image_transport: str = parameter(
         "raw",
         "What the camera sends: raw subscribes to image, compressed to image/compressed.",
         choices=("raw", "compressed"),
     )
-    image_qos: str = _parameter(
+    image_qos: str = parameter(
         "sensor_data",
         "QoS profile of the image subscription; its depth is always 1.",
         choices=QOS_NAMES,
     )
-    classification_qos: str = _parameter(
+    classification_qos: str = parameter(
         "default", "QoS profile of ~/classification.", choices=QOS_NAMES
     )
-    max_image_pixels: int = _parameter(
+    max_image_pixels: int = parameter(
         4096 * 4096,
         "Larger images are dropped before they are decoded.",
         lowest=1,
         highest=1 << 28,
     )
-    top_k: int = _parameter(
-        5, "At most this many hypotheses are published.", lowest=1, highest=1000, live=True
+    top_k: int = parameter(
+        5, "At most this many hypotheses are published.", lowest=1, highest=1000, when=When.LIVE
     )
-    threshold: float = _parameter(
-        0.0, "Hypotheses with a lower score are left out.", lowest=0.0, highest=1.0, live=True
+    threshold: float = parameter(
+        0.0, "Hypotheses with a lower score are left out.", lowest=0.0, highest=1.0, when=When.LIVE
     )
-    class_id_format: str = _parameter(
+    class_id_format: str = parameter(
         "index",
         "class_id in results: the class's index (as in ~/label_info) or its name.",
         choices=("index", "name"),
     )
-    image_timeout_s: float = _parameter(
+    image_timeout_s: float = parameter(
         2.0,
         "Without an image for this long, /diagnostics reports the input as an error.",
         lowest=0.1,
         highest=3600.0,
     )
-    diagnostics_period_s: float = _parameter(
-        1.0, "Time between two messages on /diagnostics.", lowest=0.1, highest=60.0
+    warn_rate_hz: float = parameter(
+        0.0,
+        "Below this rate of images, /diagnostics warns; 0 does not look.",
+        lowest=0.0,
+        highest=1000.0,
     )
-    executor: str = _parameter(
+    error_rate_hz: float = parameter(
+        0.0,
+        "Below this rate of images, /diagnostics reports an error; 0 does not look.",
+        lowest=0.0,
+        highest=1000.0,
+    )
+    stuck_after: int = parameter(
+        30,
+        "After so many identical images in a row, /diagnostics warns that the camera is stuck; "
+        "0 does not look.",
+        lowest=0,
+        highest=100_000,
+    )
+    warn_missed_percent: float = parameter(
+        5.0,
+        "From this share of images that missed the deadline on, /diagnostics warns.",
+        lowest=0.0,
+        highest=100.0,
+    )
+    error_missed_percent: float = parameter(
+        50.0,
+        "From this share of images that missed the deadline on, /diagnostics reports an error.",
+        lowest=0.0,
+        highest=100.0,
+    )
+    diagnostics_period_s: float = parameter(
+        1.0,
+        "Time between two messages on /diagnostics.",
+        lowest=0.1,
+        highest=60.0,
+        when=When.START,
+    )
+    executor: str = parameter(
         "single_threaded",
         "rclpy executor; events costs less CPU per frame where rclpy has it.",
         choices=("single_threaded", "events"),
+        when=When.START,
+    )
+    scheduling_policy: str = parameter(
+        "other",
+        "Scheduling of the node's threads while it is active; fifo and rr are real-time and need "
+        "the right to it (the log says how to get it).",
+        choices=("other", "fifo", "rr"),
+    )
+    scheduling_priority: int = parameter(
+        50, "Priority of the threads with fifo or rr.", lowest=1, highest=99
+    )
+    worker_cpus: str = parameter(
+        "", "CPUs of the worker and the engine, such as 0,2-3 (one alone: 2-2); empty for all."
+    )
+    executor_cpus: str = parameter(
+        "", "CPUs of the executor, which receives the images; empty for all."
+    )
+    lock_memory: bool = parameter(
+        False,  # noqa: FBT003 - the parameter's default value
+        "Keep the process's memory in RAM while the node is active (mlockall).",
+    )
+    freeze_garbage: bool = parameter(
+        True,  # noqa: FBT003 - the parameter's default value
+        "Take what configuring made out of the garbage collector's sight while active.",
+    )
+    disable_garbage_collection: bool = parameter(
+        False,  # noqa: FBT003 - the parameter's default value
+        "Do not collect garbage while active; what the node itself makes needs no collector.",
     )
 
     def __post_init__(self) -> None:
@@ -137,8 +218,27 @@ class NodeConfig:
             ConfigError: a value has the wrong type, is out of range or not among its choices.
 
         """
-        for parameter in fields(self):
-            _check(parameter, getattr(self, parameter.name))
+        for field in fields(self):
+            check(field, getattr(self, field.name))
+        self._check_cameras()
+
+    def deadline_ns(self, camera: int) -> int:
+        """Return the deadline of a camera, by its place in ``image_topics``."""
+        own = self.camera_deadlines_ms
+        own_ms = own[camera] if camera < len(own) else 0
+        return (own_ms or self.deadline_ms) * 1_000_000
+
+    def real_time(self) -> RealTimeRequest:
+        """Return the settings that need the system's consent."""
+        return RealTimeRequest(
+            policy=self.scheduling_policy,
+            priority=self.scheduling_priority,
+            worker_cpus=parse_cpus(self.worker_cpus),
+            executor_cpus=parse_cpus(self.executor_cpus),
+            lock_memory=self.lock_memory,
+            freeze_garbage=self.freeze_garbage,
+            disable_garbage_collection=self.disable_garbage_collection,
+        )
 
     def with_values(self, values: dict[str, Any]) -> NodeConfig:
         """Return a copy with some parameters changed.
@@ -149,21 +249,13 @@ class NodeConfig:
         """
         return replace(self, **values)
 
-
-def _check(parameter: Field[Any], value: Value) -> None:
-    name, metadata = parameter.name, parameter.metadata
-    expected = type(parameter.default)
-    if type(value) is not expected:
-        msg = f"parameter {name} must be a {expected.__name__}, found {value!r}"
-        raise ConfigError(msg)
-    if metadata["choices"] and value not in metadata["choices"]:
-        msg = f"parameter {name} must be one of {', '.join(metadata['choices'])}, found {value!r}"
-        raise ConfigError(msg)
-    if metadata["lowest"] is None:
-        return
-    if not isinstance(value, str) and not metadata["lowest"] <= value <= metadata["highest"]:
-        msg = (
-            f"parameter {name} must be {metadata['lowest']} to {metadata['highest']}, "
-            f"found {'NaN' if math.isnan(value) else value}"
-        )
-        raise ConfigError(msg)
+    def _check_cameras(self) -> None:
+        topics = self.image_topics
+        if not 1 <= len(topics) <= MAX_CAMERAS or len(set(topics)) != len(topics) or "" in topics:
+            msg = f"parameter image_topics must be 1 to {MAX_CAMERAS} different topics"
+            raise ConfigError(f"{msg}, found {list(topics)}")
+        if len(self.camera_deadlines_ms) > len(topics):
+            msg = "parameter camera_deadlines_ms has more entries than image_topics"
+            raise ConfigError(msg)
+        parse_cpus(self.worker_cpus, "parameter worker_cpus")
+        parse_cpus(self.executor_cpus, "parameter executor_cpus")

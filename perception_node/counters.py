@@ -6,18 +6,32 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from perception_node.errors import LateFrame, StaleFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+OUTCOMES = ("received", "published", "superseded", "stale", "late", "malformed", "failed")
 
 
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
     """A consistent snapshot of the counters.
 
-    ``received == published + superseded + malformed + failed + in_flight``, always.
+    ::
+
+        received == published + superseded + stale + late + malformed + failed + in_flight
 
     Attributes:
         received: messages the subscription delivered.
         published: frames whose classification was published.
-        superseded: frames replaced by a newer one before they were looked at.
+        superseded: frames replaced by a newer one before they were looked at, or kept out by
+            ``max_rate_hz``.
+        stale: frames dropped before inference, because their result would have been too old.
+        late: frames dropped after inference, because their result was too old.
         malformed: frames lost to a ``FrameError``.
         failed: frames lost to an engine error or a bug.
         in_flight: frames waiting or being worked on.
@@ -28,6 +42,8 @@ class FrameCounts:
     received: int = 0
     published: int = 0
     superseded: int = 0
+    stale: int = 0
+    late: int = 0
     malformed: int = 0
     failed: int = 0
     malformed_by_kind: dict[str, int] = field(default_factory=dict)
@@ -35,17 +51,29 @@ class FrameCounts:
     @property
     def in_flight(self) -> int:
         """Frames that are neither published nor dropped yet."""
-        return self.received - self.published - self.superseded - self.malformed - self.failed
+        dropped = self.superseded + self.stale + self.late + self.malformed + self.failed
+        return self.received - self.published - dropped
 
     def __str__(self) -> str:
         """Return the account as one line for a log."""
         kinds = "".join(f", {kind} {n}" for kind, n in sorted(self.malformed_by_kind.items()))
         return (
             f"received {self.received} = published {self.published} "
-            f"+ superseded {self.superseded} + malformed {self.malformed}"
+            f"+ superseded {self.superseded} + stale {self.stale} + late {self.late} "
+            f"+ malformed {self.malformed}"
             f"{f' ({kinds[2:]})' if kinds else ''} "
             f"+ failed {self.failed} + in flight {self.in_flight}"
         )
+
+
+def add_up(counts: Iterable[FrameCounts]) -> FrameCounts:
+    """Return the account of all cameras together."""
+    sums: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for one in counts:
+        sums.update({name: getattr(one, name) for name in OUTCOMES})
+        kinds.update(one.malformed_by_kind)
+    return FrameCounts(**sums, malformed_by_kind=dict(kinds))
 
 
 class FrameCounters:
@@ -72,11 +100,14 @@ class FrameCounters:
         """Count a frame lost to an engine error or a bug."""
         self._add("failed", 1)
 
-    def malform(self, kind: str) -> None:
-        """Count a frame lost to a ``FrameError`` of this kind."""
+    def drop(self, kind: str) -> None:
+        """Count a frame lost to a ``FrameError`` of this kind: stale, late, or malformed."""
         with self._lock:
-            self._outcomes["malformed"] += 1
-            self._kinds[kind] += 1
+            if kind in {StaleFrame.kind, LateFrame.kind}:
+                self._outcomes[kind] += 1
+            else:
+                self._outcomes["malformed"] += 1
+                self._kinds[kind] += 1
 
     def snapshot(self) -> FrameCounts:
         """Return all counters as they were at one moment."""

@@ -9,9 +9,12 @@
     │   ├── MalformedMessage      the bytes are not the message they claim to be
     │   ├── MalformedImage        size, step and data contradict each other
     │   ├── InvalidStamp          the header's time is not a time
+    │   ├── MissingStamp          the header's time was never set
     │   ├── UnsupportedEncoding   an encoding this package does not read
     │   ├── UndecodableImage      a JPEG or PNG that cannot be decoded
-    │   └── FrameTooLarge         more pixels than the node accepts
+    │   ├── FrameTooLarge         more pixels than the node accepts
+    │   ├── StaleFrame            too old to be classified in time
+    │   └── LateFrame             classified, but too late
     ├── ModelError                the bundle cannot be used
     │   ├── ModelFormatError      a file of the bundle says something impossible
     │   ├── ModelIntegrityError   a file is not the one the bundle was made with
@@ -118,6 +121,39 @@ class InvalidStamp(FrameError):
         super().__init__(
             f"header.stamp {sec} s {nanosec} ns is not a time; "
             "the driver must set sec >= 0 and nanosec < 1000000000"
+        )
+
+
+class MissingStamp(FrameError):
+    """The stamp of a header is zero, so that nobody knows how old the image is."""
+
+    kind = "stamp"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "header.stamp is 0, the age of the image is unknown; "
+            "let the driver stamp its images or set age_reference to arrival"
+        )
+
+
+class StaleFrame(FrameError):
+    """The frame was dropped before inference: its result could not be in time."""
+
+    kind = "stale"
+
+
+class LateFrame(FrameError):
+    """The frame was dropped after inference: its result is older than the deadline."""
+
+    kind = "late"
+
+    def __init__(self, age_ns: int | None, limit_ns: int) -> None:
+        if age_ns is None or age_ns < 0:
+            super().__init__("the clock was set back while it was classified; nothing to do")
+            return
+        super().__init__(
+            f"it is {age_ns / 1e6:.1f} ms old, the deadline is {limit_ns / 1e6:g} ms less a "
+            "reserve for publishing; it took longer than usual: see ~/latency or raise deadline_ms"
         )
 
 

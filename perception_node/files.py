@@ -27,7 +27,7 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
         if status.st_size > limit_bytes:
             msg = f"{status.st_size} bytes are more than the {limit_bytes} allowed"
             raise OSError(msg)
-        return file.read(limit_bytes)
+        return file.read(status.st_size)  # read() makes room for all that it is asked for
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PackedOrder = Literal["RGB", "BGR", "RGBA", "BGRA", "GRAY"]
+# Pixels of the longer side: that of a square image with the highest max_image_pixels. The number
+# of pixels alone does not bound the time: to shrink a strip of one column takes many seconds.
+MAX_SIDE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +135,35 @@ def view_pixels(  # noqa: PLR0913 - these are the fields of sensor_msgs/Image
     Raises:
         UnsupportedEncoding: the encoding is not known.
         FrameTooLarge: more than ``max_pixels``.
-        MalformedImage: the numbers contradict each other or the data is too short.
+        MalformedImage: the numbers contradict each other, the data is too short or a side is
+            longer than ``MAX_SIDE``.
 
     """
     layout = ENCODINGS.get(encoding)
     if layout is None:
         raise UnsupportedEncoding(encoding, ", ".join(ENCODINGS))
-    if height * width > max_pixels:
-        raise FrameTooLarge(width, height, max_pixels)
+    require_size(width, height, max_pixels)
     _check_layout(layout, height, width, step, len(data))
     rows = int(height * layout.rows_per_height)
     size = layout.pixel_bytes
     if size == 1:
         return _uint8(np.ndarray((rows, width), np.uint8, data, 0, (step, 1)))
     return _uint8(np.ndarray((rows, width, size), np.uint8, data, 0, (step, size, 1)))
+
+
+def require_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image that takes too much memory or time, by its numbers alone.
+
+    Raises:
+        FrameTooLarge: more than ``max_pixels``.
+        MalformedImage: a side is longer than ``MAX_SIDE``.
+
+    """
+    if width * height > max_pixels:
+        raise FrameTooLarge(width, height, max_pixels)
+    if max(width, height) > MAX_SIDE:
+        msg = f"{width}x{height} has a side of more than {MAX_SIDE} pixels; no camera has"
+        raise MalformedImage(msg)
 
 
 def _check_layout(layout: Encoding, height: int, width: int, step: int, size: int) -> None:

@@ -11,6 +11,7 @@ from perception_node.errors import PerceptionError
 
 if TYPE_CHECKING:
     from perception_node.counters import FrameCounts
+    from perception_node.grants import Grant
 
 
 class Level(IntEnum):
@@ -32,41 +33,17 @@ class Status:
     values: dict[str, str]
 
 
-def input_status(
-    topic: str, silent_s: float, timeout_s: float, now: FrameCounts, before: FrameCounts
-) -> Status:
-    """Judge the camera: is it there, and are its images usable?
+def inference_status(now: FrameCounts, before: FrameCounts, infer_ms: float | None) -> Status:
+    """Judge the work: do frames become classifications?
 
     Args:
-        topic: resolved name of the image topic.
-        silent_s: seconds since the last message, or since activation if there was none.
-        timeout_s: from here on the camera counts as silent.
-        now: the counters.
-        before: the counters one period ago.
+        now: the counters of all cameras together.
+        before: the same one period ago.
+        infer_ms: how long the last inference took; None before the first.
 
     """
     values = {
-        "topic": topic,
-        "received": str(now.received),
-        "malformed": str(now.malformed),
-        **{f"malformed ({kind})": str(n) for kind, n in sorted(now.malformed_by_kind.items())},
-    }
-    if silent_s > timeout_s:
-        message = f"no image for {silent_s:.1f} s; check the camera and that {topic} is its topic"
-        return Status("input", Level.ERROR, message, values)
-    if now.malformed > before.malformed:
-        message = (
-            f"{now.malformed - before.malformed} unusable image(s); see the log for the cause"
-        )
-        return Status("input", Level.WARN, message, values)
-    return Status("input", Level.OK, "images arrive", values)
-
-
-def inference_status(now: FrameCounts, before: FrameCounts, infer_ms: float | None) -> Status:
-    """Judge the work: do frames become classifications?"""
-    values = {
         "published": str(now.published),
-        "superseded": str(now.superseded),
         "failed": str(now.failed),
         "in flight": str(now.in_flight),
         "last inference (ms)": "none yet" if infer_ms is None else f"{infer_ms:.2f}",
@@ -77,7 +54,14 @@ def inference_status(now: FrameCounts, before: FrameCounts, infer_ms: float | No
     return Status("inference", Level.OK, "frames are classified", values)
 
 
-def engine_status(model: str, engine: str, reason: str, lost: Exception | None) -> Status:
+def engine_status(
+    model: str,
+    engine: str,
+    reason: str,
+    lost: Exception | None,
+    *,
+    is_exhausted: bool = False,
+) -> Status:
     """Say what really runs, why, and whether it is what was chosen.
 
     Args:
@@ -85,13 +69,28 @@ def engine_status(model: str, engine: str, reason: str, lost: Exception | None) 
         engine: description of the engine that runs.
         reason: why it was chosen.
         lost: why the chosen engine was given up and another runs; None if it was not.
+        is_exhausted: the other one was lost as well.
 
     """
     values = {"model": model, "engine": engine, "chosen because": reason}
     if lost is None:
         return Status("engine", Level.OK, engine, values)
-    message = f"degraded: {engine} took over ({describe_loss(lost)}); clean up and configure"
+    why = describe_loss(lost)
+    if is_exhausted:
+        message = f"no engine is left ({why}); clean up and configure"
+        return Status("engine", Level.ERROR, message, values)
+    message = f"degraded: {engine} took over ({why}); clean up and configure"
     return Status("engine", Level.WARN, message, values)
+
+
+def process_status(grants: list[Grant]) -> Status:
+    """Say which of the real-time settings that were asked for the system has granted."""
+    values = {grant.what: grant.problem or "granted" for grant in grants}
+    refused = [grant for grant in grants if not grant.granted]
+    if refused:
+        return Status("process", Level.WARN, "; ".join(map(str, refused)), values)
+    message = "real-time settings are granted" if grants else "no real-time setting is asked for"
+    return Status("process", Level.OK, message, values)
 
 
 def describe_loss(error: Exception) -> str:

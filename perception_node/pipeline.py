@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.frame import Frame, Unpacker
-from perception_node.overlay import draw_overlay
+from perception_node.frame import Frame
 from perception_node.postprocess import Hypothesis, Postprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from perception_node.bundle import ModelBundle
     from perception_node.engines.base import Engine
@@ -59,8 +56,7 @@ class Pipeline:
 
     Attributes:
         bundle: the model's.
-        reason: why this engine was chosen, in words for a log; empty where there was no choice.
-        lost: always None; a ``FallbackPipeline`` says here why it lost an engine.
+        engine: what it runs on.
 
     """
 
@@ -69,7 +65,6 @@ class Pipeline:
         bundle: ModelBundle,
         engine: Engine,
         *,
-        reason: str = "",
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Connect a bundle's preprocessing and labels to an engine made from the same bundle.
@@ -83,10 +78,7 @@ class Pipeline:
         manifest = bundle.manifest
         self.bundle = bundle
         self.engine = engine
-        self.reason = reason
-        self.lost: Exception | None = None
         self._clock = clock
-        self._unpacker = Unpacker()
         try:
             self._preprocess = engine.preprocessor(manifest.preprocessing)
         except BaseException:
@@ -116,21 +108,20 @@ class Pipeline:
         """What runs, in words for a log; see ``Engine.description``."""
         return self.engine.description
 
-    @property
-    def smallest_side(self) -> int:
-        """Pixels that the shorter side of an image should keep: twice what the model sees."""
-        return self.bundle.manifest.smallest_side
-
-    def warm_up(self) -> None:
+    def warm_up(self) -> int:
         """Classify black images, so that the first real frame costs no more than the next.
+
+        Returns the nanoseconds that one took, as the median.
 
         Raises:
             EngineError: the engine fails on them.
 
         """
         frame = Frame.from_bgr(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
-        for _ in range(WARM_UP_RUNS):
-            self.run(frame, top_k=1, threshold=0.0)
+        times_ns = sorted(
+            sum(self.run(frame, top_k=1, threshold=0.0).times) for _ in range(WARM_UP_RUNS)
+        )
+        return times_ns[WARM_UP_RUNS // 2]
 
     def close(self) -> None:
         """Free the engine."""
@@ -143,7 +134,3 @@ class Pipeline:
     def __exit__(self, *exception: object) -> None:
         """Free the engine."""
         self.close()
-
-    def draw(self, frame: Frame, prediction: Prediction) -> NDArray[np.uint8]:
-        """Return the frame as uint8 BGR (height, width, 3) with the hypotheses drawn on it."""
-        return draw_overlay(*self._unpacker.unpack(frame), prediction.hypotheses)

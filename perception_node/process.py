@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the whole process that camera-sized buffers need."""
+"""Settings of the whole process that camera-sized buffers and deadlines need."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
-
-import cv2
+import os
+import resource
+from pathlib import Path
 
 M_TRIM_THRESHOLD = -1  # malloc.h
 M_MMAP_THRESHOLD = -3
 KEEP_BLOCKS_UP_TO_BYTES = 32 << 20
 KEEP_FREE_BYTES = 256 << 20
+MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
+CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23  # linux/capability.h
+ALL_IDS = ["0", "0", "4294967295"]
 
 
 def keep_large_blocks() -> bool:
@@ -31,6 +36,8 @@ def keep_large_blocks() -> bool:
 
 def use_one_opencv_thread() -> None:
     """Stop OpenCV from starting a thread pool: at our sizes it only adds jitter."""
+    import cv2  # noqa: PLC0415 - slow to load, and the rest of this module does without
+
     cv2.setNumThreads(1)
 
 
@@ -46,3 +53,41 @@ def freeze_garbage() -> None:
 def unfreeze_garbage() -> None:
     """Let the collector see everything again, before what was frozen is freed."""
     gc.unfreeze()
+
+
+def lock_memory() -> None:
+    """Keep all memory of this process in RAM, also what it allocates from now on.
+
+    Raises:
+        OSError: it is not permitted; ``strerror`` says why.
+
+    """
+    # With a finite limit the kernel may agree today. It then refuses the first allocation that
+    # exceeds the limit, in the middle of a frame, so we refuse first.
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit_bytes != resource.RLIM_INFINITY and not has_capability(CAP_IPC_LOCK):
+        problem = f"RLIMIT_MEMLOCK is {limit_bytes >> 10} KiB and would fail later allocations"
+        raise PermissionError(errno.EPERM, problem)
+    if ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def unlock_memory() -> None:
+    """Let the kernel move memory of this process out of RAM again."""
+    ctypes.CDLL(None).munlockall()
+
+
+def has_capability(capability: int) -> bool:
+    """Say whether the calling thread has one of the ``CAP_...``, also in the kernel's eyes.
+
+    The root of a user namespace (a rootless container) lists all of them, yet the kernel asks
+    for those of the machine's real root where limits are concerned.
+    """
+    try:
+        users = Path("/proc/self/uid_map").read_text(encoding="utf-8").split()
+        status = Path("/proc/thread-self/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    effective = int(status.partition("\nCapEff:")[2].split()[0], 16)
+    return users == ALL_IDS and bool(effective >> capability & 1)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from perception_node.accuracy import require_accurate
 from perception_node.bundle import INT8_ON_CPU, MODEL, load_bundle
+from perception_node.engine_thread import EngineThread
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.errors import EngineError, EnvironmentLacks, ModelFormatError
+from perception_node.errors import ConfigError, EngineError, EnvironmentLacks, ModelFormatError
 from perception_node.fallback import FallbackPipeline
 from perception_node.pipeline import Pipeline
 from perception_node.resources import find_model
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
     from perception_node.bundle import ModelBundle, Precision
     from perception_node.config import NodeConfig
+    from perception_node.engines.base import Engine
     from perception_node.engines.tensorrt.progress import BuildProgress
-
-SelectedPipeline = Pipeline | FallbackPipeline
 
 
 def load_pipeline(
     config: NodeConfig, report: Callable[[BuildProgress], None] | None = None
-) -> SelectedPipeline:
+) -> FallbackPipeline:
     """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
 
     ``tensorrt`` keeps a warm ONNX Runtime engine beside it that takes over if it fails.
+    ``onnxruntime`` is replaced by another engine of its kind, which is made if it hangs.
     ``auto`` is ``tensorrt`` where that can be had, ``onnxruntime`` otherwise; the pipeline's
     ``reason`` says why.
 
@@ -37,7 +38,8 @@ def load_pipeline(
         report: told how far the build of a plan is, where one is built.
 
     Raises:
-        ConfigError: there is no such bundle.
+        ConfigError: there is no such bundle, or an engine takes longer for a frame than
+            ``config.engine_timeout_ms``.
         ModelError: the bundle cannot be used; UngatedModel if nobody has shown that its int8
             model is accurate and ``config.allow_ungated`` is off.
         EngineError: the engine cannot be made, or fails on a black image.
@@ -46,31 +48,30 @@ def load_pipeline(
     """
     bundle = load_bundle(find_model(config.model))
     if config.engine == "onnxruntime":
-        return _on_cpu(bundle, config, "engine is onnxruntime")
-    standby = _warm(Pipeline(bundle, OnnxRuntimeEngine(bundle, config.threads)))
+        return _run_on_cpu(bundle, config, "engine is onnxruntime")
+    standby = _on_cpu(bundle, config, MODEL)
+    standby.start()
+    tensorrt = _on_tensorrt(bundle, config, report)
     try:
-        return FallbackPipeline(
-            lambda: _on_tensorrt(bundle, config, report),
-            standby,
-            timeout_s=config.engine_timeout_ms / 1000,
-            reason=f"engine is {config.engine}; ONNX Runtime stands by",
-        )
+        tensorrt.start()
     except (EngineError, EnvironmentLacks) as error:
         reason = f"engine is auto, no TensorRT: {error}"
         if config.engine == "auto" and config.precision != "int8":
-            standby.reason = reason
-            return standby
+            return FallbackPipeline(bundle, (standby, _on_cpu(bundle, config, MODEL)), reason)
         standby.close()
         if config.engine == "tensorrt":
             raise
     except BaseException:
         standby.close()
         raise
-    return _on_cpu(bundle, config, reason)
+    else:
+        reason = f"engine is {config.engine}; ONNX Runtime stands by"
+        return FallbackPipeline(bundle, (tensorrt, standby), reason)
+    return _run_on_cpu(bundle, config, reason)
 
 
-def _on_cpu(bundle: ModelBundle, config: NodeConfig, reason: str) -> Pipeline:
-    """Make the ONNX Runtime pipeline: int8 if that is wanted, float32 otherwise."""
+def _run_on_cpu(bundle: ModelBundle, config: NodeConfig, reason: str) -> FallbackPipeline:
+    """Run on ONNX Runtime: int8 if that is wanted, float32 otherwise."""
     model = MODEL
     if config.precision == "int8":
         model = INT8_ON_CPU
@@ -79,35 +80,58 @@ def _on_cpu(bundle: ModelBundle, config: NodeConfig, reason: str) -> Pipeline:
             problem = f"missing; {make}, or set precision to fp32 ({reason})"
             raise ModelFormatError(bundle.path / model, problem)
         require_accurate(bundle, model, allow_ungated=config.allow_ungated)
-    pipeline = _warm(Pipeline(bundle, OnnxRuntimeEngine(bundle, config.threads, model)))
-    pipeline.reason = reason
-    return pipeline
+    engine, replacement = _on_cpu(bundle, config, model), _on_cpu(bundle, config, model)
+    engine.start()
+    return FallbackPipeline(bundle, (engine, replacement), reason)
+
+
+def _on_cpu(bundle: ModelBundle, config: NodeConfig, model: str) -> EngineThread:
+    """Prepare an ONNX Runtime engine; only a hang costs it, a failure costs the frame."""
+
+    def make() -> Pipeline:
+        return _warm(bundle, OnnxRuntimeEngine(bundle, config.threads, model), config)
+
+    return EngineThread(make, config.engine_timeout_ms / 1000, survives_errors=True)
 
 
 def _on_tensorrt(
     bundle: ModelBundle, config: NodeConfig, report: Callable[[BuildProgress], None] | None
-) -> Pipeline:
-    """Make the TensorRT pipeline, on the thread that will run it."""
-    from perception_node.engines.tensorrt.loading import (  # noqa: PLC0415 - only where it is wanted
-        load_engine,
-    )
+) -> EngineThread:
+    """Prepare a TensorRT engine; whatever fails costs it, for ONNX Runtime stands by."""
 
-    engine = load_engine(
-        bundle,
-        cast("Precision", config.precision),  # NodeConfig has checked it
-        store=config.plan_store,
-        build_missing=config.build_missing_plan,
-        report=report,
-        allow_ungated=config.allow_ungated,
-    )
-    return _warm(Pipeline(bundle, engine))
+    def make() -> Pipeline:
+        from perception_node.engines.tensorrt.loading import (  # noqa: PLC0415 - where it is wanted
+            load_engine,
+        )
+
+        engine = load_engine(
+            bundle,
+            cast("Precision", config.precision),  # NodeConfig has checked it
+            store=config.plan_store,
+            build_missing=config.build_missing_plan,
+            report=report,
+            allow_ungated=config.allow_ungated,
+        )
+        return _warm(bundle, engine, config)
+
+    return EngineThread(make, config.engine_timeout_ms / 1000)
 
 
-def _warm(pipeline: Pipeline) -> Pipeline:
-    """Run a new pipeline warm; free it if it fails already there."""
+def _warm(bundle: ModelBundle, engine: Engine, config: NodeConfig) -> Pipeline:
+    """Return a pipeline that has run; free the engine if it fails already there."""
+    pipeline = Pipeline(bundle, engine)
     try:
-        pipeline.warm_up()
+        _require_speed(engine, pipeline.warm_up() / 1e6, config.engine_timeout_ms)
     except BaseException:
         pipeline.close()
         raise
     return pipeline
+
+
+def _require_speed(engine: Engine, frame_ms: float, timeout_ms: int) -> None:
+    if frame_ms > timeout_ms:
+        msg = (
+            f"a frame takes {frame_ms:.1f} ms on {engine.description}, so the first would already "
+            f"count as a hang: engine_timeout_ms is {timeout_ms}; raise it well above that"
+        )
+        raise ConfigError(msg)

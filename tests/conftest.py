@@ -12,6 +12,11 @@ settings.register_profile(
     max_examples=200,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile(
+    "nightly",  # pytest --hypothesis-profile nightly --timeout 0
+    settings.get_profile("perception"),
+    max_examples=10_000,
+)
 settings.load_profile("perception")
 
 

@@ -33,19 +33,23 @@ def to_yaml() -> str:
         "  ros__parameters:",
     ]
     for field in fields(NodeConfig):
-        text = yaml.safe_dump({field.name: field.default}, width=1000).strip()
-        lines += [f"    # {describe(field)}", f"    {text}"]
+        lines += [f"    # {describe(field)}", f"    {field.name}: {to_text(field)}"]
     return "\n".join(lines) + "\n"
 
 
 def to_table() -> str:
     """Return the README's table."""
-    rows = ["| parameter | default | live | meaning |", "|---|---|---|---|"]
+    rows = ["| parameter | default | may change | meaning |", "|---|---|---|---|"]
     for field in fields(NodeConfig):
-        default = yaml.safe_dump(field.default).split("\n")[0]
-        live = "yes" if field.metadata["live"] else ""
-        rows.append(f"| `{field.name}` | `{default}` | {live} | {describe(field)} |")
+        when = field.metadata["when"].value
+        rows.append(f"| `{field.name}` | `{to_text(field)}` | {when} | {describe(field)} |")
     return "\n".join(rows) + "\n"
+
+
+def to_text(field: Field[Any]) -> str:
+    """Return the default as YAML writes it; a tuple is a list there."""
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    return yaml.safe_dump(default, default_flow_style=True).split("\n")[0]
 
 
 def describe(field: Field[Any]) -> str:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from perception_node.fallback import FallbackPipeline
     from perception_node.postprocess import Hypothesis
-    from perception_node.selection import SelectedPipeline
 
 EXAMPLE = "perception classify photos/ cat.jpg --top-k 3 --json"
 MAX_FILE_BYTES = 256 << 20
+ENGINE_TIMEOUT_MS = 60_000  # nobody waits for files as a robot waits for its camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +63,7 @@ def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     names = ("model", "top_k", "threshold", "threads", "engine", "precision", "plan_store")
     values = {name: getattr(arguments, name) for name in names}
+    values["engine_timeout_ms"] = ENGINE_TIMEOUT_MS
     return NodeConfig(**values, allow_ungated=arguments.allow_ungated)
 
 
@@ -110,7 +112,7 @@ def _find_images(paths: list[Path]) -> Iterator[Path]:
 
 
 def _classify(
-    file: Path, decoder: Decoder, pipeline: SelectedPipeline, config: NodeConfig
+    file: Path, decoder: Decoder, pipeline: FallbackPipeline, config: NodeConfig
 ) -> tuple[Hypothesis, ...]:
     pixels = decoder.decode(read_regular_file(file, MAX_FILE_BYTES))
     frame = Frame.from_bgr(pixels)

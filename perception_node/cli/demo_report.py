@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NEEDED_SHARE = 0.95
 ROWS_SHOWN = 14
-DROPS = ("superseded", "malformed", "failed")
+DROPS = ("superseded", "stale", "late", "malformed", "failed")
 
 
 @dataclass(frozen=True, slots=True)

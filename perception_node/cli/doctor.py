@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +29,16 @@ from perception_node.cli.gpu_findings import (
     check_tensorrt,
     check_tensorrt_rtx,
 )
+from perception_node.cli.realtime_findings import check_locked_memory, check_priority
+from perception_node.cli.segment_findings import check_segments
+from perception_node.cli.transport_findings import (
+    check_middleware,
+    check_profile,
+    check_shared_memory,
+    check_socket_buffers,
+)
 from perception_node.errors import PerceptionError
-from perception_node.resources import find_model, find_resource
-from perception_node.ros.transport import PROFILE, VARIABLES
+from perception_node.resources import find_model
 
 if TYPE_CHECKING:
     import argparse
@@ -40,8 +46,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception doctor --json"
 COLORS = {OK: "green", MISSING: "red", OPTIONAL: "yellow"}
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place, not a file of ours
-SHM_NEEDED_MIB = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,23 +99,6 @@ def check_ros() -> Finding:
     return Finding("ROS 2", OK, f"{os.environ.get('ROS_DISTRO', 'unknown distribution')}, rclpy")
 
 
-def check_middleware() -> Finding:
-    """Look at the RMW and the Fast DDS profile."""
-    try:
-        rclpy = importlib.import_module("rclpy")
-        name = rclpy.get_rmw_implementation_identifier()
-    except ImportError:
-        return Finding("middleware", MISSING, "no rclpy", "see ROS 2")
-    if "fastrtps" not in name:
-        return Finding("middleware", OK, name)
-    profile = next(filter(None, map(os.environ.get, VARIABLES)), None)
-    found = f"{name}, profile {profile or 'set by our own commands only'}"
-    if profile:
-        return Finding("middleware", OK, found)
-    advice = f"camera drivers need it too: export {VARIABLES[0]}={find_resource(PROFILE)}"
-    return Finding("middleware", OK, found, advice)
-
-
 def check_messages() -> Finding:
     """Look for vision_msgs."""
     try:
@@ -121,18 +108,6 @@ def check_messages() -> Finding:
         advice = f"sudo apt install ros-{distribution}-vision-msgs"
         return Finding("vision_msgs", MISSING, str(error), advice)
     return Finding("vision_msgs", OK, "Classification, LabelInfo, VisionInfo")
-
-
-def check_shared_memory() -> Finding:
-    """Look at the room that camera frames have between processes."""
-    advice = "mount a tmpfs there; in Docker: --ipc=host or --shm-size=1g"
-    if not SHARED_MEMORY.is_dir():
-        return Finding("shared memory", MISSING, f"no {SHARED_MEMORY}", advice)
-    free_mib = shutil.disk_usage(SHARED_MEMORY).free >> 20
-    found = f"{free_mib} MiB free in {SHARED_MEMORY}"
-    if free_mib < SHM_NEEDED_MIB:
-        return Finding("shared memory", OPTIONAL, found, advice)
-    return Finding("shared memory", OK, found)
 
 
 def check_onnxruntime() -> Finding:
@@ -171,9 +146,14 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_machine,
     check_ros,
-    check_middleware,
     check_messages,
+    check_middleware,
+    check_profile,
     check_shared_memory,
+    check_segments,
+    check_socket_buffers,
+    check_priority,
+    check_locked_memory,
     check_libraries,
     check_onnxruntime,
     check_model,

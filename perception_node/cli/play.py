@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         topics = bag.select(arguments.topic)
         player = Player(node, topics, with_clock=arguments.clock)
         sys.stderr.write(f"playing {', '.join(topics)}\n")
-        while not stop.is_set():
+        if arguments.loop:
+            player.play_again_and_again(lambda: bag.messages(list(topics)), arguments.rate, stop)
+        else:
             player.play(bag.messages(list(topics)), arguments.rate, stop)
-            if not arguments.loop:
-                break
         player.flush()
     return 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from perception_node.bags import Bag, BagMessage
     from perception_node.config import NodeConfig
-    from perception_node.selection import SelectedPipeline
+    from perception_node.fallback import FallbackPipeline
 
 EXAMPLE = "perception replay samples/photos --golden samples/photos/golden.jsonl"
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _replay(
-    bag: Bag, wanted: list[str] | None, pipeline: SelectedPipeline, config: NodeConfig
+    bag: Bag, wanted: list[str] | None, pipeline: FallbackPipeline, config: NodeConfig
 ) -> Iterator[dict[str, Any]]:
     topics = bag.select(wanted, tuple(TRANSPORTS))
     readers = {
@@ -87,7 +87,7 @@ def _replay(
 def _classify(
     message: BagMessage,
     reader: ImageReader,
-    pipeline: SelectedPipeline,
+    pipeline: FallbackPipeline,
     config: NodeConfig,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"topic": message.topic, "time_ns": message.time_ns}

@@ -13,6 +13,7 @@ from perception_node.errors import MalformedMessage, quote
 HEADER_BYTES = 4  # encapsulation: two bytes of representation, two of options
 BIG_ENDIAN = b"\x00\x00"
 LITTLE_ENDIAN = b"\x00\x01"
+MAX_STRING_BYTES = 1 << 16  # names of frames and encodings; a text is copied, octets are not
 
 
 class CdrReader:
@@ -54,8 +55,12 @@ class CdrReader:
         return self._data[start : start + size]
 
     def string(self) -> str:
-        """Read a string; bytes that are not UTF-8 are replaced."""
-        content = bytes(self.octets())
+        """Read a string of up to ``MAX_STRING_BYTES``; bytes that are not UTF-8 are replaced."""
+        octets = self.octets()
+        if len(octets) > MAX_STRING_BYTES:
+            msg = f"a string has {len(octets)} bytes, at most {MAX_STRING_BYTES} are read"
+            raise MalformedMessage(msg)
+        content = bytes(octets)
         if not content.endswith(b"\x00"):
             msg = f"a string does not end with NUL: {quote(content.decode('latin-1'))}"
             raise MalformedMessage(msg)

@@ -22,27 +22,35 @@ if TYPE_CHECKING:
 USER_ERRORS = (PerceptionError, InvalidQosOverridesError, InvalidTopicNameException)
 
 
-def _is_users(error: Exception) -> bool:
-    """Tell a user's error from a bug; rclpy raises a plain RuntimeError for a wrong policy."""
-    return isinstance(error, USER_ERRORS) or (
-        type(error) is RuntimeError and "QoS override" in str(error)
-    )
+# What rclpy says of a wrong policy and Python of a full process table, as plain RuntimeErrors.
+USER_MESSAGES = ("QoS override", "can't start new thread")
+
+
+def _explain(error: Exception) -> str | None:
+    """Return in one line what somebody outside can mend; None is a bug."""
+    if isinstance(error, MemoryError):
+        return "out of memory; raise the limit of this process or container, or free some"
+    is_known = type(error) is RuntimeError and any(m in str(error) for m in USER_MESSAGES)
+    return str(error) if is_known or isinstance(error, USER_ERRORS) else None
 
 
 def guarded(step: Callable[[Any, LifecycleState], None]) -> Callable[..., Any]:
     """Turn a transition's work into a lifecycle callback.
 
     A user's error is one line and FAILURE: the node stays in the state it was in. A bug is
-    logged with its traceback and becomes ERROR, which leads to ``on_error``.
+    logged with its traceback and becomes ERROR, which leads to ``on_error``; so does whatever
+    fails while stopping or freeing, for the node would be only half in the state it was in.
     """
+    name = step.__name__.removeprefix("on_")
 
     @wraps(step)
     def callback(node: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             step(node, state)
         except Exception as error:  # noqa: BLE001 - nothing may leave a callback
-            if _is_users(error):
-                node.get_logger().error(f"{step.__name__.removeprefix('on_')} failed: {error}")
+            why = _explain(error) if name in {"configure", "activate"} else None
+            if why is not None:
+                node.get_logger().error(f"{name} failed: {why}")
                 return TransitionCallbackReturn.FAILURE
             node.get_logger().fatal(f"bug in {step.__name__}:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR

@@ -33,8 +33,9 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(number, _leave)
     try:
         from perception_node.ros.run import run  # noqa: PLC0415 - the slow imports
-    except ModuleNotFoundError as error:
-        sys.stderr.write(f"perception_node: {MissingPackage(error)}\n")
+    except ImportError as error:  # missing, or it cannot be loaded: NumPy says so in twenty lines
+        reason = str(MissingPackage(error)).strip().splitlines()
+        sys.stderr.write(f"perception_node: {reason[0]}\n")
         return EXIT_ENVIRONMENT
     return run(args)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.health import Status
+    from perception_node.latency import FrameTrace
     from perception_node.pipeline import Prediction
     from perception_node.postprocess import Hypothesis
 
@@ -111,3 +112,26 @@ def to_diagnostics(
             for status in statuses
         ],
     )
+
+
+def to_latency(trace: FrameTrace, node_name: str) -> DiagnosticArray:
+    """Make the message of ``~/latency``: one frame's outcome and its stages in milliseconds."""
+    stages = {
+        "wait": trace.wait_ns,
+        "read": trace.read_ns,
+        "handover": trace.handover_ns,
+        "preprocess": trace.preprocess_ns,
+        "infer": trace.infer_ns,
+        "postprocess": trace.postprocess_ns,
+        "publish": trace.publish_ns,
+    }
+    values = [KeyValue(key=f"{name} (ms)", value=f"{ns / 1e6:.3f}") for name, ns in stages.items()]
+    if trace.age_ns is not None:
+        values.append(KeyValue(key="age (ms)", value=f"{trace.age_ns / 1e6:.3f}"))
+    status = DiagnosticStatus(
+        level=b"\x00",
+        name=f"{node_name}: latency",
+        message=trace.outcome,
+        values=values,
+    )
+    return DiagnosticArray(header=to_header(trace.stamp_ns, trace.frame_id), status=[status])

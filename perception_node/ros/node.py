@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-import time
+import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node import health
-from perception_node.counters import FrameCounters
+from perception_node.counters import FrameCounters, add_up
 from perception_node.errors import EngineError
-from perception_node.process import freeze_garbage, unfreeze_garbage
+from perception_node.realtime import RealTimeSetup
+from perception_node.ros.camera import CameraTopics, image_topics
+from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import guarded
-from perception_node.ros.images import ImageReader
-from perception_node.ros.outputs import Outputs
 from perception_node.ros.parameters import declare_parameters, follow_changes
-from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.selection import load_pipeline
 from perception_node.throttle import Throttle
 from perception_node.worker import FrameWorker
@@ -28,15 +27,14 @@ if TYPE_CHECKING:
 
     from perception_node.config import NodeConfig
     from perception_node.engines.tensorrt.progress import BuildProgress
-    from perception_node.selection import SelectedPipeline
+    from perception_node.grants import Grant
 
-DRAIN_TIMEOUT_S = 1.0
+DRAIN_TIMEOUT_S = 0.5
 BUILD_LOG_PERIOD_S = 5.0
-IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 
 
 class PerceptionNode(LifecycleNode):
-    """Classifies the newest image of one camera.
+    """Classifies the newest image of each camera.
 
     Configuring loads the model and warms it up, activating subscribes, deactivating drains,
     cleaning up frees. Messages arrive on the executor's thread, all work is the worker's.
@@ -51,29 +49,44 @@ class PerceptionNode(LifecycleNode):
         """
         super().__init__("perception", **options)
         self.config: NodeConfig = declare_parameters(self)
-        follow_changes(self, lambda: self.config, self._replace_config)
-        self.counters = FrameCounters()
-        self._pipeline: SelectedPipeline | None = None
-        self._outputs: Outputs | None = None
+        follow_changes(
+            self, lambda: self.config, self._replace_config, lambda: self._classifier is not None
+        )
+        self._counters: dict[str, FrameCounters] = {}  # by topic, for the node's whole life
+        self._classifier: Classifier | None = None
+        self._cameras: list[CameraTopics] = []
         self._worker: FrameWorker | None = None
-        self._subscription: Any = None
+        self._real_time: RealTimeSetup | None = None
+        self._real_time_threads: tuple[int, ...] = ()
+        self._grants: list[Grant] = []
         self._models_loaded = 0
         self._build_throttle = Throttle(BUILD_LOG_PERIOD_S)
-        self._last_image_s = 0.0
-        self._reported = self.counters.snapshot()
+        self._reported = add_up([])
+        self._reported_time_ns = -1
         self._diagnostics = DiagnosticsPublisher(
             self, self.config.diagnostics_period_s, self._statuses
         )
 
+    @property
+    def counters(self) -> dict[str, FrameCounters]:
+        """The accounts of all cameras so far, by topic."""
+        return self._counters
+
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:
         """Load and warm up the model, create the publishers, announce the labels."""
-        pipeline = load_pipeline(self.config, self._log_build)
-        self._pipeline = pipeline
-        self._outputs = Outputs(self, pipeline, lambda: self.config)
-        self._models_loaded += 1
-        self._outputs.announce(self._models_loaded)
-        freeze_garbage()
+        with ExitStack() as undo:
+            undo.callback(self.release)
+            pipeline = load_pipeline(self.config, self._log_build)
+            undo.callback(pipeline.close)
+            self._classifier = Classifier(pipeline, self, self._announce)
+            for index, topic in enumerate(image_topics(self, self.config)):
+                counters = self._counters.setdefault(topic, FrameCounters())
+                camera = CameraTopics(self, self._classifier, index, lambda: self.config, counters)
+                self._cameras.append(camera)
+            self._models_loaded += 1
+            self._announce()
+            undo.pop_all()
         self.get_logger().info(
             f"model {pipeline.bundle.manifest.name} ({pipeline.bundle.path}) "
             f"runs on {pipeline.description} ({pipeline.reason})"
@@ -81,27 +94,22 @@ class PerceptionNode(LifecycleNode):
 
     @guarded
     def on_activate(self, state: LifecycleState) -> None:
-        """Subscribe to the camera and start the worker."""
-        if self._pipeline is None or self._outputs is None:
+        """Subscribe to the cameras and start the worker."""
+        if self._classifier is None or self._classifier.pipeline.is_exhausted:
             msg = "the engine was lost; clean up and configure again"
             raise EngineError(msg)
-        config = self.config
-        reader = ImageReader(
-            config.image_transport, config.max_image_pixels, self._pipeline.smallest_side
-        )
-        self._subscription = self.create_subscription(
-            IMAGE_TYPES[config.image_transport],
-            self._image_topic(),
-            self._on_image,
-            image_qos(config.image_qos),
-            qos_overriding_options=image_overrides(),
-            raw=True,
-        )
-        self._worker = FrameWorker(reader.read, self._outputs, self.counters)
-        self._worker.start()
-        self._last_image_s = time.monotonic()
-        super().on_activate(state)
-        self.get_logger().info(f"active: waiting for images on {self._image_topic()}")
+        worker = FrameWorker([c.camera for c in self._cameras], lambda: self.config)
+        worker.start()
+        self._worker = worker
+        with ExitStack() as undo:
+            undo.callback(self._stop_work)
+            self._set_up_real_time(self._classifier, worker)
+            for camera in self._cameras:
+                camera.subscribe(worker.submit)
+            super().on_activate(state)
+            undo.pop_all()
+        topics = ", ".join(camera.topic for camera in self._cameras)
+        self.get_logger().info(f"active: waiting for images on {topics}")
 
     @guarded
     def on_deactivate(self, state: LifecycleState) -> None:
@@ -126,44 +134,70 @@ class PerceptionNode(LifecycleNode):
 
     def release(self) -> None:
         """Stop the worker and free all that configuring made; may be called in any state."""
-        self._stop_work()
-        if self._outputs is not None:
-            self._outputs.destroy()
-            self._outputs = None
-        if self._pipeline is not None:
-            self._pipeline.close()
-            self._pipeline = None
-            unfreeze_garbage()
+        try:
+            self._stop_work()
+        finally:
+            cameras, self._cameras = self._cameras, []
+            classifier, self._classifier = self._classifier, None
+            with ExitStack() as steps:  # as in _stop_work
+                if classifier is not None:
+                    steps.callback(classifier.pipeline.close)
+                for camera in cameras:
+                    steps.callback(camera.outputs.destroy)
 
     def _stop_work(self) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
-        if self._worker is None:
-            return
-        if not self._worker.stop(DRAIN_TIMEOUT_S):
-            # The thread cannot be ended; it keeps its engine, nobody else may use that one.
+        worker, self._worker = self._worker, None
+        real_time, self._real_time = self._real_time, None
+        self._real_time_threads, self._grants = (), []
+        with ExitStack() as steps:  # the last comes first; each is done even if another fails
+            if worker is not None:
+                steps.callback(self._log_accounts)
+                steps.callback(self._stop_worker, worker)
+            if real_time is not None:
+                steps.callback(real_time.undo)
+            for camera in self._cameras:
+                steps.callback(camera.unsubscribe)
+
+    def _stop_worker(self, worker: FrameWorker) -> None:
+        """Let the worker finish its frame; do not wait for an engine that hangs."""
+        if not worker.stop(DRAIN_TIMEOUT_S) and self._classifier is not None:
             self.get_logger().error("the engine hangs and is given up; clean up and configure")
-            self._pipeline = None
-        self._worker = None
-        self.get_logger().info(f"frames: {self.counters.snapshot()}")
+            self._classifier.pipeline.interrupt()
+            worker.stop(DRAIN_TIMEOUT_S)
 
-    def _on_image(self, message: bytes) -> None:
-        """Leave the image for the worker; runs on the executor's thread."""
-        self._last_image_s = time.monotonic()
-        if self._worker is not None:
-            self._worker.submit(message)
+    def _log_accounts(self) -> None:
+        for camera in self._cameras:
+            self.get_logger().info(camera.account())
 
-    def _image_topic(self) -> str:
-        """Return the resolved topic; a transport's name goes behind the remapped base."""
-        base = str(self.resolve_topic_name("image"))
-        return base if self.config.image_transport == "raw" else f"{base}/compressed"
+    def _set_up_real_time(self, classifier: Classifier, worker: FrameWorker) -> None:
+        """Apply the settings that are asked for and say which of them were granted.
+
+        Again where the engine has other threads than before: another one has taken over.
+        """
+        threads = (*worker.native_ids, *classifier.pipeline.native_thread_ids)
+        if threads == self._real_time_threads:
+            return
+        self._real_time_threads = threads
+        self._real_time = self._real_time or RealTimeSetup(self.config.real_time())
+        executor = [threading.get_native_id()]  # transitions and diagnostics run on it
+        self._grants = self._real_time.apply(executor, threads)
+        for grant in self._grants:
+            # rclpy lets a line of code log with one severity only.
+            if grant.granted:
+                self.get_logger().info(str(grant))
+            else:
+                self.get_logger().warning(str(grant))
 
     def _replace_config(self, config: NodeConfig) -> None:
         is_news = config.threshold != self.config.threshold
         self.config = config
-        if self._outputs is not None and is_news:
-            self._outputs.announce(self._models_loaded)  # the latched labels state it
+        if is_news:
+            self._announce()  # the latched labels state it
+
+    def _announce(self) -> None:
+        """Publish what is latched; also when another engine has taken over."""
+        for camera in self._cameras:
+            camera.outputs.announce(self._models_loaded, self.config.threshold)
 
     def _log_build(self, progress: BuildProgress) -> None:
         """Say every few seconds that the plan is still being built; nothing else answers."""
@@ -174,21 +208,19 @@ class PerceptionNode(LifecycleNode):
 
     def _statuses(self) -> list[health.Status]:
         """Describe the node for /diagnostics."""
-        if self._pipeline is None or self._outputs is None:
+        if self._classifier is None:
             return [health.inactive_status("not configured")]
-        engine = health.engine_status(
-            self._pipeline.bundle.manifest.name,
-            self._pipeline.description,
-            self._pipeline.reason,
-            self._pipeline.lost,
-        )
+        engine = self._classifier.status()
         if self._worker is None:
             return [health.inactive_status("inactive"), engine]
-        counts, before = self.counters.snapshot(), self._reported
-        self._reported = counts
-        silent_s = time.monotonic() - self._last_image_s
-        camera = health.input_status(
-            self._image_topic(), silent_s, self.config.image_timeout_s, counts, before
-        )
-        inference = health.inference_status(counts, before, self._outputs.last_infer_ms)
-        return [camera, inference, engine]
+        self._set_up_real_time(self._classifier, self._worker)
+        now_ns, is_simulated = self.get_clock().now().nanoseconds, self._uses_simulated_time()
+        clock_stands = is_simulated and now_ns == self._reported_time_ns
+        counts = add_up(camera.camera.counters.snapshot() for camera in self._cameras)
+        before, self._reported, self._reported_time_ns = self._reported, counts, now_ns
+        inference = health.inference_status(counts, before, self._classifier.infer_ms)
+        rows = [row for c in self._cameras for row in c.statuses(clock_stands=clock_stands)]
+        return [*rows, inference, engine, health.process_status(self._grants)]
+
+    def _uses_simulated_time(self) -> bool:
+        return bool(self.get_parameter("use_sim_time").value)

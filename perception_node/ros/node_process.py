@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from perception_node.errors import EnvironmentLacks
 
 if TYPE_CHECKING:
-    from perception_node.config import Value
+    from collections.abc import Sequence
+
+    from perception_node.parameter import Value
 
 STOP_TIMEOUT_S = 5.0
 
@@ -21,13 +23,26 @@ STOP_TIMEOUT_S = 5.0
 class NodeProcess:
     """Starts ``perception_node`` on entering and ends it with SIGTERM on leaving."""
 
-    def __init__(self, parameters: dict[str, Value], remaps: dict[str, str]) -> None:
-        """Prepare the command line; ``remaps`` are topics, from our name to the camera's."""
-        self._command = [sys.executable, "-m", "perception_node.ros.main", "--ros-args"]
+    def __init__(
+        self,
+        parameters: dict[str, Value],
+        remaps: dict[str, str] | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
+        """Prepare the command line.
+
+        Args:
+            parameters: of the node.
+            remaps: topics, from our name to the camera's.
+            command: what starts the node, without ROS arguments; empty for the node as it is.
+
+        """
+        program = command or (sys.executable, "-m", "perception_node.ros.main")
+        self._command = [*program, "--ros-args"]
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             self._command += ["-p", f"{name}:={text}"]
-        for ours, theirs in remaps.items():
+        for ours, theirs in (remaps or {}).items():
             self._command += ["-r", f"{ours}:={theirs}"]
 
     def __enter__(self) -> NodeProcess:
@@ -46,6 +61,11 @@ class NodeProcess:
             self._process.wait()
         self._log.close()
 
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """Return the processor time the process has used, in seconds."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -53,9 +73,10 @@ class NodeProcess:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> list[str]:
-        """Return the lines the node has logged so far."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace").splitlines()
+        """Return the lines the node has logged so far; the place it writes at stays."""
+        number = self._log.fileno()
+        content = os.pread(number, os.fstat(number).st_size, 0)
+        return content.decode(errors="replace").splitlines()
 
     def require_alive(self) -> None:
         """Raise ``EnvironmentLacks`` with the last log line if the process has ended."""

@@ -1,124 +1,126 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What leaves the node for each frame, and what is announced once: labels and model."""
+"""What leaves the node for each frame of a camera, and what is announced once: labels, model."""
 
 from __future__ import annotations
 
 import traceback
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
-from perception_node import health
 from perception_node.errors import PerceptionError
 from perception_node.ros import messages
+from perception_node.ros.cdr import CdrReader
+from perception_node.ros.images import Header, ImageReader, read_header
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rclpy.lifecycle import LifecycleNode
+    from rclpy.qos import QoSProfile
 
     from perception_node.config import NodeConfig
     from perception_node.frame import Frame
+    from perception_node.latency import FrameTrace
     from perception_node.pipeline import Prediction
-    from perception_node.selection import SelectedPipeline
+    from perception_node.ros.classifier import Classifier
 
 LOG_PERIOD_S = 5.0
-OVERLAY_QOS = "sensor_data"
+OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
 
 
 class Outputs:
-    """Publishers and log lines of a configured node; the ``FrameHandler`` of its worker."""
+    """Publishers and log lines of one camera; the ``FrameHandler`` of the worker."""
 
     def __init__(
-        self,
-        node: LifecycleNode,
-        pipeline: SelectedPipeline,
-        get_config: Callable[[], NodeConfig],
+        self, node: LifecycleNode, classifier: Classifier, config: NodeConfig, prefix: str, of: str
     ) -> None:
-        """Create the publishers and announce the model; ``get_config`` is asked every frame."""
+        """Create the publishers.
+
+        Args:
+            node: owner of the publishers.
+            classifier: runs the model.
+            config: the configuration of this moment; what is live is handed over per frame.
+            prefix: where the topics are: ``~`` or a camera's namespace.
+            of: which camera's, in words for a log, such as " of /front/image"; may be empty.
+
+        """
         self._node = node
-        self._pipeline = pipeline
-        self._get_config = get_config
+        self._classifier = classifier
+        self._of = of
         self._throttle = Throttle(LOG_PERIOD_S)
-        self._version = 0
-        self._is_degraded = False
-        self.last_infer_ms: float | None = None
-
-        config = get_config()
-        create = node.create_lifecycle_publisher
-        qos = named_qos(config.classification_qos)
-        overrides = QoSOverridingOptions.with_default_policies()
-        self._classification = create(
-            Classification, "~/classification", qos, qos_overriding_options=overrides
+        pipeline = classifier.pipeline
+        reader = ImageReader(
+            config.image_transport, config.max_image_pixels, pipeline.smallest_side
         )
-        self._overlay = create(Image, "~/overlay", named_qos(OVERLAY_QOS))
-        # Latched topics are not lifecycle-managed: they must be there before activation.
-        self._label_info = node.create_publisher(LabelInfo, "~/label_info", LATCHED)
-        self._vision_info = node.create_publisher(VisionInfo, "~/vision_info", LATCHED)
+        self.read = reader.read
+        self.classify = classifier.classify
 
-    def announce(self, version: int) -> None:
+        # rclpy keeps a few references for each publisher in its group, and in the node's own
+        # group it would keep them until the node ends.
+        group = MutuallyExclusiveCallbackGroup()
+        with ExitStack() as made:
+
+            def create(kind: type, name: str, qos: QoSProfile, **options: Any) -> Any:  # noqa: ANN401 - rclpy's publisher
+                # Latched topics are not lifecycle-managed: they must be there before activation.
+                is_latched = qos is LATCHED
+                make = node.create_publisher if is_latched else node.create_lifecycle_publisher
+                publisher = make(kind, f"{prefix}/{name}", qos, callback_group=group, **options)
+                made.callback(node.destroy_lifecycle_publisher, publisher)
+                return publisher
+
+            overrides = QoSOverridingOptions.with_default_policies()
+            qos = named_qos(config.classification_qos)
+            self._classification = create(
+                Classification, "classification", qos, qos_overriding_options=overrides
+            )
+            self._overlay = create(Image, "overlay", named_qos(OVERLAY_QOS))
+            self._latency = create(DiagnosticArray, "latency", named_qos(LATENCY_QOS))
+            self._label_info = create(LabelInfo, "label_info", LATCHED)
+            self._vision_info = create(VisionInfo, "vision_info", LATCHED)
+            self._undo = made.pop_all()
+
+    def announce(self, version: int, threshold: float) -> None:
         """Publish the latched messages; ``version`` counts the models this node has loaded."""
-        self._version = version
         header = messages.to_header(self._node.get_clock().now().nanoseconds, "")
-        threshold = self._get_config().threshold
-        labels = self._pipeline.bundle.labels
+        labels = self._classifier.pipeline.bundle.labels
         self._label_info.publish(messages.to_label_info(header, labels, threshold))
-        topic = self._label_info.topic_name
-        method = self._describe_method()
+        topic, method = self._label_info.topic_name, self._classifier.describe_method()
         self._vision_info.publish(messages.to_vision_info(header, method, topic, version))
 
     def destroy(self) -> None:
         """Remove the publishers from the node."""
-        for publisher in (self._classification, self._overlay):
-            self._node.destroy_lifecycle_publisher(publisher)
-        for publisher in (self._label_info, self._vision_info):
-            self._node.destroy_publisher(publisher)
+        self._undo.close()
 
-    def classify(self, frame: Frame) -> Prediction:
-        """Run the pipeline with the parameters of this moment."""
-        config = self._get_config()
-        try:
-            prediction = self._pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
-        finally:  # the standby may have failed as well
-            if self._pipeline.lost is not None and not self._is_degraded:
-                self._is_degraded = True
-                self._report_loss(self._pipeline.lost)
-        self.last_infer_ms = prediction.times.infer_ns / 1e6
-        return prediction
+    def read_header(self, message: bytes) -> Header:
+        """Read the beginning of a serialized image."""
+        return read_header(CdrReader(message))
 
-    def publish(self, prediction: Prediction) -> None:
+    def compose(self, prediction: Prediction, config: NodeConfig) -> Classification:
+        """Make the message for ``~/classification``."""
+        return messages.to_classification(prediction, config.class_id_format)
+
+    def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
         """Publish ``~/classification``."""
-        class_id_format = self._get_config().class_id_format
-        self._classification.publish(messages.to_classification(prediction, class_id_format))
+        self._classification.publish(result)
 
     def after_publish(self, frame: Frame, prediction: Prediction) -> None:
         """Publish ``~/overlay`` if somebody looks at it."""
         if self._overlay.get_subscription_count() == 0:
             return
         header = messages.to_header(frame.stamp_ns, frame.frame_id)
-        picture = self._pipeline.draw(frame, prediction)
+        picture = self._classifier.pipeline.draw(frame, prediction)
         self._overlay.publish(messages.to_image(header, picture))
 
-    def _describe_method(self) -> str:
-        """Say what makes the results: the model, and the engine that really runs."""
-        pipeline = self._pipeline
-        why = pipeline.reason if pipeline.lost is None else health.describe_loss(pipeline.lost)
-        return f"{pipeline.bundle.manifest.name} on {pipeline.description} ({why})"
-
-    def _report_loss(self, error: Exception) -> None:
-        """Say, once, that another engine has taken over."""
-        self._node.get_logger().error(
-            f"degraded: the engine was lost ({health.describe_loss(error)}); "
-            f"{self._pipeline.description} took over; clean up and configure to try again"
-        )
-        if not isinstance(error, PerceptionError):
-            trace = "".join(traceback.format_exception(error))
-            self._node.get_logger().error(f"the engine was lost to a bug:\n{trace}")
-        self.announce(self._version)
+    def record(self, trace: FrameTrace) -> None:
+        """Publish ``~/latency`` if somebody looks at it."""
+        if self._latency.get_subscription_count() > 0:
+            self._latency.publish(messages.to_latency(trace, self._node.get_name()))
 
     def report(self, error: Exception) -> None:
         """Log why a frame was lost, one line per cause every few seconds."""
@@ -128,7 +130,7 @@ class Outputs:
         if not self._throttle.is_due(subject):
             return
         if isinstance(error, PerceptionError):
-            self._node.get_logger().warning(f"frame dropped ({subject}): {error}")
+            self._node.get_logger().warning(f"frame{self._of} dropped ({subject}): {error}")
         else:
             trace = "".join(traceback.format_exception(error))
-            self._node.get_logger().error(f"frame lost to a bug:\n{trace}")
+            self._node.get_logger().error(f"frame{self._of} lost to a bug:\n{trace}")

@@ -23,7 +23,33 @@ if TYPE_CHECKING:
     from perception_node.bags import BagMessage
 
 FLUSH_TIMEOUT_S = 1.0
+LONE_PERIOD_S = 0.1  # of messages that have no period: a single one, or all of one moment
 DEPTH = 5  # reliable, so that it matches every subscriber; short, so that nothing old is repaired
+
+
+class Timeline:
+    """When recorded messages are due, at ``rate`` times the recorded speed, from now on."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._start_ns = time.monotonic_ns()
+        self._first_ns = self._last_ns = self._number = 0
+
+    def seconds_until(self, time_ns: int) -> float:
+        """Return the time until the next message is due; ``time_ns`` is when it was recorded."""
+        if self._number == 0:
+            self._first_ns = time_ns
+        self._last_ns = time_ns
+        self._number += 1
+        due_ns = self._start_ns + int((time_ns - self._first_ns) / self._rate)
+        return max(0, due_ns - time.monotonic_ns()) / 1e9
+
+    @property
+    def mean_period_s(self) -> float:
+        """The mean time between two messages, at the speed that they are played with."""
+        if self._last_ns == self._first_ns:
+            return LONE_PERIOD_S
+        return (self._last_ns - self._first_ns) / (self._number - 1) / self._rate / 1e9
 
 
 class Player:
@@ -58,21 +84,32 @@ class Player:
         rate: float,
         stop: threading.Event,
         before_publish: Callable[[BagMessage], None] = lambda _: None,
-    ) -> None:
+    ) -> float:
         """Publish ``messages`` at ``rate`` times their recorded speed, until ``stop`` is set.
 
-        ``before_publish`` is called with each message just before it is sent.
+        ``before_publish`` is called with each message just before it is sent. Returns how many
+        seconds to wait before a message that follows: the mean time between two of these.
         """
-        start_ns, first_ns = time.monotonic_ns(), None
+        timeline = Timeline(rate)
         for message in messages:
-            first_ns = message.time_ns if first_ns is None else first_ns
-            due_ns = start_ns + int((message.time_ns - first_ns) / rate)
-            if stop.wait(max(0, due_ns - time.monotonic_ns()) / 1e9):
-                return
+            if stop.wait(timeline.seconds_until(message.time_ns)):
+                break
             if self._clock is not None:
                 self._clock.publish(Clock(clock=to_time(message.time_ns)))
             before_publish(message)
             self._publishers[message.topic].publish(message.data)
+        return timeline.mean_period_s
+
+    def play_again_and_again(
+        self, read_messages: Callable[[], Iterable[BagMessage]], rate: float, stop: threading.Event
+    ) -> None:
+        """Play what ``read_messages`` returns until ``stop`` is set, over and over.
+
+        The first message follows the last like any other. Sent together, one of the two would be
+        lost to a subscriber that takes the newest, and the other's age be judged by a wrong clock.
+        """
+        while not stop.is_set():
+            stop.wait(self.play(read_messages(), rate, stop))
 
     def flush(self) -> None:
         """Wait until every subscriber that asks for reliable delivery has what was published."""

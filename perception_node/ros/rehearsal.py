@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.bags import BagMessage
-    from perception_node.config import Value
+    from perception_node.parameter import Value
 
 NODE = "/perception"
 TYPES = {"raw": RAW_TYPE, "compressed": COMPRESSED_TYPE}
-PARAMETERS: dict[str, Value] = {"autostart": True, "diagnostics_period_s": 0.2}
+# The images carry the bag's stamps, and nobody publishes its /clock.
+PARAMETERS: dict[str, Value] = {
+    "autostart": True,
+    "diagnostics_period_s": 0.2,
+    "age_reference": "arrival",
+}
 START_TIMEOUT_S = 30.0
 LAST_RESULT_TIMEOUT_S = 2.0
 POLL_S = 0.02
@@ -46,6 +51,7 @@ class Rehearsal:
         diagnostics: values of the node's last /diagnostics.
         log: lines the node logged before the first image.
         cpu_s: processor time of the node while it was played to, in seconds.
+        pid: number of the node's process, while it runs.
 
     """
 
@@ -57,6 +63,7 @@ class Rehearsal:
     diagnostics: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
+    pid: int = 0
 
     def run(
         self,
@@ -85,6 +92,7 @@ class Rehearsal:
             NodeProcess(parameters, {"image": base}) as process,
             Listener(node, NODE, self._on_result) as listener,
         ):
+            self.pid = process.pid
             player = Player(node, {topic: TYPES[transport]})
             self._wait_until_ready(process, listener, player)
             self.log = process.log()

@@ -23,6 +23,7 @@ from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
+from perception_node.realtime import name_thread
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.session import initialise
 from perception_node.ros.signals import ENDING, ignore_signals
@@ -87,6 +88,7 @@ class Spinner:
         return self._exit_code
 
     def _run(self) -> None:
+        name_thread("perc-executor")
         try:
             if self._node.config.autostart:
                 self._autostart()

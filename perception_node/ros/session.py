@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
-from perception_node.errors import ConfigError
+from perception_node.errors import ConfigError, quote
 from perception_node.process import keep_large_blocks
 from perception_node.ros.transport import use_large_frames
 
@@ -30,6 +30,10 @@ def initialise(args: list[str] | None) -> None:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except UnicodeEncodeError as error:
+        # What Python could not read it keeps as surrogates: not UTF-8, or read in the locale C.
+        msg = f"{quote(error.object)} is not UTF-8; rename it, or set LC_ALL to C.UTF-8"
+        raise ConfigError(msg) from error
 
 
 @contextmanager

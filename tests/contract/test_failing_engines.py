@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from perception_node.bundle import load_bundle
+from perception_node.engine_thread import EngineThread
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.tensorrt.replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost
@@ -173,5 +174,11 @@ def test_with_a_standby_a_gpu_that_hangs_costs_one_timeout(bundle):
 
 
 def with_standby(bundle, make_primary, timeout_s):
-    standby = Pipeline(bundle, OnnxRuntimeEngine(bundle, 1))
-    return FallbackPipeline(make_primary, standby, timeout_s=timeout_s)
+    def make_standby():
+        return Pipeline(bundle, OnnxRuntimeEngine(bundle, 1))
+
+    primary = EngineThread(make_primary, timeout_s)
+    standby = EngineThread(make_standby, timeout_s, survives_errors=True)
+    for engine in (primary, standby):
+        engine.start()
+    return FallbackPipeline(bundle, (primary, standby))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -10,52 +11,93 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.errors import EngineError
 from perception_node.ros.qos import named_qos
 from tests.ros.harness import Stream, local_node, make_image, wait_for
 
 pytestmark = pytest.mark.ros
-ERROR, OK = 2, 0
+OK, WARN, ERROR = 0, 1, 2
+TIMEOUT_MS = 500
+NEVER_MS = 60_000
+
+
+class Faulty(OnnxRuntimeEngine):
+    """A real engine; ``fault`` is called after each inference."""
+
+    made: list[Faulty]
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.fault = lambda: None
+        self.made.append(self)
+
+    def infer(self):
+        super().infer()
+        self.fault()
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch):
+    """Return the engines that the node makes, in their order; no thread of theirs may stay."""
+    monkeypatch.setattr("perception_node.selection.OnnxRuntimeEngine", Faulty)
+    monkeypatch.setattr(Faulty, "made", [], raising=False)
+    yield Faulty.made
+    for thread in threading.enumerate():
+        if thread.name == "perception-engine":
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
 def active(local, peer):
-    """The node in this process, active, with an engine that can be replaced."""
+    """The node in this process, active."""
     assert peer.change("configure")
     assert peer.change("activate")
     return local
 
 
+@pytest.fixture
+def hang():
+    """A fault that lasts until the end of the test; ``hang.begun`` counts those who are in it."""
+
+    def wait():
+        wait.begun += 1
+        end.wait()
+
+    end, wait.begun = threading.Event(), 0
+    yield wait
+    end.set()
+
+
 def fail_once(engine, fault):
-    """Let the next inference go through ``fault``, and all others through the engine."""
-    infer = engine.infer
+    """Let the next inference go wrong, and no other."""
 
-    def failing():
-        engine.infer = infer
-        fault(infer)
+    def fail():
+        engine.fault = lambda: None
+        fault()
 
-    engine.infer = failing
+    engine.fault = fail
 
 
-def engine_error(_infer):
+def engine_error():
     raise EngineError("the device is lost")
 
 
-def bug(_infer):
+def bug():
     raise ZeroDivisionError("a bug in an engine")
 
 
 def filled(engine, value):
-    def fault(infer):
-        infer()
+    def fault():
         engine.output[0, 1] = value
 
     return fault
 
 
 @pytest.mark.parametrize("kind", ["EngineError", "bug", "NaN", "infinite"])
-def test_a_failed_frame_is_lost_and_the_next_is_classified(active, peer, capfd, kind):
-    engine = active._pipeline.engine
+def test_a_failed_frame_is_lost_and_the_next_is_classified(active, peer, engines, kind, capfd):
+    engine = engines[0]
     faults = {
         "EngineError": engine_error,
         "bug": bug,
@@ -78,7 +120,7 @@ def test_a_failed_frame_is_lost_and_the_next_is_classified(active, peer, capfd, 
     assert result.results[0].class_id == "1"
     diagnostics.wait_for_level("inference", OK)
     assert stream.result(2) is None
-    counts = active.counters.snapshot()
+    counts = active.counters["/image"].snapshot()
     assert counts.failed == 1
     assert counts.in_flight == 0
 
@@ -93,12 +135,12 @@ def test_a_failed_frame_is_lost_and_the_next_is_classified(active, peer, capfd, 
     assert ("Traceback" in log) == (kind == "bug")
 
 
-def test_an_engine_that_always_fails_is_logged_once_in_a_while(active, peer, capfd):
+@pytest.mark.usefixtures("active")
+def test_an_engine_that_always_fails_is_logged_once_in_a_while(peer, engines, capfd):
     diagnostics = peer.watch()
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
-    engine = active._pipeline.engine
-    engine.infer = lambda: engine_error(None)
+    engines[0].fault = engine_error
     for failed in range(1, 11):
         stream.camera.publish(make_image("red", 1 + failed))
         diagnostics.wait_for_value("failed", failed)
@@ -106,57 +148,121 @@ def test_an_engine_that_always_fails_is_logged_once_in_a_while(active, peer, cap
     assert set(stream.stamps()) == {1}
 
 
-def test_a_hanging_engine_is_given_up_and_a_new_one_works(domain, color_model, peer, capfd):
-    release, hangs = threading.Event(), threading.Event()
+class Robot:
+    """The node, active, and the other side."""
 
-    def hang():
-        hangs.set()
-        release.wait()
-
-    with local_node(domain, model=str(color_model), diagnostics_period_s=0.1) as node:
+    def __init__(self, node, peer):
+        self.node, self.peer = node, peer
+        self.diagnostics = peer.watch()
         assert peer.change("configure")
         assert peer.change("activate")
-        stream = Stream(peer)
-        stream.classify(make_image("red", 1))
-        worker = node._worker._thread
-        node._pipeline.engine.infer = hang
-        stream.camera.publish(make_image("red", 2))
-        wait_for(hangs.is_set, lambda: "the engine to hang")
+        self.stream = Stream(peer)
+        self.stream.classify(make_image("red", 1))
 
-        # The executor's thread is free: services and diagnostics go on.
-        peer.watch().skip(3)
-        assert peer.state() == "active"
+    def counts(self):
+        return self.node.counters["/image"].snapshot()
 
-        begin_s = time.monotonic()
-        assert peer.change("deactivate")
-        assert time.monotonic() - begin_s < 2.0
-        assert "the engine hangs" in capfd.readouterr().err
-        assert not peer.change("activate"), "an engine that hangs must not be used again"
-        assert "the engine was lost" in capfd.readouterr().err
-        assert peer.state() == "inactive"
+    def configure_again(self):
+        for transition in ("cleanup", "configure", "activate"):
+            assert self.peer.change(transition)
+        wait_for(self.stream.camera.get_subscription_count, lambda: "the subscription")
 
-        assert peer.change("cleanup")
-        assert peer.change("configure")
-        assert peer.change("activate")
-        wait_for(stream.camera.get_subscription_count, lambda: "the subscription")
-        result = stream.classify(make_image("green", 3))
-        assert result.results[0].class_id == "1"
 
-        release.set()
-        worker.join(10)
-        assert not worker.is_alive()
-        assert stream.result(2) is None, "a frame of the lost engine came late"
-        stream.classify_once(make_image("blue", 4))
-        counts = node.counters.snapshot()
-    assert counts.in_flight == 0
-    assert counts.received == counts.published + counts.superseded + counts.failed
+@pytest.fixture
+def make_robot(domain, color_model, peer, capfd):
+    """Return a function that makes a robot, whose engine hangs after ``timeout_ms``."""
+    del capfd  # captures what configuring logs, too
+    with contextlib.ExitStack() as nodes:
+
+        def make(timeout_ms):
+            parameters = {"engine_timeout_ms": timeout_ms, "diagnostics_period_s": 0.1}
+            node = local_node(domain, model=str(color_model), **parameters)
+            return Robot(nodes.enter_context(node), peer)
+
+        yield make
+
+
+def test_a_hanging_engine_is_replaced_within_the_frame(make_robot, engines, hang, capfd):
+    robot = make_robot(TIMEOUT_MS)
+    engines[0].fault = hang
+    result = robot.stream.classify_once(make_image("green", 2))
+    assert result.results[0].class_id == "1"
+    status = robot.diagnostics.wait_for_level("engine", WARN)
+    assert status.message.startswith("degraded: ONNX Runtime")
+    assert "did not answer within 0.5 s" in status.message
+    result = robot.stream.classify_once(make_image("blue", 3))
+    assert result.results[0].class_id == "2"
+    assert len(engines) == 2
+    assert (robot.counts().failed, robot.counts().in_flight) == (0, 0)
+    log = capfd.readouterr().err
+    assert log.count("degraded: the engine was lost (the engine did not answer") == 1
+    assert "Traceback" not in log
+
+
+def test_where_the_replacement_hangs_too_frames_fail_at_once(make_robot, engines, hang, capfd):
+    robot = make_robot(TIMEOUT_MS)
+    engines[0].fault = hang
+    robot.stream.classify_once(make_image("green", 2))
+    engines[1].fault = hang
+    robot.stream.camera.publish(make_image("blue", 3))
+    status = robot.diagnostics.wait_for_level("engine", ERROR)
+    assert "no engine is left" in status.message
+    assert "clean up and configure" in status.message
+    failed = robot.counts().failed
+    for stamp_ns in range(4, 8):
+        robot.stream.camera.publish(make_image("blue", stamp_ns))
+        failed += 1
+        robot.diagnostics.wait_for_value("failed", failed)
+    assert hang.begun == 2, "nobody waits for an engine again"
+    assert len(engines) == 2
+    assert set(robot.stream.stamps()) == {1, 2}
+    log = capfd.readouterr().err
+    assert log.count("no engine is left: the engine did not answer within 0.5 s; clean up") == 1
+    assert "Traceback" not in log
+
+    assert robot.peer.change("deactivate")
+    assert not robot.peer.change("activate")
+    assert "the engine was lost" in capfd.readouterr().err
+    robot.configure_again()
+    assert robot.stream.classify(make_image("green", 9)).results[0].class_id == "1"
+    robot.diagnostics.wait_for_level("engine", OK)
+
+
+def test_a_hanging_engine_holds_up_neither_services_nor_deactivating(
+    make_robot, engines, hang, capfd
+):
+    robot = make_robot(NEVER_MS)
+    engines[0].fault = hang
+    robot.stream.camera.publish(make_image("red", 2))
+    wait_for(lambda: hang.begun, lambda: "the engine to hang")
+
+    # The executor's thread is free: services and diagnostics go on.
+    robot.peer.watch().skip(3)
+    assert robot.peer.state() == "active"
+
+    worker = robot.node._worker._thread
+    begin_s = time.monotonic()
+    assert robot.peer.change("deactivate")
+    assert time.monotonic() - begin_s < NEVER_MS / 1000 / 2, "it waited for the engine"
+    assert not worker.is_alive()
+    assert "the engine hangs" in capfd.readouterr().err
+    assert not robot.peer.change("activate"), "an engine that hangs must not be used again"
+    assert "the engine was lost" in capfd.readouterr().err
+    assert robot.peer.state() == "inactive"
+
+    robot.configure_again()
+    result = robot.stream.classify(make_image("green", 3))
+    assert result.results[0].class_id == "1"
+    assert robot.stream.result(2) is None, "a frame of the lost engine came late"
+    robot.stream.classify_once(make_image("blue", 4))
+    assert robot.counts().in_flight == 0
+    assert robot.counts().failed == 1
 
 
 @pytest.mark.usefixtures("local")
 def test_a_model_that_fails_when_warmed_up_is_refused(peer, capfd, monkeypatch):
-    target = "perception_node.engines.onnxruntime.OnnxRuntimeEngine.infer"
     with monkeypatch.context() as patch:
-        patch.setattr(target, lambda _: engine_error(None))
+        patch.setattr(Faulty, "infer", lambda _: engine_error())
         assert not peer.change("configure")
     log = capfd.readouterr().err
     assert "configure failed: the device is lost" in log
@@ -167,7 +273,7 @@ def test_a_model_that_fails_when_warmed_up_is_refused(peer, capfd, monkeypatch):
 
 def test_a_bug_while_configuring_leads_back_to_unconfigured(local, peer, capfd, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("perception_node.ros.node.Outputs.announce", lambda *_: bug(None))
+        patch.setattr("perception_node.ros.outputs.Outputs.announce", lambda *_: bug())
         assert not peer.change("configure")
     assert "bug in on_configure" in capfd.readouterr().err
     assert peer.state() == "unconfigured"
@@ -180,10 +286,10 @@ def test_a_bug_while_configuring_leads_back_to_unconfigured(local, peer, capfd, 
 def test_a_failing_overlay_does_not_take_the_classification_with_it(active, peer, capfd):
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
-    active._pipeline.draw = lambda *_: bug(None)
+    active._classifier.pipeline.draw = lambda *_: bug()
     peer.collect(Image, "/perception/overlay", named_qos("sensor_data"))
     wait_for(lambda: active.count_subscribers("/perception/overlay"), lambda: "the watcher")
     for stamp_ns in range(2, 6):
         stream.classify_once(make_image("red", stamp_ns))
     assert "ZeroDivisionError" in capfd.readouterr().err
-    assert active.counters.snapshot().failed == 0
+    assert active.counters["/image"].snapshot().failed == 0

@@ -87,7 +87,7 @@ def test_a_failing_engine_is_replaced_within_the_frame(robot, capfd):
     status = robot.diagnostics.wait_for_level("engine", WARN)
     assert status.message.startswith("degraded: ONNX Runtime")
     assert "illegal memory access" in status.message
-    assert robot.node.counters.snapshot().failed == 0
+    assert robot.node.counters["/image"].snapshot().failed == 0
     assert robot.peer.state() == "active"
     log = capfd.readouterr().err
     assert log.count("degraded: the engine was lost (CUDA error 700") == 1
@@ -116,7 +116,7 @@ def test_every_way_to_fail_is_survived(robot, capfd, kind):
     assert result.results[0].class_id == "1"
     robot.diagnostics.wait_for_level("engine", WARN)
     assert ("Traceback" in capfd.readouterr().err) == (kind == "bug")
-    counts = robot.node.counters.snapshot()
+    counts = robot.node.counters["/image"].snapshot()
     assert (counts.failed, counts.in_flight) == (0, 0)
     release.set()
 
@@ -159,7 +159,7 @@ def test_a_gpu_is_lost_under_the_real_runtime(local, peer, monkeypatch):
     assert stream.classify_once(make_image("green", 10)).results[0].class_id == "1"
     diagnostics.wait_for_level("engine", WARN)
     wait_for(lambda: gpus[0].was_abandoned, lambda: "the lost context to be left alone")
-    assert local.counters.snapshot().failed == 0
+    assert local.counters["/image"].snapshot().failed == 0
 
 
 def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypatch, capfd):
@@ -171,7 +171,7 @@ def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypat
     assert peer.change("configure")
     diagnostics.wait_for_level("engine", OK)
     assert "perception build colors" in diagnostics.value("chosen because")
-    assert local._pipeline.lost is None
+    assert local._classifier.pipeline.lost is None
     assert "runs on ONNX Runtime" in capfd.readouterr().err
 
 
@@ -186,7 +186,7 @@ def test_a_build_while_configuring_says_how_far_it_is(local, peer, monkeypatch, 
     log = capfd.readouterr().err
     assert log.count("building the TensorRT plan: Building the engine, 0 s") == 1
     assert log.count("building the TensorRT plan") == 1, "one line every few seconds is enough"
-    assert local._pipeline.lost is None
+    assert local._classifier.pipeline.lost is None
 
 
 def test_where_tensorrt_is_a_must_configuring_fails_without_it(domain, peer, color_model, capfd):
@@ -194,7 +194,7 @@ def test_where_tensorrt_is_a_must_configuring_fails_without_it(domain, peer, col
     with local_node(domain, model=str(color_model), engine="tensorrt", precision="int8") as node:
         assert not peer.change("configure")
         assert peer.state() == "unconfigured"
-        assert node._pipeline is None
+        assert node._classifier is None
     log = capfd.readouterr().err
     assert "configure failed: " in log
     assert "Traceback" not in log

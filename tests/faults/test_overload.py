@@ -7,11 +7,16 @@ import time
 
 import pytest
 
+from tests.memory import memory_kib
 from tests.ros.harness import Stream, account, make_image, require_balance, wait_for
 
 pytestmark = pytest.mark.ros
 BURST = 200
 PERIOD_S = 0.003  # a third of what one inference takes; without it DDS alone drops the older ones
+AT_ONCE = 1000
+BURSTS = 5
+RSS_LIMIT_KIB = 5 * 1024  # the frames of one burst would be 9 MB
+BURST_SIZE = (64, 48)
 SIZE = (160, 120)  # so that the whole burst fits into the shared memory: DDS itself loses nothing
 
 
@@ -38,3 +43,41 @@ def test_a_burst_leaves_the_newest(start, peer, image_qos):
     burst = [stamp_ns for stamp_ns in stream.stamps() if first <= stamp_ns <= last]
     assert burst == sorted(set(burst)), "an older frame after a newer one"
     assert len(burst) < BURST
+
+
+def test_a_thousand_frames_at_once_are_all_accounted_for(start, peer):
+    diagnostics = peer.watch()
+    last, memory = 0, []
+    # Reliable, so that the newest frame of each burst does arrive, whatever is in its way.
+    with start(image_qos="default") as node:
+        stream = Stream(peer, qos=AT_ONCE)
+        stream.classify(make_image("red", 1))
+        diagnostics.skip(2)
+        before = received_and_replaced(diagnostics)
+        for burst in range(1, BURSTS + 1):
+            first, last = burst * 10 * AT_ONCE, burst * 10 * AT_ONCE + AT_ONCE - 1
+            image = make_image("green", first, size=BURST_SIZE)
+            for stamp_ns in range(first, last + 1):
+                image.header.stamp.nanosec = stamp_ns
+                stream.camera.publish(image)
+            wait_for(lambda: stream.result(last), lambda: "a result for the newest frame")  # noqa: B023
+            memory.append(memory_kib(node.process.pid))
+        # What the node did not receive, the middleware had replaced: nothing is lost unnoticed.
+        wait_for(
+            lambda: received_and_replaced(diagnostics) == before + BURSTS * AT_ONCE,
+            lambda: f"{received_and_replaced(diagnostics)} of {before + BURSTS * AT_ONCE}",
+        )
+        assert diagnostics.value("lost on the way") == "0"
+        stream.classify_once(make_image("blue", last + 1))
+        assert node.end() == 0
+        counts = account(node.log())
+    require_balance(counts)
+    assert counts["malformed"] == counts["failed"] == 0
+    assert counts["published"] == len(stream.results) < BURSTS * AT_ONCE
+    assert stream.stamps() == sorted(stream.stamps()), "an older frame after a newer one"
+    assert memory[-1] - memory[1] < RSS_LIMIT_KIB
+
+
+def received_and_replaced(diagnostics):
+    """Return how many frames reached the node's side, in the same report."""
+    return sum(int(diagnostics.value(key)) for key in ("received", "replaced by newer ones"))

@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 
 from perception_node.bags import open_bag
 from perception_node.resources import find_resource
-from tests.ros.harness import Stream, wait_for
+from tests.ros.harness import Stream, account, require_balance, wait_for
 
 pytestmark = pytest.mark.ros
 END_S = 2.0
@@ -26,17 +26,33 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Importing takes about 0.8 s here, configuring 0.3 s, then frames are classified.
 DELAYS_S = [0.15 * number for number in range(20)]
 MOMENTS = list(zip(DELAYS_S, itertools.cycle(SIGNALS), strict=False))
+# The first engine hangs once it is warm; one that replaces it works.
 HANGING_ENGINE = """
 import sys, time
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-infer, calls = OnnxRuntimeEngine.infer, []
+infer, calls, engines = OnnxRuntimeEngine.infer, [], []
 def hang(engine):
     calls.append(1)
-    infer(engine) if len(calls) <= 10 else time.sleep(1000)
+    engines.append(engine)
+    infer(engine) if engine is not engines[0] or len(calls) <= 10 else time.sleep(1000)
 OnnxRuntimeEngine.infer = hang
 from perception_node.ros.main import main
 sys.exit(main())
 """
+# A build of a plan, which takes minutes, in the real plan store.
+BUILDING = """
+import sys, time
+from pathlib import Path
+import perception_node.engines.tensorrt.loading as loading
+from perception_node.engines.plans import PlanStore
+from tests.plan_builders import NAME, ORIN
+def build(bundle, *arguments, store, **options):
+    PlanStore(Path(store)).build_once(NAME, ORIN, lambda *_: time.sleep(1000))
+loading.load_engine = build
+from perception_node.ros.main import main
+sys.exit(main())
+"""
+NEVER_MS = 60_000
 
 
 def wait_for_main(node) -> None:
@@ -132,13 +148,60 @@ def test_a_node_that_was_never_configured_ends(start, peer):
         require_clean_end(node, signal.SIGTERM)
 
 
+def test_a_node_that_builds_a_plan_ends_and_leaves_no_part_of_it(start, tmp_path):
+    store = tmp_path / "plans"
+    options = {"engine": "tensorrt", "build_missing_plan": True, "plan_store": store}
+    with start(program=("-c", BUILDING), **options) as node:
+        wait_for(lambda: list(store.glob("*.lock")), node.log)
+        require_clean_end(node, signal.SIGINT)
+    assert {file.suffix for file in store.iterdir()} == {".lock"}
+
+
+def test_a_configured_node_ends(start, peer):
+    with start(autostart=False) as node:
+        assert peer.change("configure")
+        require_clean_end(node, signal.SIGINT)
+
+
+def test_an_active_node_without_a_camera_ends(start, peer):
+    with start() as node:
+        peer.wait_until("active")
+        require_clean_end(node, signal.SIGTERM)
+        counts = account(node.log_lines()[-1])
+    assert counts["received"] == 0
+    require_balance(counts)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.usefixtures("camera")
-def test_a_hanging_engine_does_not_keep_the_process(start, peer):
-    with start(program=("-c", HANGING_ENGINE)) as node:
-        diagnostics = peer.watch()
-        diagnostics.wait_for_value("in flight", 2)
-        begin_s = time.monotonic()
-        assert node.end() == 0
-        assert time.monotonic() - begin_s < 3.0
+def test_a_hanging_engine_does_not_keep_the_process(start, peer, number):
+    with start(program=("-c", HANGING_ENGINE), engine_timeout_ms=NEVER_MS) as node:
+        peer.watch().wait_for_value("in flight", 2)  # one hangs, the other waits
+        require_clean_end(node, number)
         assert "the engine hangs" in node.log()
-        assert "Traceback" not in node.log()
+        counts = account(node.log_lines()[-1])
+    assert counts["failed"] == 1
+    require_balance(counts)
+
+
+@pytest.mark.usefixtures("camera")
+def test_an_engine_that_was_given_up_does_not_keep_the_process(start, peer):
+    with start(program=("-c", HANGING_ENGINE), engine_timeout_ms=200) as node:
+        stream = Stream(peer)
+        wait_for(lambda: len(stream.results) > 3, node.log)
+        assert "degraded: the engine was lost" in node.log()
+        require_clean_end(node, signal.SIGTERM)
+        counts = account(node.log_lines()[-1])
+    require_balance(counts)
+
+
+def test_a_node_that_is_being_deactivated_ends(start, peer, camera):
+    with start(program=("-c", HANGING_ENGINE), engine_timeout_ms=NEVER_MS) as node:
+        peer.watch().wait_for_value("in flight", 2)
+        peer.state()
+        peer.ask("deactivate")
+        # No more images: it waits for the engine.
+        wait_for(lambda: not camera.get_subscription_count(), node.log)
+        require_clean_end(node, signal.SIGTERM)
+        counts = account(node.log_lines()[-1])
+    require_balance(counts)

@@ -38,6 +38,8 @@ POLL_S = 0.01
 ASK_AGAIN_S = 3.0
 NANOSECONDS = 1_000_000_000
 NODE = "/perception"
+# The stamps of most tests are small numbers, by which frames are told apart.
+PARAMETERS = {"age_reference": "arrival", "deadline_ms": 5000}
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
     "cleanup": Transition.TRANSITION_CLEANUP,
@@ -63,8 +65,9 @@ COLORS = {
     "orange": (255, 128, 0),
 }
 ACCOUNT = re.compile(
-    r"frames: received (?P<received>\d+) = published (?P<published>\d+) "
-    r"\+ superseded (?P<superseded>\d+) \+ malformed (?P<malformed>\d+)(?: \((?P<kinds>[^)]*)\))? "
+    r"frames(?: of (?P<topic>\S+))?: received (?P<received>\d+) = published (?P<published>\d+) "
+    r"\+ superseded (?P<superseded>\d+) \+ stale (?P<stale>\d+) \+ late (?P<late>\d+) "
+    r"\+ malformed (?P<malformed>\d+)(?: \((?P<kinds>[^)]*)\))? "
     r"\+ failed (?P<failed>\d+) \+ in flight (?P<in_flight>\d+)"
 )
 ROS_LINE = re.compile(r"\[(DEBUG|INFO|WARN|ERROR|FATAL)\] \[")
@@ -144,11 +147,11 @@ def set_header(message, stamp_ns, frame_id="camera_optical_frame") -> None:
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NANOSECONDS)
 
 
-def account(text: str) -> dict[str, Any]:
-    """Return the node's last account of its frames from its log."""
-    found = list(ACCOUNT.finditer(text))
+def account(text: str, topic: str | None = None) -> dict[str, Any]:
+    """Return the node's last account of its frames from its log; of one camera of several."""
+    found = [match for match in ACCOUNT.finditer(text) if match["topic"] == topic]
     assert found, f"no account of the frames in the log:\n{text}"
-    counts = {k: int(v) for k, v in found[-1].groupdict().items() if k != "kinds"}
+    counts = {k: int(v) for k, v in found[-1].groupdict().items() if k not in {"kinds", "topic"}}
     kinds = found[-1]["kinds"] or ""
     pairs = (pair.rsplit(" ", 1) for pair in kinds.split(", ") if pair)
     return {**counts, "kinds": {kind: int(number) for kind, number in pairs}}
@@ -156,7 +159,7 @@ def account(text: str) -> dict[str, Any]:
 
 def require_balance(counts: dict[str, Any]) -> None:
     """Every frame that was received went exactly one way."""
-    ways = ("published", "superseded", "malformed", "failed")
+    ways = ("published", "superseded", "stale", "late", "malformed", "failed")
     assert counts["received"] == sum(counts[way] for way in ways)
     assert counts["in_flight"] == 0
     assert sum(counts["kinds"].values()) == counts["malformed"]
@@ -225,7 +228,7 @@ class Program:
 def start_node(domain, parameters=None, arguments=(), program=("-m", "perception_node.ros.main")):
     """Return the node as a program; ``arguments`` are further ROS arguments."""
     command = [sys.executable, *program, "--ros-args"]
-    for name, value in (parameters or {}).items():
+    for name, value in {**PARAMETERS, **(parameters or {})}.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         command += ["-p", f"{name}:={text}"]
     return Program([*command, *arguments], {"ROS_DOMAIN_ID": str(domain)})
@@ -439,7 +442,8 @@ class Stream:
 def local_node(domain: int, **parameters):
     """Yield the node in this process, spun by a thread of its own."""
     spinning = Spinning(domain)
-    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    given = {**PARAMETERS, **parameters}
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
     node = PerceptionNode(context=spinning.context, parameter_overrides=overrides)
     spinning.start(node)
     try:

@@ -164,8 +164,8 @@ def test_overlay_costs_nothing_while_nobody_watches(local, peer):
     drawn = []
     peer.change("configure")
     peer.change("activate")
-    draw = local._pipeline.draw
-    local._pipeline.draw = lambda *arguments: drawn.append(1) or draw(*arguments)
+    draw = local._classifier.pipeline.draw
+    local._classifier.pipeline.draw = lambda *arguments: drawn.append(1) or draw(*arguments)
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
     for stamp_ns in range(2, 10):

@@ -16,17 +16,32 @@ from rcl_interfaces.srv import (
 )
 
 from perception_node.config import NodeConfig
-from tests.ros.harness import NODE, Peer, Stream, claim_domain, make_image, start_node
+from perception_node.parameter import When
+from tests.ros.harness import (
+    NODE,
+    PARAMETERS,
+    Peer,
+    Stream,
+    claim_domain,
+    make_image,
+    start_node,
+    wait_for,
+)
 
 pytestmark = pytest.mark.ros
 FIELDS = {field.name: field for field in fields(NodeConfig)}
-LIVE = [name for name, field in FIELDS.items() if field.metadata["live"]]
+WHEN = {name: field.metadata["when"] for name, field in FIELDS.items()}
 TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
     int: ParameterType.PARAMETER_INTEGER,
     float: ParameterType.PARAMETER_DOUBLE,
     str: ParameterType.PARAMETER_STRING,
 }
+LIST_TYPES = {
+    int: ParameterType.PARAMETER_INTEGER_ARRAY,
+    str: ParameterType.PARAMETER_STRING_ARRAY,
+}
+NAMES = {bool: "bool", int: "integer", float: "double", str: "string"}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +50,13 @@ def peer(color_model):
     parameters = {"model": color_model, "autostart": True}
     with claim_domain() as domain, start_node(domain, parameters), Peer(domain) as other:
         other.wait_until("active")
+        yield other
+
+
+@pytest.fixture
+def peer_of_start(domain):
+    """The peer of the node that ``start`` starts."""
+    with Peer(domain) as other:
         yield other
 
 
@@ -51,13 +73,18 @@ def _restored(peer):
     yield
     assert change(peer, threshold=0.0).successful
     assert change(peer, top_k=5).successful
+    assert change(peer, max_rate_hz=0.0).successful
+    assert change(peer, deadline_ms=5000).successful
 
 
 def value(content) -> ParameterValue:
     """Make a parameter's value from Python's."""
-    kind = TYPES[type(content)]
-    name = {bool: "bool", int: "integer", float: "double", str: "string"}[type(content)]
-    return ParameterValue(type=kind, **{f"{name}_value": content})
+    if isinstance(content, tuple):
+        kind = type(content[0])
+        name = f"{NAMES[kind]}_array_value"
+        return ParameterValue(type=LIST_TYPES[kind], **{name: list(content)})
+    name = f"{NAMES[type(content)]}_value"
+    return ParameterValue(type=TYPES[type(content)], **{name: content})
 
 
 def change(peer, **values):
@@ -89,8 +116,8 @@ def test_a_parameter_describes_itself(peer, name):
     metadata, default = FIELDS[name].metadata, FIELDS[name].default
     descriptor = describe(peer, name)
     assert descriptor.description == metadata["description"]
-    assert descriptor.type == TYPES[type(default)]
-    assert descriptor.read_only == (not metadata["live"])
+    assert descriptor.type == value(default).type
+    assert descriptor.read_only == (metadata["when"] == When.START)
     assert not descriptor.dynamic_typing
     ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
     found = [(r.from_value, r.to_value) for r in ranges]
@@ -100,18 +127,96 @@ def test_a_parameter_describes_itself(peer, name):
         assert choice in descriptor.additional_constraints
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name not in {"model", "autostart"}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in FIELDS
+        if name not in {"model", "autostart", "age_reference", "deadline_ms"}
+    ],
+)
 def test_a_parameter_not_given_has_its_default(peer, name):
     assert current(peer, name) == value(FIELDS[name].default)
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name not in LIVE])
-def test_a_fixed_parameter_cannot_be_set(peer, name):
+@pytest.mark.parametrize("name", [name for name, when in WHEN.items() if when == When.START])
+def test_what_is_fixed_at_start_cannot_be_set(peer, name):
     before = current(peer, name)
     answer = change(peer, **{name: FIELDS[name].default})
     assert not answer.successful
     assert "read-only" in answer.reason or "read only" in answer.reason
     assert current(peer, name) == before
+
+
+OTHERS = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 1.0}
+UNCONFIGURED = [name for name, when in WHEN.items() if when == When.UNCONFIGURED]
+
+
+def another(name):
+    """Return an allowed value that is not the present one."""
+    default, choices = FIELDS[name].default, FIELDS[name].metadata["choices"]
+    if choices:
+        return next(choice for choice in choices if choice != PARAMETERS.get(name, default))
+    if isinstance(default, tuple):
+        return ("other",)
+    return "1" if isinstance(default, str) else OTHERS[type(default)](default)
+
+
+@pytest.mark.parametrize("name", UNCONFIGURED)
+def test_what_configuring_reads_cannot_be_set_while_the_node_is_active(peer, name):
+    before = current(peer, name)
+    answer = change(peer, **{name: another(name)})
+    assert not answer.successful
+    assert answer.reason == (
+        f"parameter {name} can change only while the node is unconfigured; clean up first"
+    )
+    assert current(peer, name) == before
+
+
+def test_what_is_set_while_unconfigured_counts_from_the_next_configure_on(start, peer_of_start):
+    with start(autostart=False) as node:
+        peer_of_start.state()
+        assert change(peer_of_start, class_id_format="name").successful
+        assert change(peer_of_start, image_topics=("front/image",)).successful
+        assert peer_of_start.change("configure")
+        assert peer_of_start.change("activate")
+        stream = Stream(peer_of_start, topic="front/image")
+        assert stream.classify(make_image("red", 1)).results[0].class_id == "red"
+        assert not change(peer_of_start, class_id_format="index").successful
+        assert peer_of_start.change("deactivate")
+        assert not change(peer_of_start, class_id_format="index").successful
+        assert peer_of_start.change("cleanup")
+        assert change(peer_of_start, class_id_format="index").successful
+        assert node.end() == 0
+
+
+def test_a_rate_limit_counts_from_the_next_frame_on(peer, stream):
+    assert change(peer, max_rate_hz=0.001).successful
+    stream.camera.publish(make_image("red", 90))
+    stream.camera.publish(make_image("red", 91))
+    assert change(peer, max_rate_hz=0.0).successful
+    stream.classify_once(make_image("red", 92))
+    assert {90, 91} - set(stream.stamps())
+
+
+def test_changes_at_a_hundred_per_second_never_mix(peer, stream):
+    """Every result has either one hypothesis or three, whatever changes meanwhile."""
+    request = SetParametersAtomically.Request()
+    client = peer.node.create_client(SetParametersAtomically, f"{NODE}/set_parameters_atomically")
+    client.wait_for_service()
+    before, futures = len(stream.results), []
+    for number in range(200):
+        wide = number % 2
+        request.parameters = [
+            Parameter(name="threshold", value=value(0.0 if wide else 0.04)),
+            Parameter(name="top_k", value=value(3 if wide else 1)),
+        ]
+        futures.append(client.call_async(request))
+        stream.camera.publish(make_image("orange", 1000 + number))
+    stream.classify(make_image("orange", 5000))
+    wait_for(lambda: all(f.done() for f in futures), lambda: "all changes to be answered")
+    numbers = {len(result.results) for result in stream.results[before:]}
+    assert numbers <= {1, 3}, "top_k 3 with threshold 0.04 would give 2"
 
 
 def test_threshold_counts_from_the_next_frame_on(peer, stream):

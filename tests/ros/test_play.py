@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 
@@ -14,12 +15,14 @@ from perception_node.bags import open_bag
 from perception_node.cli import EXIT_OK, EXIT_WRONG_INPUT
 from perception_node.resources import find_resource
 from perception_node.ros.messages import to_nanoseconds
+from tests.builders import write_bag
 from tests.ros.harness import start_cli, wait_for
 
 pytestmark = pytest.mark.ros
 RAW, COMPRESSED = "/camera/image_raw", "/camera/image_raw/compressed"
 SAMPLE = find_resource("samples/photos")
 DEPTH = 200
+SEEN = 20  # of 100 messages in a second, of which the first come before the two know each other
 
 
 def recorded(topic) -> list[bytes]:
@@ -69,6 +72,37 @@ def test_raw_frames_arrive_unchanged(peer, domain):
     require_cycle(arrivals, expected)
 
 
+def test_a_loop_begins_one_period_after_the_last_ended(peer, domain, tmp_path):
+    period_ns, messages = 200_000_000, recorded(COMPRESSED)[:4]
+    kind = "sensor_msgs/msg/CompressedImage"
+    rows = [(COMPRESSED, kind, number * period_ns, m) for number, m in enumerate(messages)]
+    bag = write_bag(tmp_path / "bag", rows)
+    arrivals = collect(peer, COMPRESSED)
+    with start_cli(domain, "play", bag, "--rate", 2, "--loop"):
+        wait_for(lambda: len(arrivals) > 3 * len(messages), lambda: "three rounds")
+    require_cycle(arrivals, messages)
+    gaps_s = [b - a for (a, _), (b, _) in itertools.pairwise(arrivals)]
+    seams_s = [
+        gap_s
+        for gap_s, (_, arrived) in zip(gaps_s, arrivals[1:], strict=True)
+        if is_same(arrived, messages[0])
+    ]
+    # A loaded machine may bring two messages closer to each other, but hardly all of them.
+    assert max(seams_s) > period_ns / 1e9 / 2 * 0.8
+
+
+def test_a_single_message_is_repeated_at_leisure(peer, domain, tmp_path):
+    message = recorded(COMPRESSED)[0]
+    row = (COMPRESSED, "sensor_msgs/msg/CompressedImage", 1, message)
+    arrivals = collect(peer, COMPRESSED)
+    bag = write_bag(tmp_path / "bag", [row])
+    with start_cli(domain, "play", bag, "--loop"):
+        wait_for(lambda: arrivals, lambda: "the message")
+        begin, begin_s = len(arrivals), time.monotonic()
+        wait_for(lambda: len(arrivals) >= begin + 5, lambda: "five more")
+        assert time.monotonic() - begin_s > 0.2
+
+
 def test_recorded_speed_is_kept(peer, domain):
     arrivals = collect(peer, COMPRESSED)
     with start_cli(domain, "play", SAMPLE, "--topic", COMPRESSED):
@@ -82,7 +116,7 @@ def test_ten_times_the_speed(peer, domain):
     with start_cli(domain, "play", SAMPLE, "--topic", COMPRESSED, "--rate", 10) as play:
         assert play.process.wait(30) == EXIT_OK
         assert f"playing {COMPRESSED}" in play.log()
-    assert len(arrivals) > 50
+    assert len(arrivals) > SEEN
     assert is_same(arrivals[-1][1], recorded(COMPRESSED)[-1])
     took_s = arrivals[-1][0] - arrivals[0][0]
     assert took_s < 5.0  # recorded in 9.9
@@ -104,8 +138,10 @@ def test_the_clock_comes_before_each_message(peer, domain):
         assert play.process.wait(30) == EXIT_OK
     with open_bag(SAMPLE) as bag:
         times = [message.time_ns for message in bag.messages([COMPRESSED])]
-    assert len(clocks) > 50
-    assert clocks == times[-len(clocks) :]
+    assert len(clocks) > SEEN
+    # The newest time is the right one: where a machine is busy, one before it may be left out.
+    assert clocks == [time_ns for time_ns in times if time_ns in set(clocks)]
+    assert clocks[-1] == times[-1]
 
 
 def test_without_clock_there_is_none(peer, domain):

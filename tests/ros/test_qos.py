@@ -131,5 +131,5 @@ def test_a_camera_that_does_not_fit_leaves_the_node_alive(start, peer):
 def test_depth_is_one(local, peer):
     assert peer.change("configure")
     assert peer.change("activate")
-    profile = local._subscription.qos_profile
+    profile = local._cameras[0]._subscription.qos_profile
     assert (profile.history, profile.depth) == (HistoryPolicy.KEEP_LAST, 1)

@@ -6,14 +6,18 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from perception_node.config import NodeConfig
+from perception_node.config import MAX_CAMERAS, NodeConfig
 from perception_node.errors import ConfigError
+from perception_node.realtime import RealTimeRequest
 
 FIELDS = {field.name: field for field in fields(NodeConfig)}
+LISTS = [name for name, field in FIELDS.items() if isinstance(field.default, tuple)]
 RANGES = [name for name, field in FIELDS.items() if field.metadata["lowest"] is not None]
 CHOICES = [name for name, field in FIELDS.items() if field.metadata["choices"]]
 OTHER_TYPES = {bool: (1, 0.0, "true"), int: (True, 1.0, "1"), float: (True, 1, "1.0")}
 OTHER_TYPES[str] = (True, 1, 1.0, b"raw")
+OTHER_TYPES[tuple] = ("image", 0, {"image"})
+NAMES = {bool: "bool", int: "int", float: "float", str: "str", tuple: "list"}
 
 
 def next_up(value):
@@ -31,13 +35,18 @@ def test_the_defaults_are_allowed():
 @pytest.mark.parametrize("name", RANGES)
 def test_both_bounds_are_allowed_and_one_step_further_is_not(name):
     metadata = FIELDS[name].metadata
-    kind = type(FIELDS[name].default)
+    default = FIELDS[name].default
+    kind = type(default[0] if name in LISTS else default)
+
+    def make(value):
+        return (value,) if name in LISTS else value
+
     lowest, highest = kind(metadata["lowest"]), kind(metadata["highest"])
     for value in (lowest, highest, next_up(lowest), next_down(highest)):
-        assert getattr(NodeConfig(**{name: value}), name) == value
+        assert getattr(NodeConfig(**{name: make(value)}), name) == make(value)
     for value in (next_down(lowest), next_up(highest)):
         with pytest.raises(ConfigError, match=f"parameter {name} must be .* to .*, found"):
-            NodeConfig(**{name: value})
+            NodeConfig(**{name: make(value)})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -52,8 +61,8 @@ def test_a_number_must_be_finite(name, value):
     [(n, v) for n, f in FIELDS.items() for v in (*OTHER_TYPES[type(f.default)], None, [])],
 )
 def test_another_type_is_refused(name, value):
-    expected = type(FIELDS[name].default).__name__
-    with pytest.raises(ConfigError, match=f"parameter {name} must be a {expected}"):
+    expected = NAMES[type(FIELDS[name].default)]
+    with pytest.raises(ConfigError, match=f"parameter {name} must be of type {expected}"):
         NodeConfig(**{name: value})
 
 
@@ -70,9 +79,8 @@ def test_only_the_choices_are_allowed(name):
 def test_every_parameter_is_described():
     for field in FIELDS.values():
         assert field.metadata["description"].endswith(".")
-        is_limited = isinstance(field.default, (int, float)) and not isinstance(
-            field.default, bool
-        )
+        value = field.default[0] if field.name in LISTS else field.default
+        is_limited = isinstance(value, (int, float)) and not isinstance(value, bool)
         assert (field.metadata["lowest"] is not None) == is_limited
 
 
@@ -85,3 +93,87 @@ def test_values_are_replaced_in_a_copy():
         config.with_values({"top_k": 0})
     with pytest.raises(FrozenInstanceError):
         config.top_k = 4
+
+
+# Cameras
+
+
+@pytest.mark.parametrize(
+    "topics",
+    [(), ("",), ("a", ""), ("a", "a"), tuple(map(str, range(MAX_CAMERAS + 1)))],
+)
+def test_cameras_are_few_and_have_different_topics(topics):
+    with pytest.raises(ConfigError, match="parameter image_topics must be 1 to 8 different"):
+        NodeConfig(image_topics=topics)
+
+
+def test_eight_cameras_are_allowed():
+    topics = tuple(f"camera_{number}/image" for number in range(MAX_CAMERAS))
+    assert NodeConfig(image_topics=topics).image_topics == topics
+
+
+@pytest.mark.parametrize("topics", [("a", 1), (None,), (b"a",)])
+def test_a_topic_is_a_text(topics):
+    with pytest.raises(ConfigError, match="parameter image_topics must hold only strs, found"):
+        NodeConfig(image_topics=topics)
+
+
+@pytest.mark.parametrize("deadlines", [(True,), (1.0,), ("1",)])
+def test_a_deadline_is_an_int(deadlines):
+    with pytest.raises(ConfigError, match="parameter camera_deadlines_ms must hold only ints"):
+        NodeConfig(camera_deadlines_ms=deadlines)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ((), [100, 100, 100]),
+        ((0,), [100, 100, 100]),
+        ((50,), [50, 100, 100]),
+        ((0, 50), [100, 50, 100]),
+        ((10, 0, 60_000), [10, 100, 60_000]),
+    ],
+)
+def test_a_camera_may_have_its_own_deadline(own, expected):
+    config = NodeConfig(image_topics=("a", "b", "c"), camera_deadlines_ms=own)
+    assert [config.deadline_ns(camera) for camera in range(3)] == [ms * 10**6 for ms in expected]
+    shorter = config.with_values({"deadline_ms": 7})
+    assert shorter.deadline_ns(2) == (7 if not own[2:] or not own[2] else own[2]) * 10**6
+
+
+def test_there_are_no_deadlines_without_a_camera():
+    with pytest.raises(
+        ConfigError, match="camera_deadlines_ms has more entries than image_topics"
+    ):
+        NodeConfig(camera_deadlines_ms=(10, 20))
+
+
+# Real time
+
+
+@pytest.mark.parametrize("name", ["worker_cpus", "executor_cpus"])
+@pytest.mark.parametrize("value", ["x", "1-", "3-2", "1,,2"])
+def test_a_list_of_cpus_is_checked(name, value):
+    with pytest.raises(ConfigError, match=f"parameter {name}"):
+        NodeConfig(**{name: value})
+
+
+def test_what_is_asked_of_the_system():
+    config = NodeConfig(
+        scheduling_policy="fifo",
+        scheduling_priority=42,
+        worker_cpus="0,2-3",
+        executor_cpus="1",
+        lock_memory=True,
+        freeze_garbage=False,
+        disable_garbage_collection=True,
+    )
+    assert config.real_time() == RealTimeRequest(
+        policy="fifo",
+        priority=42,
+        worker_cpus=(0, 2, 3),
+        executor_cpus=(1,),
+        lock_memory=True,
+        freeze_garbage=False,
+        disable_garbage_collection=True,
+    )

@@ -6,14 +6,17 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.counters import FrameCounters, FrameCounts
+from perception_node.counters import OUTCOMES as NAMES
+from perception_node.counters import FrameCounters, FrameCounts, add_up
 
 OUTCOMES = {
     "publish": lambda counters: counters.publish(),
     "supersede": lambda counters: counters.supersede(1),
     "fail": lambda counters: counters.fail(),
-    "layout": lambda counters: counters.malform("layout"),
-    "codec": lambda counters: counters.malform("codec"),
+    "layout": lambda counters: counters.drop("layout"),
+    "codec": lambda counters: counters.drop("codec"),
+    "stale": lambda counters: counters.drop("stale"),
+    "late": lambda counters: counters.drop("late"),
     "wait": lambda _counters: None,
 }
 
@@ -23,7 +26,8 @@ def test_nothing_came_in_yet():
     assert counts == FrameCounts()
     assert counts.in_flight == 0
     assert str(counts) == (
-        "received 0 = published 0 + superseded 0 + malformed 0 + failed 0 + in flight 0"
+        "received 0 = published 0 + superseded 0 + stale 0 + late 0 + malformed 0 + failed 0 "
+        "+ in flight 0"
     )
 
 
@@ -35,39 +39,64 @@ def test_the_account_is_balanced_after_every_step(outcomes):
         assert counters.snapshot().in_flight == outcomes[: done - 1].count("wait") + 1
         OUTCOMES[outcome](counters)
         counts = counters.snapshot()
-        ended = counts.published + counts.superseded + counts.malformed + counts.failed
+        dropped = counts.superseded + counts.stale + counts.late + counts.malformed
+        ended = counts.published + dropped + counts.failed
         assert counts.received == done == ended + counts.in_flight
         assert counts.malformed == sum(counts.malformed_by_kind.values())
     counts = counters.snapshot()
     assert counts.published == outcomes.count("publish")
     assert counts.superseded == outcomes.count("supersede")
+    assert counts.stale == outcomes.count("stale")
+    assert counts.late == outcomes.count("late")
     assert counts.failed == outcomes.count("fail")
+    assert set(counts.malformed_by_kind) <= {"codec", "layout"}
     assert counts.malformed_by_kind.get("codec", 0) == outcomes.count("codec")
     assert counts.in_flight == outcomes.count("wait")
 
 
 def test_the_account_as_a_line_for_a_log():
     counters = FrameCounters()
-    for _ in range(9):
+    for _ in range(14):
         counters.receive()
     counters.supersede(0)
     counters.supersede(2)
     counters.publish()
     counters.fail()
-    for kind in ("stamp", "codec", "stamp"):
-        counters.malform(kind)
+    for kind in ("stamp", "codec", "late", "stamp", "stale", "late"):
+        counters.drop(kind)
     assert str(counters.snapshot()) == (
-        "received 9 = published 1 + superseded 2 + malformed 3 (codec 1, stamp 2) "
-        "+ failed 1 + in flight 2"
+        "received 14 = published 1 + superseded 2 + stale 1 + late 2 "
+        "+ malformed 3 (codec 1, stamp 2) + failed 1 + in flight 4"
     )
 
 
 def test_a_snapshot_does_not_change():
     counters = FrameCounters()
-    counters.malform("codec")
+    counters.drop("codec")
     before = counters.snapshot()
-    counters.malform("codec")
+    counters.drop("codec")
     assert before.malformed_by_kind == {"codec": 1}
+
+
+COUNTS = st.builds(
+    FrameCounts,
+    **{name: st.integers(0, 10**6) for name in NAMES},
+    malformed_by_kind=st.dictionaries(st.sampled_from(["codec", "stamp", "layout"]), st.just(3)),
+)
+
+
+@given(st.lists(COUNTS, max_size=5))
+def test_several_cameras_add_up(cameras):
+    total = add_up(cameras)
+    for name in (*NAMES, "in_flight"):
+        assert getattr(total, name) == sum(getattr(one, name) for one in cameras)
+    for kind in ("codec", "stamp", "layout"):
+        parts = [one.malformed_by_kind.get(kind, 0) for one in cameras]
+        assert total.malformed_by_kind.get(kind, 0) == sum(parts)
+
+
+def test_no_camera_adds_up_to_nothing():
+    assert add_up([]) == FrameCounts()
 
 
 def test_threads_lose_no_count():
@@ -78,7 +107,7 @@ def test_threads_lose_no_count():
             counters.receive()
             counters.publish()
             counters.receive()
-            counters.malform("codec")
+            counters.drop("codec")
             assert counters.snapshot().in_flight >= 0
 
     threads = [threading.Thread(target=work) for _ in range(4)]

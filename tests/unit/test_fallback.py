@@ -1,30 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gc
 import signal
 import threading
+import time
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from perception_node.bundle import load_bundle
+from perception_node.engine_thread import EngineThread
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.errors import EngineError, EngineLost, FrameTooLarge
-from perception_node.fallback import EngineThread, FallbackPipeline
+from perception_node.errors import EngineError, EngineLost, FrameTooLarge, ModelFormatError
+from perception_node.fallback import FallbackPipeline
 from perception_node.frame import Frame
 from perception_node.pipeline import Pipeline
 from tests.builders import BLUE, GREEN, RED, solid
 
-HANG_S = 0.05
-PATIENCE_S = 10.0
+HANG_S = 0.2
+PATIENCE_S = 20.0
+ENGINES = ("the first", "the second")
 
 
-class Primary(OnnxRuntimeEngine):
+class Engine(OnnxRuntimeEngine):
     """A real engine that can be told to go wrong, and says which threads it met."""
 
-    def __init__(self, bundle):
+    def __init__(self, bundle, name):
         super().__init__(bundle, 1)
-        self.description = "the primary"
+        self.description = name
         self.fault = lambda: None
         self.runs = 0
         self.is_closed = threading.Event()
@@ -41,58 +47,198 @@ class Primary(OnnxRuntimeEngine):
         self.is_closed.set()
         super().close()
 
+    @property
+    def owner(self):
+        (owner,) = self.threads
+        return owner
+
+
+class Hang:
+    """A fault that lasts until it is released."""
+
+    def __init__(self):
+        self.has_begun, self._end = threading.Event(), threading.Event()
+
+    def __call__(self):
+        self.has_begun.set()
+        self._end.wait()
+
+    def release(self):
+        self._end.set()
+
 
 class Rig:
-    """A fallback pipeline with both of its engines at hand."""
+    """A fallback pipeline with its engines at hand, as far as they were made."""
 
-    def __init__(self, bundle, timeout_s=PATIENCE_S):
+    def __init__(self, bundle):
         self.bundle = bundle
-        self.standby = OnnxRuntimeEngine(bundle, 1)
-        standby = Pipeline(bundle, self.standby)
-        self.pipeline = FallbackPipeline(self._make, standby, timeout_s=timeout_s, reason="a test")
+        self.engines = {}
+        self.hangs = []
+        self.fault_of_make = lambda: None
+        self.pipeline = None
 
-    def _make(self):
-        self.primary = Primary(self.bundle)
-        return Pipeline(self.bundle, self.primary)
+    def open(self, timeout_s=PATIENCE_S, *, first_survives=False, standby=True):
+        first, second = (
+            EngineThread(self._maker(name), timeout_s, survives_errors=survives)
+            for name, survives in zip(ENGINES, (first_survives, True), strict=True)
+        )
+        first.start()
+        if standby:
+            second.start()
+        self.pipeline = FallbackPipeline(self.bundle, (first, second), "a test")
+        return self.pipeline
+
+    def _maker(self, name):
+        def make():
+            if self.engines:
+                self.fault_of_make()
+            self.engines[name] = Engine(self.bundle, name)
+            return Pipeline(self.bundle, self.engines[name])
+
+        return make
+
+    @property
+    def first(self):
+        return self.engines["the first"]
+
+    @property
+    def second(self):
+        return self.engines["the second"]
+
+    def hang(self):
+        self.hangs.append(Hang())
+        return self.hangs[-1]
 
     def label(self, color):
-        frame = Frame.from_bgr(np.ascontiguousarray(solid(color)[..., ::-1]), stamp_ns=5)
-        prediction = self.pipeline.run(frame, top_k=1, threshold=0.0)
+        prediction = self.pipeline.run(frame_of(color), top_k=1, threshold=0.0)
         assert prediction.stamp_ns == 5
         return prediction.hypotheses[0].label
+
+    def close(self):
+        for hang in self.hangs:
+            hang.release()
+        if self.pipeline is not None:
+            self.pipeline.close()
 
 
 @pytest.fixture
 def rig(color_bundle):
     rig = Rig(load_bundle(color_bundle))
     yield rig
-    rig.pipeline.close()
+    rig.close()
+    for thread in engine_threads():
+        thread.join(PATIENCE_S)
+    assert not engine_threads()
+
+
+@pytest.fixture
+def _no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def engine_threads():
+    return [t for t in threading.enumerate() if t.name == "perception-engine"]
+
+
+def frame_of(color):
+    return Frame.from_bgr(np.ascontiguousarray(solid(color)[..., ::-1]), stamp_ns=5)
 
 
 def raising(error):
-    def fault():
+    def fault(*_):
         raise error
 
     return fault
 
 
-def test_the_primary_works_as_long_as_it_can(rig):
+def wait_for(condition):
+    end_s = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+    return value
+
+
+class Call:
+    """A ``run`` on a thread of its own, and how it ended."""
+
+    def __init__(self, rig, color=RED):
+        self.error = None
+        self._rig, self._color = rig, color
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            self._rig.label(self._color)
+        except Exception as error:  # noqa: BLE001 - it is what the test asks for
+            self.error = error
+
+    def join(self):
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        return self.error
+
+
+# What works
+
+
+def test_the_first_engine_works_as_long_as_it_can(rig):
+    pipeline = rig.open()
     assert [rig.label(color) for color in (RED, GREEN, BLUE)] == ["red", "green", "blue"]
-    assert rig.primary.runs == 3
-    assert rig.pipeline.lost is None
-    assert rig.pipeline.description == "the primary"
-    assert (rig.pipeline.reason, rig.pipeline.bundle) == ("a test", rig.bundle)
+    assert (rig.first.runs, rig.second.runs) == (3, 0)
+    assert pipeline.lost is None
+    assert not pipeline.is_exhausted
+    assert pipeline.description == "the first"
+    assert (pipeline.reason, pipeline.bundle) == ("a test", rig.bundle)
 
 
-def test_one_thread_makes_runs_and_closes_the_primary(rig):
+def test_one_thread_makes_runs_and_closes_an_engine(rig):
+    pipeline = rig.open()
     rig.label(RED)
-    rig.pipeline.close()
-    assert rig.primary.is_closed.is_set()
-    (owner,) = rig.primary.threads
-    assert owner is not threading.current_thread()
-    owner.join(PATIENCE_S)
-    assert not owner.is_alive()
+    owners = [rig.first.owner, rig.second.owner]
+    assert threading.current_thread() not in owners
+    assert pipeline.native_thread_ids == tuple(owner.native_id for owner in owners)
+    pipeline.close()
+    for engine in (rig.first, rig.second):
+        assert engine.is_closed.is_set()
+        assert engine.owner in owners  # nobody else has closed it
+        assert not engine.owner.is_alive()
 
+
+def test_the_threads_have_a_name_for_top_and_perf(rig):
+    for number in rig.open().native_thread_ids:
+        name = Path(f"/proc/self/task/{number}/comm").read_text().strip()
+        assert name == "perc-engine"
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_an_engine_that_waits_keeps_no_frame(rig):
+    pipeline = rig.open()
+    pixels = solid(RED)
+    ended = weakref.ref(pixels)
+    pipeline.run(Frame.from_bgr(pixels), top_k=1, threshold=0.0)
+    del pixels
+    wait_for(lambda: ended() is None)
+
+
+def test_the_hypotheses_can_be_drawn_while_the_engine_hangs(rig):
+    pipeline = rig.open(first_survives=True)
+    frame = Frame.from_bgr(np.zeros((60, 80, 3), np.uint8))
+    prediction = pipeline.run(frame, top_k=1, threshold=0.0)
+    rig.first.fault = hang = rig.hang()
+    call = Call(rig)
+    assert hang.has_begun.wait(PATIENCE_S)
+    assert pipeline.draw(frame, prediction).shape == (60, 80, 3)
+    assert pipeline.smallest_side == 16
+    hang.release()
+    assert call.join() is None
+
+
+# What fails
 
 FAULTS = {
     "raises": lambda _: raising(EngineError("out of memory"))(),
@@ -106,135 +252,305 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_the_standby_answers_for_the_very_frame_that_the_primary_failed_on(rig, kind):
+def test_the_standby_answers_for_the_very_frame_that_the_first_failed_on(rig, kind):
+    pipeline = rig.open()
     assert rig.label(RED) == "red"
-    rig.primary.fault = lambda: FAULTS[kind](rig.primary)
+    rig.first.fault = lambda: FAULTS[kind](rig.first)
     assert rig.label(GREEN) == "green"
-    assert rig.pipeline.lost is not None
-    assert "ONNX Runtime" in rig.pipeline.description
+    assert pipeline.lost is not None
+    assert not pipeline.is_exhausted
+    assert pipeline.description == "the second"
+    assert pipeline.native_thread_ids == (rig.second.owner.native_id,)
 
 
-def test_a_lost_primary_is_never_tried_again(rig):
-    rig.primary.fault = raising(EngineError("once"))
+@pytest.mark.parametrize("kind", sorted(set(FAULTS) - {"loses its device"}))
+def test_an_engine_that_survives_errors_loses_one_frame(rig, kind):
+    pipeline = rig.open(first_survives=True, standby=False)
+    engine, output = rig.first, rig.first.output
+    rig.first.fault = lambda: FAULTS[kind](engine)
+    with pytest.raises(Exception, match=r"."):
+        rig.label(GREEN)
+    engine.fault, engine.output = (lambda: None), output
+    assert rig.label(BLUE) == "blue"
+    assert pipeline.lost is None
+    assert set(rig.engines) == {"the first"}
+
+
+def test_a_lost_device_costs_also_an_engine_that_survives_errors(rig):
+    pipeline = rig.open(first_survives=True, standby=False)
+    rig.first.fault = raising(EngineLost("illegal address"))
+    assert rig.label(GREEN) == "green"
+    assert str(pipeline.lost) == "illegal address"
+    assert pipeline.description == "the second"
+
+
+def test_a_lost_engine_is_never_tried_again(rig):
+    rig.open()
+    rig.first.fault = raising(EngineError("once"))
     rig.label(RED)
-    rig.primary.fault = lambda: None
+    rig.first.fault = lambda: None
     assert [rig.label(color) for color in (RED, GREEN, BLUE)] == ["red", "green", "blue"]
-    assert rig.primary.runs == 1
+    assert rig.first.runs == 1
 
 
 @pytest.mark.parametrize("error", [EngineError("NaN"), EngineLost("illegal address")])
-def test_a_lost_primary_is_freed_by_its_own_thread(rig, error):
-    rig.primary.fault = raising(error)
+def test_a_lost_engine_is_freed_by_its_own_thread(rig, error):
+    rig.open()
+    rig.first.fault = raising(error)
     rig.label(RED)
-    (owner,) = rig.primary.threads
+    owner = rig.first.owner
     owner.join(PATIENCE_S)
     assert not owner.is_alive()
-    assert rig.primary.is_closed.is_set()
-    assert rig.primary.threads == {owner}
+    assert rig.first.is_closed.is_set()
+    assert rig.first.owner is owner
 
 
-def test_a_primary_that_writes_no_output_is_noticed(rig):
+def test_an_engine_that_writes_no_output_is_noticed(rig):
+    pipeline = rig.open()
     rig.label(RED)
-    rig.primary.infer = lambda: None
+    rig.first.infer = lambda: None
     assert rig.label(GREEN) == "green"
-    assert "NaN" in str(rig.pipeline.lost)
-
-
-def test_a_primary_that_hangs_is_given_up_and_its_late_answer_is_not_used(color_bundle):
-    rig = Rig(load_bundle(color_bundle), timeout_s=HANG_S)
-    release = threading.Event()
-    rig.primary.fault = lambda: release.wait(PATIENCE_S)
-    assert rig.label(GREEN) == "green"
-    assert isinstance(rig.pipeline.lost, EngineLost)
-    assert "did not answer within 0.05 s" in str(rig.pipeline.lost)
-    release.set()
-    (owner,) = rig.primary.threads
-    owner.join(PATIENCE_S)
-    assert not owner.is_alive()
-    assert rig.primary.is_closed.is_set()
-    assert rig.label(BLUE) == "blue"
-    rig.pipeline.close()
-
-
-def test_closing_does_not_wait_for_a_primary_that_hangs_in_close(rig, monkeypatch):
-    monkeypatch.setattr("perception_node.fallback.CLOSE_TIMEOUT_S", HANG_S)
-    release = threading.Event()
-    rig.primary.close = lambda: release.wait(PATIENCE_S)
-    rig.pipeline.close()
-    assert isinstance(rig.pipeline.lost, EngineLost)
-    release.set()
-
-
-def test_a_primary_that_cannot_be_freed_does_not_keep_the_rest(rig):
-    rig.primary.close = raising(ZeroDivisionError("cuMemFree failed"))
-    rig.pipeline.close()
-    assert isinstance(rig.pipeline.lost, ZeroDivisionError)
-    assert rig.standby._session is None
-    (owner,) = rig.primary.threads
-    owner.join(PATIENCE_S)
-    assert not owner.is_alive()
+    assert "NaN" in str(pipeline.lost)
 
 
 def test_a_frame_that_cannot_be_read_is_not_the_engines_fault(rig):
-    rig.primary.fault = raising(FrameTooLarge(9, 9, 1))
+    pipeline = rig.open()
+    rig.first.fault = raising(FrameTooLarge(9, 9, 1))
     with pytest.raises(FrameTooLarge):
         rig.label(RED)
-    assert rig.pipeline.lost is None
+    assert pipeline.lost is None
+    rig.first.fault = lambda: None
+    assert rig.label(RED) == "red"
+    assert pipeline.description == "the first"
 
 
-def test_where_the_standby_fails_too_the_frame_is_lost(rig):
-    rig.primary.fault = raising(EngineError("first"))
-    rig.standby.infer = raising(EngineError("second"))
+def test_where_the_standby_fails_too_the_frame_is_lost_but_not_the_standby(rig):
+    pipeline = rig.open()
+    rig.first.fault = raising(EngineError("first"))
+    rig.second.fault = raising(EngineError("second"))
     with pytest.raises(EngineError, match="second"):
+        rig.label(RED)
+    assert (str(pipeline.lost), pipeline.is_exhausted) == ("first", False)
+    rig.second.fault = lambda: None
+    assert rig.label(BLUE) == "blue"
+
+
+def test_the_traceback_of_a_bug_is_kept_for_the_log(rig):
+    pipeline = rig.open()
+    rig.first.fault = raising(ZeroDivisionError("a bug"))
+    rig.label(RED)
+    assert pipeline.lost.__traceback__ is not None
+
+
+# What hangs
+
+
+@pytest.mark.parametrize("standby", [True, False], ids=["warm", "made when it is needed"])
+def test_an_engine_that_hangs_is_replaced_and_its_late_answer_is_not_used(rig, standby):
+    pipeline = rig.open(HANG_S, first_survives=not standby, standby=standby)
+    rig.first.fault = hang = rig.hang()
+    assert rig.label(GREEN) == "green"
+    assert isinstance(pipeline.lost, EngineLost)
+    assert "did not answer within 0.2 s" in str(pipeline.lost)
+    assert pipeline.description == "the second"
+    assert pipeline.native_thread_ids == (rig.second.owner.native_id,)
+    hang.release()
+    rig.first.owner.join(PATIENCE_S)
+    assert not rig.first.owner.is_alive()
+    assert rig.first.is_closed.is_set()
+    assert rig.label(BLUE) == "blue"
+    assert rig.first.runs == 1
+
+
+def test_a_replacement_is_made_only_when_it_is_needed_and_only_once(rig):
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.label(RED)
+    assert set(rig.engines) == {"the first"}
+    assert len(pipeline.native_thread_ids) == 1
+    rig.first.fault = rig.hang()
+    rig.label(GREEN)
+    second = rig.second
+    assert [rig.label(color) for color in (RED, BLUE)] == ["red", "blue"]
+    assert rig.second is second
+    assert second.runs == 3
+
+
+def require_nothing_left(rig, why):
+    """Neither is an engine tried again, nor does anybody wait."""
+    runs = [engine.runs for engine in rig.engines.values()]
+    for _ in range(3):
+        with pytest.raises(EngineLost, match=rf"no engine is left: .*{why}.*; clean up and conf"):
+            rig.label(BLUE)
+    assert [engine.runs for engine in rig.engines.values()] == runs
+    assert rig.pipeline.is_exhausted
+    assert rig.pipeline.native_thread_ids == ()
+    assert rig.pipeline.description == "no engine"
+
+
+@pytest.mark.parametrize("standby", [True, False], ids=["warm", "made when it is needed"])
+def test_the_one_that_took_over_is_watched_too(rig, standby):
+    pipeline = rig.open(HANG_S, first_survives=not standby, standby=standby)
+    rig.first.fault = rig.hang()
+    rig.label(GREEN)
+    first_loss = pipeline.lost
+    rig.second.fault = rig.hang()
+    with pytest.raises(EngineLost, match=r"no engine is left: .*clean up and configure again"):
+        rig.label(RED)
+    require_nothing_left(rig, "did not answer within")
+    assert pipeline.lost is first_loss
+
+
+def test_the_making_of_a_replacement_has_an_end(rig, monkeypatch):
+    monkeypatch.setattr("perception_node.fallback.START_TIMEOUT_S", HANG_S)
+    rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = rig.hang()
+    rig.fault_of_make = making = rig.hang()
+    with pytest.raises(EngineLost, match="no engine is left"):
+        rig.label(GREEN)
+    assert making.has_begun.is_set()
+    require_nothing_left(rig, "did not answer within 0.2 s")
+    making.release()
+    closed = wait_for(lambda: rig.engines.get("the second")).is_closed
+    assert closed.wait(PATIENCE_S), "made too late, but freed"
+
+
+def test_a_replacement_that_cannot_be_made_is_named(rig):
+    rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = rig.hang()
+    rig.fault_of_make = raising(ModelFormatError(Path("model.onnx"), "missing"))
+    with pytest.raises(EngineLost, match=r"no engine is left: model\.onnx: missing; clean up"):
+        rig.label(GREEN)
+    require_nothing_left(rig, "missing")
+
+
+# Interrupting
+
+
+def test_one_who_waits_for_a_hanging_engine_can_be_told_to_stop(rig):
+    pipeline = rig.open(first_survives=True)
+    rig.first.fault = hang = rig.hang()
+    call = Call(rig)
+    assert hang.has_begun.wait(PATIENCE_S)
+    pipeline.interrupt()
+    assert "no engine is left: nobody waits" in str(call.join())
+    assert isinstance(call.error, EngineLost)
+    assert "nobody waits" in str(pipeline.lost)
+    assert rig.second.runs == 0, "the frame must not be tried again"
+    require_nothing_left(rig, "nobody waits")
+
+
+def test_one_who_waits_for_a_replacement_can_be_told_to_stop(rig):
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = rig.hang()
+    rig.fault_of_make = making = rig.hang()
+    call = Call(rig)
+    assert making.has_begun.wait(PATIENCE_S)
+    pipeline.interrupt()
+    assert isinstance(call.join(), EngineLost)
+    assert "did not answer" in str(pipeline.lost)
+    require_nothing_left(rig, "nobody waits")
+
+
+@pytest.mark.parametrize("standby", [True, False], ids=["warm", "never made"])
+def test_an_interrupt_between_two_frames_ends_the_second(rig, standby):
+    pipeline = rig.open(standby=standby)
+    rig.label(RED)
+    pipeline.interrupt()
+    assert pipeline.is_exhausted
+    assert "nobody waits" in str(pipeline.lost)
+    require_nothing_left(rig, "nobody waits")
+    for engine in rig.engines.values():
+        assert engine.is_closed.wait(PATIENCE_S)
+    assert ("the second" in rig.engines) == standby
+
+
+def test_an_interrupt_after_the_end_does_no_harm(rig):
+    pipeline = rig.open()
+    pipeline.close()
+    pipeline.interrupt()
+    with pytest.raises(EngineLost, match="the pipeline is closed"):
         rig.label(RED)
 
 
-def test_a_primary_that_cannot_be_made_leaves_the_standby_to_the_caller(color_bundle):
-    bundle = load_bundle(color_bundle)
-    standby = Pipeline(bundle, OnnxRuntimeEngine(bundle, 1))
-    before = threading.active_count()
-    with pytest.raises(EngineError, match="no plan"):
-        FallbackPipeline(raising(EngineError("no plan")), standby, timeout_s=1.0)
-    frame = Frame.from_bgr(np.zeros((4, 4, 3), np.uint8))
-    standby.run(frame, top_k=1, threshold=0.0)
-    for thread in threading.enumerate():
-        if thread.name == "perception-engine":
-            thread.join(PATIENCE_S)
-    assert threading.active_count() == before
+def test_the_answer_to_a_call_that_ctrl_c_broke_off_is_not_given_to_the_next(rig):
+    """``perception replay`` waits for a frame: what follows is another call, or close."""
+    rig.open(first_survives=True)
+    rig.label(RED)
+    main, hang = threading.get_ident(), rig.hang()
 
-
-def test_the_hypotheses_can_be_drawn_whichever_engine_runs(rig):
-    frame = Frame.from_bgr(np.zeros((60, 80, 3), np.uint8))
-    prediction = rig.pipeline.run(frame, top_k=1, threshold=0.0)
-    assert rig.pipeline.draw(frame, prediction).shape == (60, 80, 3)
-    assert rig.pipeline.smallest_side == 16
-
-
-def test_the_answer_to_an_interrupted_call_is_not_given_to_the_next():
-    """Ctrl-C while ``perception replay`` waits for a frame: what follows is the call of close."""
-    thread = EngineThread()
-    main, release = threading.get_ident(), threading.Event()
-
-    def frame():
+    def fault():
+        rig.first.fault = lambda: None
         signal.pthread_kill(main, signal.SIGINT)
-        release.wait(PATIENCE_S)
-        return "frame"
+        hang()
 
+    rig.first.fault = fault
     with pytest.raises(KeyboardInterrupt):
-        thread.call(frame)
-    release.set()
-    assert thread.call(lambda: "closed") == "closed"
-    thread.abandon()
+        rig.label(RED)
+    hang.release()
+    assert rig.label(GREEN) == "green"
 
 
-def test_a_given_up_thread_takes_no_more_jobs():
-    thread = EngineThread()
-    release = threading.Event()
-    with pytest.raises(EngineLost):
-        thread.call(lambda: release.wait(PATIENCE_S), HANG_S)
-    with pytest.raises(EngineLost, match="given up"):
-        thread.call(lambda: 1)
-    last = threading.Event()
-    thread.abandon(last.set)
-    release.set()
-    assert last.wait(PATIENCE_S)
+# The end
+
+
+def test_closing_does_not_wait_for_an_engine_that_hangs_in_close(rig, monkeypatch):
+    monkeypatch.setattr("perception_node.engine_thread.CLOSE_TIMEOUT_S", HANG_S)
+    pipeline = rig.open()
+    hang = rig.hang()
+    rig.first.close = hang
+    pipeline.close()
+    assert hang.has_begun.is_set()
+    assert rig.first.owner.is_alive()
+    assert rig.second.is_closed.is_set()
+
+
+def test_closing_does_not_wait_for_an_engine_that_was_lost(rig):
+    pipeline = rig.open(HANG_S)
+    rig.first.fault = rig.hang()
+    rig.label(RED)
+    pipeline.close()  # would wait for ever without its own limit
+    assert rig.first.owner.is_alive()
+    assert rig.second.is_closed.is_set()
+    pipeline.close()
+
+
+def test_an_engine_that_cannot_be_freed_does_not_keep_the_rest(rig):
+    pipeline = rig.open()
+    rig.first.close = raising(ZeroDivisionError("cuMemFree failed"))
+    pipeline.close()
+    assert rig.second.is_closed.is_set()
+    assert not rig.first.owner.is_alive()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_neither_of_two_engines_keeps_the_other_in_memory(rig):
+    """Also where the garbage collector is off: nothing is held by a cycle."""
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = hang = rig.hang()
+    rig.label(GREEN)
+    first, second = (weakref.ref(rig.engines.pop(name)) for name in ENGINES)
+    owner = first().owner
+
+    pipeline.close()
+    whole = weakref.ref(pipeline)
+    rig.pipeline = pipeline = None
+    assert whole() is None
+    assert second() is None, "an engine that hangs keeps its replacement"
+    assert first() is not None
+
+    hang.release()
+    owner.join(PATIENCE_S)
+    assert first() is None
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_an_engine_that_came_back_is_not_kept_by_its_replacement(rig):
+    rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = hang = rig.hang()
+    rig.label(GREEN)
+    first = weakref.ref(rig.engines.pop("the first"))
+    owner = first().owner
+    hang.release()
+    owner.join(PATIENCE_S)
+    assert first() is None
+    assert rig.label(BLUE) == "blue"

@@ -5,22 +5,19 @@ import pytest
 
 from perception_node.counters import FrameCounts
 from perception_node.errors import EngineLost
+from perception_node.grants import Grant
 from perception_node.health import (
     Level,
     engine_status,
     inactive_status,
     inference_status,
-    input_status,
+    process_status,
 )
 
 GOOD = FrameCounts(received=10, published=8, superseded=2)
 BAD = FrameCounts(
     received=14, published=8, superseded=2, malformed=3, failed=1, malformed_by_kind={"codec": 3}
 )
-
-
-def judge_input(silent_s, now=GOOD, before=GOOD):
-    return input_status("/camera/image", silent_s, 2.0, now, before)
 
 
 def test_levels_are_those_of_diagnostic_status():
@@ -30,33 +27,6 @@ def test_levels_are_those_of_diagnostic_status():
         2,
         3,
     ]
-
-
-@pytest.mark.parametrize(
-    ("silent_s", "level"), [(0.0, Level.OK), (2.0, Level.OK), (2.01, Level.ERROR)]
-)
-def test_a_silent_camera_is_an_error(silent_s, level):
-    status = judge_input(silent_s)
-    assert (status.task, status.level) == ("input", level)
-    assert ("no image for 2.0 s" in status.message) == (level == Level.ERROR)
-    assert ("/camera/image" in status.message) == (level == Level.ERROR)
-
-
-def test_unusable_images_are_a_warning_while_they_arrive():
-    status = judge_input(0.1, now=BAD, before=GOOD)
-    assert status.level == Level.WARN
-    assert status.message.startswith("3 unusable image(s)")
-    assert status.values == {
-        "topic": "/camera/image",
-        "received": "14",
-        "malformed": "3",
-        "malformed (codec)": "3",
-    }
-    assert judge_input(0.1, now=BAD, before=BAD).level == Level.OK
-
-
-def test_silence_is_worse_than_unusable_images():
-    assert judge_input(9.0, now=BAD, before=GOOD).level == Level.ERROR
 
 
 def test_failed_frames_are_an_error_while_they_fail():
@@ -70,7 +40,6 @@ def test_the_numbers_of_inference():
     now = FrameCounts(received=9, published=4, superseded=2, failed=1)
     assert inference_status(now, now, 12.345).values == {
         "published": "4",
-        "superseded": "2",
         "failed": "1",
         "in flight": "2",
         "last inference (ms)": "12.35",
@@ -102,3 +71,33 @@ def test_a_lost_engine_is_a_warning_that_says_why(error, why):
     status = engine_status("birds", "ONNX Runtime 1.2", "engine is auto", error)
     assert status.level == Level.WARN
     assert status.message.startswith(f"degraded: ONNX Runtime 1.2 took over ({why});")
+
+
+def test_the_last_engine_that_is_lost_is_an_error():
+    status = engine_status(
+        "birds", "no engine", "engine is auto", EngineLost("it hangs"), is_exhausted=True
+    )
+    assert status.level == Level.ERROR
+    assert status.message == "no engine is left (it hangs); clean up and configure"
+
+
+def test_no_setting_that_nobody_asked_for_is_judged():
+    status = process_status([])
+    assert (status.task, status.level) == ("process", Level.OK)
+    assert (status.message, status.values) == ("no real-time setting is asked for", {})
+
+
+def test_settings_that_the_system_grants():
+    status = process_status([Grant("CPUs 2 for the worker")])
+    assert (status.level, status.message) == (Level.OK, "real-time settings are granted")
+    assert status.values == {"CPUs 2 for the worker": "granted"}
+
+
+def test_a_setting_that_the_system_refuses_is_a_warning_that_says_what_to_do():
+    refused = Grant("priority 50", "not permitted", "sudo prlimit --rtprio=50")
+    status = process_status([Grant("CPUs 2 for the worker"), refused])
+    assert status.level == Level.WARN
+    assert status.message == (
+        "refused: priority 50: not permitted; to grant it: sudo prlimit --rtprio=50"
+    )
+    assert status.values == {"CPUs 2 for the worker": "granted", "priority 50": "not permitted"}

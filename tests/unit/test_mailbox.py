@@ -2,71 +2,127 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
-from perception_node.mailbox import Mailbox
+from perception_node.mailbox import Mailboxes, Taken
+
+
+def oldest_slot(items):
+    return min(items)
+
+
+def read_all(mailboxes, taken, choose=oldest_slot):
+    while (one := mailboxes.take(choose)) is not None:
+        taken.append(one)
+
+
+def waiting_reader(mailboxes, taken):
+    """Start a thread that reads one item; return it once it waits for one."""
+    waits = threading.Event()
+    wait_for = mailboxes._changed.wait_for
+
+    def note_wait(condition):
+        waits.set()  # the lock is held from here until the wait has begun
+        return wait_for(condition)
+
+    mailboxes._changed.wait_for = note_wait
+    reader = threading.Thread(target=lambda: taken.append(mailboxes.take(oldest_slot)))
+    reader.start()
+    assert waits.wait(5)
+    return reader
 
 
 def test_the_newest_item_wins():
-    mailbox = Mailbox()
-    assert [mailbox.put(item) for item in "abc"] == [0, 1, 1]
-    assert mailbox.take() == "c"
-    assert mailbox.put("d") == 0
-    assert mailbox.take() == "d"
+    mailboxes = Mailboxes()
+    assert [mailboxes.put(0, item) for item in "abc"] == [0, 1, 1]
+    assert mailboxes.take(oldest_slot) == Taken(0, "c", ())
+    assert mailboxes.put(0, "d") == 0
+    assert mailboxes.take(oldest_slot) == Taken(0, "d", ())
+
+
+def test_slots_do_not_replace_each_other():
+    mailboxes = Mailboxes()
+    assert [mailboxes.put(slot, item) for slot, item in ((0, "a"), (1, "b"), (0, "c"))] == [
+        0,
+        0,
+        1,
+    ]
+    assert mailboxes.take(max) == Taken(1, "b", (0,))
+    assert mailboxes.take(max) == Taken(0, "c", ())
+
+
+def test_it_is_chosen_among_all_that_wait():
+    mailboxes, seen = Mailboxes(), []
+    for slot, item in ((2, "c"), (0, "a"), (1, "b")):
+        mailboxes.put(slot, item)
+
+    def choose(items):
+        seen.append(dict(items))
+        return 2
+
+    assert mailboxes.take(choose) == Taken(2, "c", (0, 1))
+    assert seen == [{0: "a", 1: "b", 2: "c"}]
 
 
 def test_a_closed_mailbox_takes_nothing_and_gives_nothing():
-    mailbox = Mailbox()
-    mailbox.put("a")
-    assert mailbox.close() == 1
-    assert mailbox.close() == 0
-    assert mailbox.put("b") == 1
-    assert mailbox.take() is None
-    assert mailbox.close() == 0
+    mailboxes = Mailboxes()
+    mailboxes.put(1, "a")
+    mailboxes.put(3, "b")
+    assert mailboxes.close() == (1, 3)
+    assert mailboxes.close() == ()
+    assert mailboxes.put(0, "c") == 1
+    assert mailboxes.take(oldest_slot) is None
+    assert mailboxes.close() == ()
+
+
+def test_a_choice_that_fails_loses_no_item():
+    mailboxes = Mailboxes()
+    mailboxes.put(0, "a")
+    with pytest.raises(ZeroDivisionError):
+        mailboxes.take(lambda _items: 1 // 0)
+    assert mailboxes.put(1, "b") == 0
+    assert mailboxes.take(oldest_slot) == Taken(0, "a", (1,))
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize(("action", "expected"), [("put", "item"), ("close", None)])
-def test_a_waiting_reader_is_woken(action, expected):
-    mailbox, taken = Mailbox(), []
-    reader = threading.Thread(target=lambda: taken.append(mailbox.take()), daemon=True)
-    reader.start()
-    time.sleep(0.05)
-    assert reader.is_alive()
-    if action == "put":
-        mailbox.put("item")
-    else:
-        mailbox.close()
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda mailboxes: mailboxes.put(5, "item"), Taken(5, "item", ())),
+        (lambda mailboxes: mailboxes.close(), None),
+    ],
+)
+def test_a_waiting_reader_is_woken(act, expected):
+    mailboxes, taken = Mailboxes(), []
+    reader = waiting_reader(mailboxes, taken)
+    assert taken == []
+    act(mailboxes)
     reader.join(5)
     assert taken == [expected]
 
 
 @pytest.mark.timeout(30)
 def test_every_item_of_a_storm_is_taken_or_replaced():
-    mailbox, writers, items = Mailbox(), 4, 5000
-    replaced, taken = [0] * writers, []
+    mailboxes, slots, items = Mailboxes(), 3, 5000
+    replaced, taken = [0] * slots, []
 
-    def write(index):
+    def write(slot):
         for number in range(items):
-            replaced[index] += mailbox.put((index, number))
+            replaced[slot] += mailboxes.put(slot, number)
 
-    def read():
-        while (item := mailbox.take()) is not None:
-            taken.append(item)
-
-    reader = threading.Thread(target=read, daemon=True)
-    threads = [threading.Thread(target=write, args=(index,)) for index in range(writers)]
+    reader = threading.Thread(target=read_all, args=(mailboxes, taken), daemon=True)
+    threads = [threading.Thread(target=write, args=(slot,)) for slot in range(slots)]
     reader.start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    thrown_away = mailbox.close()
+    thrown_away = mailboxes.close()
     reader.join(10)
     assert not reader.is_alive()
-    assert len(taken) + sum(replaced) + thrown_away == writers * items
-    for index in range(writers):  # each writer's items arrive in order, none twice
-        numbers = [number for writer, number in taken if writer == index]
+    for slot in range(slots):  # each slot's items arrive in order, none twice, none lost
+        numbers = [one.item for one in taken if one.slot == slot]
         assert numbers == sorted(set(numbers))
+        assert len(numbers) + replaced[slot] + thrown_away.count(slot) == items
+    assert all(one.slot not in one.waiting for one in taken)

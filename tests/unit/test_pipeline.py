@@ -97,6 +97,23 @@ def test_each_stage_is_timed(color_bundle):
     assert times == StageTimes(preprocess_ns=3, infer_ns=7, postprocess_ns=21)
 
 
+def test_warming_up_measures_the_usual_frame(color_bundle):
+    """The first may take far longer."""
+    bundle, now = load_bundle(color_bundle), 0
+    durations = [900, 30, 20, 10, 31, 32, 11, 12, 13, 400]  # median 30 or 31
+    runs = iter(durations)
+
+    class Slow(OnnxRuntimeEngine):
+        def infer(self):
+            nonlocal now
+            super().infer()
+            now += next(runs)
+
+    with Pipeline(bundle, Slow(bundle, 1), clock=lambda: now) as pipeline:
+        assert pipeline.warm_up() in {30, 31}
+    assert list(runs) == []
+
+
 def test_the_preprocessing_of_the_bundle_is_used(tmp_path):
     """The network sees red in the first plane; a BGR model gets blue there."""
     path = make_bundle(tmp_path / "bgr", manifest=with_preprocessing(color="BGR"))

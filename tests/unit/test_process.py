@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from perception_node.process import CAP_IPC_LOCK, has_capability
 from tests.builders import ROOT
 
+HAS_CAPABILITY = (
+    "import os; from perception_node.process import CAP_IPC_LOCK, has_capability\n"
+    "print(has_capability(CAP_IPC_LOCK))\n"
+)
 
-def run(script):
+
+def run(script, *prefix):
+    command = [*prefix, sys.executable, "-c", script]
     return subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+        command, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
 
 
@@ -54,3 +65,33 @@ def test_what_exists_is_out_of_the_collectors_sight():
         "process.freeze_garbage(); print(gc.get_freeze_count() > 1000)"
     )
     assert run(script) == ["True"]
+
+
+def test_loading_the_settings_does_not_load_opencv():
+    script = "import sys; from perception_node import process; print('cv2' in sys.modules)"
+    assert run(script) == ["False"]
+
+
+def test_a_capability_of_the_process_is_seen():
+    effective = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+    is_initial = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    assert has_capability(CAP_IPC_LOCK) == (is_initial and bool(int(effective, 16) >> 14 & 1))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_who_gives_up_root_has_no_capabilities():
+    become_nobody = "os.setresuid(65534, 65534, 65534)\n"
+    assert run(HAS_CAPABILITY + become_nobody + HAS_CAPABILITY)[-1] == "False"
+
+
+def test_the_root_of_a_user_namespace_does_not_count():
+    """It holds every capability there, but the kernel asks for the machine's own."""
+    command = ["unshare", "--user", "--map-root-user"]
+    try:
+        subprocess.run([*command, "true"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no user namespaces here")
+    show = "print(open('/proc/self/status').read().partition('CapEff:')[2].split()[0])"
+    answer, effective = run(HAS_CAPABILITY + show, *command)
+    assert int(effective, 16) >> 14 & 1
+    assert answer == "False"

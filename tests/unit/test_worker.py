@@ -1,103 +1,201 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from typing import NamedTuple
 
 import pytest
 
-from perception_node.counters import FrameCounters
-from perception_node.errors import EngineError, UndecodableImage
+from perception_node.camera import Camera
+from perception_node.config import NodeConfig
+from perception_node.counters import FrameCounters, add_up
+from perception_node.deadline import WINDOW, Deadline
+from perception_node.errors import EngineError, InvalidStamp, UndecodableImage
+from perception_node.pipeline import StageTimes
 from perception_node.worker import FrameWorker
 
 pytestmark = pytest.mark.timeout(30)
 
+MS = 1_000_000
+NOW = 1_700_000_000_000 * MS
+ONE = NodeConfig()
+TWO = NodeConfig(image_topics=("front/image", "rear/image"))
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self, now_ns=NOW):
+        self.now_ns = now_ns
+
+    def __call__(self):
+        return self.now_ns
+
+    def pass_ms(self, milliseconds):
+        self.now_ns += milliseconds * MS
+
+
+class Frame(NamedTuple):
+    """A message is text: a name, and how old its stamp is when the test begins, in ms."""
+
+    name: str
+    stamp_ns: int
+    frame_id: str = "camera"
+    width: int = 640
+    height: int = 480
+    encoding: str = "bgr8"
+
+
+class Prediction(NamedTuple):
+    name: str
+    times: StageTimes = StageTimes(1, 2, 3)
+
 
 class Handler:
-    """Notes what it was asked to do; ``gate`` holds the work up while it is closed."""
+    """Notes what it was asked to do; ``gate`` holds the engine up while it is closed."""
 
     def __init__(self):
         self.gate = threading.Event()
         self.gate.set()
         self.busy = threading.Event()
-        self.published, self.finished, self.reported, self.threads = [], [], [], set()
+        self.published, self.finished, self.reported, self.traces = [], [], [], []
+        self.threads, self.configs = set(), []
         self.raises = {}
+        self.during = {}  # what happens in a stage, such as time that passes
 
-    def _raise(self, stage, frame):
-        if error := self.raises.get((stage, frame)):
+    def _enter(self, stage, name):
+        self.threads.add(threading.current_thread().name)
+        self.during.get((stage, name), lambda: None)()
+        if error := self.raises.get((stage, name)):
             raise error
 
-    def read(self, message):
-        self._raise("read", message)
-        return message.decode()
+    def _parse(self, message):
+        name, _, age_ms = message.decode().partition("@")
+        return Frame(name, NOW - int(age_ms or 0) * MS)
 
-    def classify(self, frame):
-        self.threads.add(threading.current_thread().name)
+    def read_header(self, message):
+        frame = self._parse(message)
+        self._enter("header", frame.name)
+        return frame
+
+    def read(self, message):
+        frame = self._parse(message)
+        self._enter("read", frame.name)
+        return frame
+
+    def classify(self, frame, config):
         self.busy.set()
         assert self.gate.wait(20)
-        self._raise("classify", frame)
-        return frame.upper()
+        self.configs.append([config])
+        self._enter("classify", frame.name)
+        return Prediction(frame.name)
 
-    def publish(self, prediction):
-        self._raise("publish", prediction)
-        self.published.append(prediction)
+    def compose(self, prediction, config):
+        self.configs[-1].append(config)
+        self._enter("compose", prediction.name)
+        return prediction.name.upper()
+
+    def send(self, result):
+        self._enter("send", result.lower())
+        self.published.append(result)
 
     def after_publish(self, frame, prediction):
-        self._raise("after", frame)
-        self.finished.append((frame, prediction))
+        self._enter("after", frame.name)
+        self.finished.append((frame.name, prediction.name))
+
+    def record(self, trace):
+        self.traces.append(trace)
+        self._enter("record", "")
 
     def report(self, error):
         self.reported.append(error)
+        self._enter("report", "")
 
 
 class Setup:
-    def __init__(self):
-        self.handler = Handler()
-        self.counters = FrameCounters()
-        self.worker = FrameWorker(self.handler.read, self.handler, self.counters)
+    """A worker with cameras whose clocks stand still."""
+
+    def __init__(self, config=ONE, get_config=None):
+        self.clock, self.steady = Clock(), Clock(1000 * MS)
+        self.cameras = [
+            Camera(Handler(), FrameCounters(), Deadline("stamp", self.clock, self.steady))
+            for _ in config.image_topics
+        ]
+        self.handlers = [camera.handler for camera in self.cameras]
+        self.handler = self.handlers[0]
+        self.worker = FrameWorker(self.cameras, get_config or (lambda: config), self.steady)
         self.worker.start()
 
+    def counts(self, camera=0):
+        return self.cameras[camera].counters.snapshot()
+
+    def pass_ms(self, milliseconds):
+        self.clock.pass_ms(milliseconds)
+        self.steady.pass_ms(milliseconds)
+
     def wait_until_idle(self):
-        """Wait until every message is accounted for and what follows is done as well."""
+        """Wait until every message is accounted for and its record is made as well."""
         end = time.monotonic() + 10
-        while self.counters.snapshot().in_flight:
+        while any(
+            self.counts(index).in_flight
+            or len(handler.traces) < self.counts(index).received - self.counts(index).superseded
+            for index, handler in enumerate(self.handlers)
+        ):
             assert time.monotonic() < end
             time.sleep(0.001)
 
-    def feed(self, *messages):
+    def feed(self, *messages, camera=0):
         for message in messages:
-            self.worker.submit(message)
+            self.worker.submit(camera, message)
             self.wait_until_idle()
+
+    def occupy(self, camera=0, message=b"first"):
+        """Let the worker begin a frame that it finishes when the gate is opened."""
+        self.handlers[camera].gate.clear()
+        self.worker.submit(camera, message)
+        assert self.handlers[camera].busy.wait(5)
 
     def stop(self):
         assert self.worker.stop(5.0)
-        return self.counters.snapshot()
+        return self.counts()
 
 
 @pytest.fixture
-def setup():
-    setup = Setup()
-    yield setup
-    setup.handler.gate.set()
-    setup.worker.stop(5.0)
+def make():
+    setups = []
+
+    def make_setup(*arguments, **options):
+        setups.append(Setup(*arguments, **options))
+        return setups[-1]
+
+    yield make_setup
+    for setup in setups:
+        for handler in setup.handlers:
+            handler.gate.set()
+        setup.worker.stop(5.0)
 
 
-def test_every_message_is_classified_in_one_thread(setup):
+# One camera
+
+
+def test_every_message_is_classified_in_one_thread(make):
+    setup = make()
     setup.feed(b"a", b"b", b"c")
     counts = setup.stop()
     assert setup.handler.published == ["A", "B", "C"]
-    assert setup.handler.finished == [("a", "A"), ("b", "B"), ("c", "C")]
+    assert setup.handler.finished == [("a", "a"), ("b", "b"), ("c", "c")]
     assert setup.handler.threads == {"perception-worker"}
     assert (counts.received, counts.published, counts.in_flight) == (3, 3, 0)
 
 
-def test_while_one_frame_is_worked_on_only_the_newest_waits(setup):
-    setup.handler.gate.clear()
-    setup.worker.submit(b"first")
-    assert setup.handler.busy.wait(5)
+def test_while_one_frame_is_worked_on_only_the_newest_waits(make):
+    setup = make()
+    setup.occupy()
     for number in range(100):
-        setup.worker.submit(b"%d" % number)
-    counts = setup.counters.snapshot()
+        setup.worker.submit(0, b"%d" % number)
+    counts = setup.counts()
     assert (counts.received, counts.superseded, counts.in_flight) == (101, 99, 2)
     setup.handler.gate.set()
     setup.wait_until_idle()
@@ -105,7 +203,7 @@ def test_while_one_frame_is_worked_on_only_the_newest_waits(setup):
     assert setup.stop().published == 2
 
 
-@pytest.mark.parametrize("stage", ["read", "classify", "publish"])
+@pytest.mark.parametrize("stage", ["header", "read", "classify", "compose", "send"])
 @pytest.mark.parametrize(
     ("error", "malformed", "failed"),
     [
@@ -114,9 +212,9 @@ def test_while_one_frame_is_worked_on_only_the_newest_waits(setup):
         (ZeroDivisionError("a bug"), 0, 1),
     ],
 )
-def test_a_frame_that_is_lost_is_counted_and_reported_once(setup, stage, error, malformed, failed):
-    frame = {"read": b"bad", "classify": "bad", "publish": "BAD"}[stage]
-    setup.handler.raises = {(stage, frame): error}
+def test_a_frame_that_is_lost_is_counted_and_reported_once(make, stage, error, malformed, failed):
+    setup = make()
+    setup.handler.raises = {(stage, "bad"): error}
     setup.feed(b"good", b"bad", b"better")
     counts = setup.stop()
     assert setup.handler.published == ["GOOD", "BETTER"]
@@ -124,56 +222,360 @@ def test_a_frame_that_is_lost_is_counted_and_reported_once(setup, stage, error, 
     assert (counts.received, counts.published, counts.in_flight) == (3, 2, 0)
     assert (counts.malformed, counts.failed) == (malformed, failed)
     assert counts.malformed_by_kind == ({"codec": 1} if malformed else {})
+    outcome = "codec" if malformed else "failed"
+    assert [trace.outcome for trace in setup.handler.traces] == ["published", outcome, "published"]
 
 
 @pytest.mark.parametrize("error", [UndecodableImage("late"), OSError("no space")])
-def test_what_fails_after_publishing_does_not_change_the_account(setup, error):
+def test_what_fails_after_publishing_does_not_change_the_account(make, error):
+    setup = make()
     setup.handler.raises = {("after", "a"): error}
     setup.feed(b"a", b"b")
     counts = setup.stop()
     assert setup.handler.published == ["A", "B"]
     assert setup.handler.reported == [error]
-    assert setup.handler.finished == [("b", "B")]
+    assert setup.handler.finished == [("b", "b")]
     assert (counts.published, counts.malformed, counts.failed) == (2, 0, 0)
 
 
-def test_stopping_finishes_the_frame_and_drops_the_waiting_one(setup):
-    setup.handler.gate.clear()
-    setup.worker.submit(b"current")
-    assert setup.handler.busy.wait(5)
-    setup.worker.submit(b"waiting")
+@pytest.mark.parametrize("stage", ["report", "record"])
+@pytest.mark.parametrize("lost_in", ["read", "after", ""])
+def test_a_report_that_fails_does_not_end_the_thread(make, stage, lost_in):
+    setup = make()
+    setup.handler.raises = {(stage, ""): OSError("no space"), (lost_in, "a"): EngineError("x")}
+    setup.feed(b"a", b"b")
+    counts = setup.stop()
+    assert setup.handler.published == (["B"] if lost_in == "read" else ["A", "B"])
+    assert (counts.received, counts.in_flight) == (2, 0)
+    assert len(setup.handler.reported) == (1 if lost_in else 0)
+    assert len(setup.handler.traces) == 2
+
+
+# Stopping
+
+
+def test_stopping_finishes_the_frame_and_drops_the_waiting_one(make):
+    setup = make()
+    setup.occupy(message=b"current")
+    setup.worker.submit(0, b"waiting")
     assert not setup.worker.stop(0.05)
-    setup.worker.submit(b"too late")
+    setup.worker.submit(0, b"too late")
     setup.handler.gate.set()
     assert setup.worker.stop(5.0)
-    counts = setup.counters.snapshot()
+    counts = setup.counts()
     assert setup.handler.published == ["CURRENT"]
     assert (counts.received, counts.published, counts.superseded) == (3, 1, 2)
     assert counts.in_flight == 0
 
 
-def test_an_idle_worker_stops_at_once(setup):
-    start = time.monotonic()
+def test_stopping_drops_what_waits_of_every_camera(make):
+    setup = make(TWO)
+    setup.occupy(0)
+    setup.worker.submit(0, b"a")
+    setup.worker.submit(1, b"b")
+    assert not setup.worker.stop(0.0)
+    setup.handler.gate.set()
     assert setup.worker.stop(5.0)
-    assert time.monotonic() - start < 1.0
+    assert [setup.counts(camera).superseded for camera in (0, 1)] == [1, 1]
+    assert [setup.counts(camera).in_flight for camera in (0, 1)] == [0, 0]
+    assert setup.handlers[1].published == []
 
 
-def test_the_account_of_a_storm_is_exact(setup):
-    setup.handler.raises = {("classify", str(n)): EngineError("x") for n in range(0, 8000, 3)}
-    setup.handler.raises |= {("read", b"%d" % n): UndecodableImage("x") for n in range(1, 8000, 3)}
+def test_a_worker_that_was_not_started_has_no_thread():
+    assert FrameWorker([], lambda: ONE).native_ids == ()
 
-    def send(first):
-        for number in range(first, 8000, 4):
-            setup.worker.submit(b"%d" % number)
 
-    threads = [threading.Thread(target=send, args=(first,)) for first in range(4)]
+def test_an_idle_worker_stops(make):
+    setup = make()
+    assert setup.worker.native_ids == (setup.worker._thread.native_id,)
+    assert setup.worker.stop(5.0)
+
+
+# The deadline
+
+
+def test_an_old_frame_costs_no_inference(make):
+    setup = make()
+    setup.feed(b"old@100", b"older@101", b"ahead@-101", b"next@0")
+    counts = setup.stop()  # 1 of 100 ms is kept back for publishing
+    assert setup.handler.published == ["NEXT"]
+    assert (counts.published, counts.late, counts.stale) == (1, 0, 3)
+    assert len(setup.handler.configs) == 1
+    assert [error.kind for error in setup.handler.reported] == ["stale", "stale", "stale"]
+    assert [trace.age_ns for trace in setup.handler.traces] == [100 * MS, 101 * MS, -101 * MS, 0]
+
+
+def test_a_result_that_is_too_old_is_not_published(make):
+    setup = make()
+    setup.handler.during = {("classify", "slow"): lambda: setup.pass_ms(91)}
+    setup.feed(b"slow@9")
+    counts = setup.stop()
+    assert (setup.handler.published, setup.handler.finished) == ([], [])
+    assert (counts.late, counts.in_flight) == (1, 0)
+    trace = setup.handler.traces[0]
+    assert (trace.outcome, trace.age_ns, trace.infer_ns) == ("late", 100 * MS, 2)
+    assert setup.cameras[0].ages.summarize() is None
+
+
+@pytest.mark.parametrize("stage", ["read", "classify", "compose"])
+def test_all_that_happens_before_publishing_counts(make, stage):
+    setup = make()
+    setup.handler.during = {(stage, "slow"): lambda: setup.pass_ms(101)}
+    setup.feed(b"slow")
+    assert setup.stop().late == 1
+
+
+def test_what_took_too_long_teaches_how_long_it_takes(make):
+    setup = make()
+    setup.handler.during = {
+        ("classify", "slow"): lambda: setup.pass_ms(60),
+        ("send", "slow"): lambda: setup.pass_ms(1),
+    }
+    setup.feed(b"slow")
+    setup.clock.now_ns = NOW
+    setup.feed(b"hopeless@40", b"possible@39")
+    counts = setup.stop()
+    assert (counts.published, counts.stale) == (2, 1)
+    assert setup.handler.published == ["SLOW", "POSSIBLE"]
+
+
+def test_an_age_that_was_dropped_is_none_of_the_ages(make):
+    setup = make()
+    setup.feed(b"a@10", b"b@500", b"c@20")
+    assert setup.cameras[0].ages.summarize().max_ms == 20.0
+
+
+def test_a_slow_spell_keeps_frames_out_only_for_a_while(make):
+    setup = make()
+    setup.handler.during = {("classify", "slow"): lambda: setup.steady.pass_ms(500)}
+    setup.feed(*[b"slow"] * 1500)
+    while_slow = setup.counts()
+    assert while_slow.stale > 0.95 * 1500  # trials become rare
+    setup.feed(*[b"fast"] * (2 * WINDOW))
+    counts = setup.stop()
+    assert counts.stale - while_slow.stale <= WINDOW
+    assert setup.handler.published[-WINDOW:] == ["FAST"] * WINDOW
+
+
+def test_a_clock_that_stands_at_0_makes_frames_stale(make):
+    setup = make()
+    setup.clock.now_ns = 0
+    setup.feed(b"a")
+    setup.clock.now_ns = NOW
+    setup.feed(b"b")
+    assert setup.stop().stale == 1
+    assert setup.handler.published == ["B"]
+    assert [trace.age_ns for trace in setup.handler.traces] == [None, 0]
+
+
+def test_a_stamp_of_0_is_malformed(make):
+    setup = make()
+    setup.feed(b"a@%d" % (NOW // MS))
+    counts = setup.stop()
+    assert (counts.stale, counts.malformed_by_kind) == (0, {"stamp": 1})
+
+
+def test_each_camera_has_its_own_deadline(make):
+    setup = make(TWO.with_values({"camera_deadlines_ms": (0, 500)}))
+    setup.feed(b"a@400", camera=0)
+    setup.feed(b"a@400", camera=1)
+    assert (setup.counts(0).stale, setup.counts(1).published) == (1, 1)
+
+
+# Where the time went
+
+
+def test_the_trace_of_a_frame(make):
+    setup = make()
+    setup.occupy()
+    setup.worker.submit(0, b"a@3")
+    setup.handler.during = {
+        ("header", "a"): lambda: setup.pass_ms(1),
+        ("read", "a"): lambda: setup.pass_ms(4),
+        ("classify", "a"): lambda: setup.pass_ms(20),
+        ("compose", "a"): lambda: setup.pass_ms(2),
+        ("send", "a"): lambda: setup.pass_ms(5),
+        ("after", "a"): lambda: setup.pass_ms(40),
+    }
+    setup.pass_ms(7)
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    trace = setup.handler.traces[1]
+    assert (trace.stamp_ns, trace.frame_id, trace.outcome) == (NOW - 3 * MS, "camera", "published")
+    assert (trace.wait_ns, trace.read_ns, trace.publish_ns) == (7 * MS, 5 * MS, 7 * MS)
+    assert (trace.preprocess_ns, trace.infer_ns, trace.postprocess_ns) == (1, 2, 3)
+    assert trace.handover_ns == 20 * MS - 6
+    assert trace.age_ns == (3 + 7 + 1 + 4 + 20 + 2) * MS
+    assert setup.cameras[0].deadline.remaining.predict_ns() == (1 + 4 + 20 + 2 + 5) * MS
+
+
+def test_the_stream_is_watched(make):
+    setup = make()
+    setup.feed(b"a", b"a", b"a", b"b@7000")
+    stream = setup.cameras[0].stream
+    assert stream.has_images
+    assert stream.identical == 3  # these messages are all stamp
+    setup.pass_ms(300)
+    assert stream.silent_ns(setup.steady()) == 300 * MS
+
+
+# The configuration
+
+
+def test_one_frame_sees_one_configuration(make):
+    numbers = itertools.count()
+
+    def get_config():
+        return NodeConfig(top_k=1 + next(numbers) % 1000)
+
+    setup = make(get_config=get_config)
+    setup.feed(*[b"a"] * 50)
+    setup.stop()
+    assert len(setup.handler.configs) == 50
+    assert all(classified is composed for classified, composed in setup.handler.configs)
+    assert len({classified.top_k for classified, _ in setup.handler.configs}) == 50
+
+
+def test_the_deadline_may_change_between_two_frames(make):
+    configs = iter([NodeConfig(deadline_ms=50)] * 2 + [NodeConfig(deadline_ms=200)] * 2)
+    setup = make(get_config=lambda: next(configs))  # asked on arrival, and when it is its turn
+    setup.feed(b"a@100", b"b@100")
+    assert setup.handler.published == ["B"]
+    assert setup.stop().stale == 1
+
+
+def test_images_beyond_the_rate_are_superseded(make):
+    setup = make(NodeConfig(max_rate_hz=10.0))
+    setup.occupy()
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    for number in range(1, 301):  # 30 a second, for ten seconds
+        setup.steady.now_ns = 1000 * MS + number * 100 * MS // 3
+        setup.feed(b"%d" % number)
+    counts = setup.stop()
+    assert counts.received == 301
+    assert 100 <= counts.published <= 102
+    assert counts.superseded == 301 - counts.published
+    assert setup.cameras[0].stream.rate_hz(setup.steady()) == pytest.approx(30.0)
+
+
+# Several cameras
+
+
+def test_the_camera_with_the_earliest_deadline_is_next(make):
+    setup = make(NodeConfig(image_topics=("a", "b", "c")))
+    setup.occupy(0)
+    order = []
+    for handler in setup.handlers:
+        for name in ("x", "y", "z"):
+            handler.during[("send", name)] = lambda name=name: order.append(name)
+    setup.worker.submit(0, b"x@10")
+    setup.worker.submit(1, b"y@30")
+    setup.worker.submit(2, b"z@20")
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    assert order == ["y", "z", "x"]
+
+
+def test_a_longer_deadline_waits(make):
+    setup = make(TWO.with_values({"camera_deadlines_ms": (500, 100)}))
+    setup.occupy(0)
+    order = []
+    for handler in setup.handlers:
+        for name in ("x", "y"):
+            handler.during[("send", name)] = lambda name=name: order.append(name)
+    setup.worker.submit(0, b"x@200")
+    setup.worker.submit(1, b"y@10")
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    assert order == ["y", "x"]
+
+
+@pytest.mark.parametrize("error", [InvalidStamp(-1, 0), ZeroDivisionError("a bug")])
+def test_a_header_that_cannot_be_read_holds_up_nobody(make, error):
+    setup = make(TWO)
+    setup.handlers[1].raises = {("header", "bad"): error}
+    setup.occupy(0)
+    setup.worker.submit(0, b"a")
+    setup.worker.submit(1, b"bad")
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    assert setup.handlers[0].published == ["FIRST", "A"]
+    assert setup.handlers[1].reported == [error]
+    assert setup.counts(1).malformed + setup.counts(1).failed == 1
+    setup.feed(b"b", camera=1)
+    assert setup.handlers[1].published == ["B"]
+
+
+def test_frames_that_are_stale_take_no_turn(make):
+    setup = make(TWO)
+    setup.feed(*[b"old@5000"] * 5, camera=1)
+    assert setup.worker._schedule._passed_over == [0, 0]
+    setup.occupy(0)
+    setup.worker.submit(1, b"old@5000")
+    setup.worker.submit(0, b"a")
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    assert setup.worker._schedule._passed_over == [0, 0]
+
+
+def test_a_camera_with_a_long_deadline_does_not_starve(make):
+    setup = make(TWO.with_values({"camera_deadlines_ms": (0, 60_000)}))
+    order = []
+    for index, handler in enumerate(setup.handlers):
+        handler.during[("send", "a")] = lambda index=index: order.append(index)
+
+    def refill():
+        for camera in (0, 1):  # both always have a frame
+            setup.worker.submit(camera, b"a@%d" % 0)
+
+    for handler in setup.handlers:
+        handler.during[("classify", "a")] = lambda: len(order) < 20 and refill()
+    setup.occupy(0, b"a")
+    setup.handler.gate.set()
+    setup.wait_until_idle()
+    assert setup.handlers[1].published
+    turns = [turn for turn, camera in enumerate(order) if camera == 1]
+    assert all(b - a <= 4 for a, b in itertools.pairwise(turns))
+    assert len(turns) >= 5
+
+
+CAMERAS = 3
+
+
+@pytest.mark.parametrize("changes_config", [False, True])
+def test_the_account_of_a_storm_is_exact(make, changes_config):
+    configs = itertools.cycle(
+        NodeConfig(image_topics=("a", "b", "c"), deadline_ms=ms, max_rate_hz=hz)
+        for ms, hz in itertools.product((50, 100, 200), (0.0, 1000.0))
+    )
+    config = next(configs)
+    setup = make(config, (lambda: next(configs)) if changes_config else None)
+    frames = range(4000)
+    for handler in setup.handlers:
+        handler.raises = {("classify", str(n)): EngineError("x") for n in frames[::5]}
+        handler.raises |= {("read", str(n)): UndecodableImage("x") for n in frames[1::5]}
+        handler.raises |= {("after", str(n)): OSError("x") for n in frames[2::5]}
+        handler.raises[("record", "")] = OSError("no space")
+
+    def send(camera):
+        for number in frames:
+            setup.worker.submit(camera, b"%d@%d" % (number, 700 if number % 7 == 0 else 0))
+            setup.steady.pass_ms(1)
+
+    threads = [threading.Thread(target=send, args=(camera,)) for camera in range(CAMERAS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    counts = setup.stop()
-    assert counts.received == 8000
-    assert counts.in_flight == 0
-    assert counts.published == len(setup.handler.published)
-    assert counts.malformed + counts.failed == len(setup.handler.reported)
-    assert counts.published + counts.malformed + counts.failed >= 1
+    setup.stop()
+    for camera, handler in enumerate(setup.handlers):
+        counts = setup.counts(camera)
+        assert (counts.received, counts.in_flight) == (len(frames), 0)
+        assert counts.published == len(handler.published)
+        lost = counts.malformed + counts.failed + counts.stale + counts.late
+        assert lost + counts.published == len(handler.traces)
+        assert lost == len([t for t in handler.traces if t.outcome != "published"])
+    total = add_up(camera.counters.snapshot() for camera in setup.cameras)
+    assert total.received == CAMERAS * len(frames)
+    assert total.published > 0

@@ -3,25 +3,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from perception_node import __version__
-from perception_node.cli import doctor, main
+from perception_node.cli import doctor, main, transport_findings
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
-from perception_node.ros.transport import VARIABLES
 from tests.builders import make_bundle, perception
-
-
-class Usage(NamedTuple):
-    total: int
-    used: int
-    free: int
 
 
 def block(monkeypatch, *names):
@@ -77,7 +67,7 @@ def test_what_is_missing_has_advice_and_what_is_there_is_named():
     ("check", "package"),
     [
         (doctor.check_ros, "rclpy"),
-        (doctor.check_middleware, "rclpy"),
+        (transport_findings.check_middleware, "rclpy"),
         (doctor.check_messages, "vision_msgs.msg"),
         (doctor.check_onnxruntime, "onnxruntime"),
     ],
@@ -108,50 +98,13 @@ def test_the_governor_of_the_processor(monkeypatch):
         assert ("cpupower" in finding.advice) == advised
 
 
-class Rclpy:
-    def __init__(self, name):
-        self.name = name
-
-    def get_rmw_implementation_identifier(self):
-        return self.name
-
-
-@pytest.mark.parametrize("variable", VARIABLES)
-def test_the_middleware_and_its_profile(monkeypatch, variable):
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "rclpy", Rclpy("rmw_cyclonedds_cpp"))
-    assert doctor.check_middleware() == Finding("middleware", OK, "rmw_cyclonedds_cpp")
-    monkeypatch.setitem(sys.modules, "rclpy", Rclpy("rmw_fastrtps_cpp"))
-    finding = doctor.check_middleware()
-    assert "export FASTRTPS_DEFAULT_PROFILES_FILE=" in finding.advice
-    assert Path(finding.advice.rpartition("=")[2]).is_file()
-    monkeypatch.setenv(variable, "/mine.xml")
-    finding = doctor.check_middleware()
-    assert finding.found == "rmw_fastrtps_cpp, profile /mine.xml"
-    assert finding.advice == ""
-
-
 def test_ros_and_the_messages_where_they_are(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rclpy", Rclpy("any"))
-    monkeypatch.setitem(sys.modules, "vision_msgs.msg", Rclpy("any"))
-    monkeypatch.setitem(sys.modules, "vision_msgs", Rclpy("any"))
+    monkeypatch.setitem(sys.modules, "rclpy", object())
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", object())
+    monkeypatch.setitem(sys.modules, "vision_msgs", object())
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     assert doctor.check_ros().found == "jazzy, rclpy"
     assert doctor.check_messages().state == OK
-
-
-@pytest.mark.parametrize(("free_mib", "state"), [(256, OK), (255, OPTIONAL), (0, OPTIONAL)])
-def test_room_for_camera_frames(monkeypatch, free_mib, state):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, free_mib << 20))
-    finding = doctor.check_shared_memory()
-    assert finding.state == state
-    assert finding.found.startswith(f"{free_mib} MiB free")
-
-
-def test_no_shared_memory_at_all(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "shm")
-    assert doctor.check_shared_memory().state == MISSING
 
 
 def test_a_damaged_default_model_is_missing(monkeypatch, tmp_path):

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a burst of 1000 frames leaves behind: 30 Hz before it, all at once, 30 Hz after it.
+
+    .venv/bin/python -m perception_node.bench.burst
+
+Prints p50 and p99 of the ages (publish call to result received, two processes) and the node's own
+memory before and after, as the median of the runs, and how the frames of the burst ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from perception_node.bench.executors import PERIOD_NS, WARM_UP_FRAMES, make_messages
+from perception_node.bench.process_watch import read_sample
+from perception_node.cli.demo import PRIVATE_DOMAINS, TOPICS
+from perception_node.ros.rehearsal import Rehearsal
+
+if TYPE_CHECKING:
+    from perception_node.bags import BagMessage
+    from perception_node.ros.listener import Result
+
+BURST = 1000
+
+
+class Figures(NamedTuple):
+    """Of one run: ages in ms, memory in MiB."""
+
+    p50_before: float
+    p99_before: float
+    memory_before: float
+    p50_after: float
+    p99_after: float
+    memory_after: float
+
+
+class MemoryRehearsal(Rehearsal):
+    """Notes the node's memory with each result, by the image's stamp."""
+
+    def __init__(self) -> None:
+        super().__init__(self._note)
+        self.memory_mib: dict[int, float] = {}
+
+    def _note(self, result: Result, _age_ms: float) -> None:
+        self.memory_mib[result.stamp_ns] = read_sample(self.pid).own_mib
+
+
+def main() -> None:
+    """Repeat the burst and print one line for before and after."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=600, help="before, and after")
+    parser.add_argument("--size", default="640x480", metavar="WxH")
+    arguments = parser.parse_args()
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    width, height = map(int, arguments.size.split("x"))
+    before = arguments.frames + WARM_UP_FRAMES
+    messages = list(make_messages(width, height, before + BURST + arguments.frames))
+    runs = [measure(squeeze(messages, before), before) for _ in range(arguments.runs)]
+    print(f"{arguments.size} bgr8 at 30 Hz, {arguments.frames} frames, then {BURST} at once, then")
+    print(f"{arguments.frames} frames; {arguments.runs} runs, {os.cpu_count()} cores,")
+    print(f"Python {platform.python_version()}, median of the runs")
+    figures = Figures(*(median(column) for column in zip(*runs, strict=True)))
+    print(f"{'':<8} {'p50 ms':>8} {'p99 ms':>8} {'memory MiB':>11}")
+    print(f"{'before':<8} {figures[0]:8.2f} {figures[1]:8.2f} {figures[2]:11.1f}")
+    print(f"{'after':<8} {figures[3]:8.2f} {figures[4]:8.2f} {figures[5]:11.1f}")
+
+
+def squeeze(messages: list[BagMessage], before: int) -> list[BagMessage]:
+    """Send the frames of the burst at the moment of its first; their stamps stay as they are."""
+    gap_ns = (BURST - 1) * PERIOD_NS
+    start_ns = messages[before].time_ns
+    due_ns = [
+        m.time_ns if m.time_ns < start_ns else max(start_ns, m.time_ns - gap_ns) for m in messages
+    ]
+    return [m._replace(time_ns=due) for m, due in zip(messages, due_ns, strict=True)]
+
+
+def measure(messages: list[BagMessage], before: int) -> Figures:
+    """Run one node through it all."""
+    os.environ["ROS_DOMAIN_ID"] = str(random.choice(PRIVATE_DOMAINS))  # noqa: S311 - no secret
+    rehearsal = MemoryRehearsal()
+    rehearsal.run(messages, TOPICS["raw"])
+    said = rehearsal.diagnostics
+    print(", ".join(f"{key} {said[key]}" for key in ("received", "published", "superseded")))
+    first, last = before * PERIOD_NS, (before + BURST) * PERIOD_NS
+    return Figures(
+        *summarize(rehearsal, WARM_UP_FRAMES * PERIOD_NS, first),
+        *summarize(rehearsal, last + PERIOD_NS, len(messages) * PERIOD_NS),
+    )
+
+
+def summarize(rehearsal: MemoryRehearsal, first_ns: int, last_ns: int) -> tuple[float, ...]:
+    """Return p50 and p99 of the ages and the last memory, of frames stamped in between."""
+    stamps = [stamp for stamp in sorted(rehearsal.ages_ms) if first_ns < stamp <= last_ns]
+    p50, p99 = np.percentile([rehearsal.ages_ms[stamp] for stamp in stamps], (50, 99))
+    return float(p50), float(p99), rehearsal.memory_mib[stamps[-1]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The camera of a soak: it plays in real time, to the node and with everyone's clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from perception_node.bags import BagMessage, open_bag
+from perception_node.bench.camera_faults import FaultyCamera, play_out
+from perception_node.bench.executors import make_messages
+from perception_node.bench.fault_schedule import Fault
+from perception_node.cli.demo import SAMPLE, TOPICS
+from perception_node.resources import find_resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from perception_node.ros.player import Player
+
+SIZE = (640, 480)
+PICTURES = 8
+LATEST_NS = 50_000_000  # a camera that this process keeps from sending in time loses the frame
+
+
+class Playback:
+    """The camera, played on a thread of its own.
+
+    Attributes:
+        sent_ok: frames sent so far that nothing was wrong with.
+        fault: what is wrong now.
+
+    """
+
+    def __init__(
+        self,
+        camera: FaultyCamera,
+        pictures: Sequence[bytes],
+        player: Player,
+        topic: str,
+        type_name: str,
+    ) -> None:
+        """Prepare; the camera's times are nanoseconds since the epoch."""
+        self.sent_ok = 0
+        self.fault = Fault.OK
+        self.stop = threading.Event()
+        self._topic, self._type = topic, type_name
+        self._emissions = play_out(camera, pictures)
+        self.thread = threading.Thread(
+            target=player.play, args=(self._messages(), 1.0, self.stop), name="camera", daemon=True
+        )
+
+    def _messages(self) -> Iterator[BagMessage]:
+        for emission in self._emissions:
+            if time.time_ns() - emission.send_ns > LATEST_NS:
+                continue
+            self.fault = emission.fault
+            self.sent_ok += emission.fault is Fault.OK
+            yield BagMessage(self._topic, self._type, emission.send_ns, emission.message)
+
+
+def read_camera(transport: str) -> list[bytes]:
+    """Return serialized images that look different from one to the next."""
+    if transport == "raw":
+        return [message.data for message in make_messages(*SIZE, PICTURES)]
+    with open_bag(find_resource(SAMPLE)) as bag:
+        messages = [message.data for message in bag.messages([TOPICS[transport]])]
+    return messages[:: max(1, len(messages) // PICTURES)][:PICTURES]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``perception doctor`` says about the way of camera frames between processes and hosts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from perception_node.cli.fastdds_profile import DEFAULT_SEGMENT_BYTES, read_segment_bytes
+from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, read_text
+from perception_node.errors import ConfigError
+from perception_node.resources import find_resource
+from perception_node.ros.transport import PROFILE, VARIABLES
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place, not a file of ours
+SHM_NEEDED_MIB = 256
+SEGMENT_NEEDED_BYTES = 4 << 20
+SOCKET_SETTINGS = Path("/proc/sys/net/core")
+SOCKET_BUFFER_NEEDED_BYTES = 4 << 20
+LOADED_FILES = Path("/proc/self/maps")
+FAST_DDS = re.compile(r"/lib(?:fastrtps|fastdds)\.so\.(\d[\d.]*)")
+
+
+def check_middleware(loaded: Path = LOADED_FILES) -> Finding:
+    """Look at the RMW and at the Fast DDS that it has loaded."""
+    name = _middleware()
+    if name is None:
+        return Finding("middleware", MISSING, "no rclpy", "see ROS 2")
+    version = _fast_dds_version(loaded) if _uses_profile(name) else ""
+    return Finding("middleware", OK, f"{name}, Fast DDS {version}" if version else name)
+
+
+def check_profile(loaded: Path = LOADED_FILES) -> Finding:
+    """Look at the Fast DDS profile that the user's shell gives to camera drivers."""
+    rmw = _middleware()
+    if rmw and not _uses_profile(rmw):
+        return Finding("DDS profile", OK, f"{rmw} needs none")
+    version = _fast_dds_version(loaded)
+    variable = VARIABLES[1] if version and not version.startswith("2") else VARIABLES[0]
+    chosen = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    if not chosen:
+        return _judge_no_profile(variable)
+    other, file = next(iter(chosen.items()))
+    if version and variable not in chosen:
+        found = f"{other} is set, but Fast DDS {version} reads {variable}"
+        return Finding("DDS profile", OPTIONAL, found, f"export {variable}={file}")
+    return _judge_profile(chosen.get(variable, file), variable)
+
+
+def _judge_no_profile(variable: str) -> Finding:
+    builtin = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS")
+    if builtin and os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST":
+        found = (
+            f"FASTDDS_BUILTIN_TRANSPORTS={builtin} has no effect beside "
+            "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+        )
+        return Finding("DDS profile", OPTIONAL, found, f"instead: {_export_ours(variable)}")
+    advice = f"camera drivers need it too: {_export_ours(variable)}"
+    return Finding("DDS profile", OK, "set by our own commands only", advice)
+
+
+def _judge_profile(file: str, variable: str) -> Finding:
+    default = f"{DEFAULT_SEGMENT_BYTES >> 10} KiB"
+    try:
+        size = read_segment_bytes(Path(file))
+    except ConfigError as error:
+        advice = f"so Fast DDS keeps {default}, too little for frames: {_export_ours(variable)}"
+        return Finding("DDS profile", OPTIONAL, str(error), advice)
+    if size < SEGMENT_NEEDED_BYTES:
+        found = f"{file}: segment_size {size >> 10} KiB, camera frames are lost"
+        advice = f"make it {SEGMENT_NEEDED_BYTES} or more, or: {_export_ours(variable)}"
+        return Finding("DDS profile", OPTIONAL, found, advice)
+    return Finding("DDS profile", OK, f"{file}, segments of {size >> 20} MiB")
+
+
+def _export_ours(variable: str) -> str:
+    return f"export {variable}={find_resource(PROFILE)}"
+
+
+def check_socket_buffers(settings: Path = SOCKET_SETTINGS) -> Finding:
+    """Look at the room that the kernel has for frames that come over the network.
+
+    ``rmem_default`` is what a socket gets that asks for nothing, ``rmem_max`` what it may ask for.
+    """
+    sizes = {name: read_text(settings / name) for name in ("rmem_max", "rmem_default")}
+    known = {name: int(size) for name, size in sizes.items() if size and size.isdecimal()}
+    if not known:
+        return Finding("UDP buffers", OK, f"unknown, {settings} does not say (in a container)")
+    found = ", ".join(f"{name} {size >> 10} KiB" for name, size in known.items())
+    small = [name for name, size in known.items() if size < SOCKET_BUFFER_NEEDED_BYTES]
+    if not small:
+        return Finding("UDP buffers", OK, found)
+    values = " ".join(f"net.core.{name}={SOCKET_BUFFER_NEEDED_BYTES}" for name in small)
+    advice = f"for a camera on another host: sudo sysctl -w {values}"
+    return Finding("UDP buffers", OPTIONAL, found, advice)
+
+
+def check_shared_memory(folder: Path = SHARED_MEMORY) -> Finding:
+    """Look at the room that camera frames have between processes."""
+    advice = "mount a tmpfs there; in Docker: --ipc=host or --shm-size=1g"
+    if not folder.is_dir():
+        return Finding("shared memory", MISSING, f"no {folder}", advice)
+    free_mib = shutil.disk_usage(folder).free >> 20
+    found = f"{free_mib} MiB free in {folder}"
+    if free_mib < SHM_NEEDED_MIB:
+        return Finding("shared memory", OPTIONAL, found, advice)
+    return Finding("shared memory", OK, found)
+
+
+def _middleware() -> str | None:
+    """Return the name of the RMW, loading it; None without rclpy."""
+    try:
+        rclpy = importlib.import_module("rclpy")
+    except ImportError:
+        return None
+    return str(rclpy.get_rmw_implementation_identifier())
+
+
+def _uses_profile(name: str) -> bool:
+    return "fastrtps" in name
+
+
+def _fast_dds_version(loaded: Path) -> str:
+    """Return the version in the name of the loaded library such as ``2.14``, "" if none is."""
+    try:
+        found = FAST_DDS.search(loaded.read_text(errors="replace"))  # paths may be any bytes
+    except OSError:
+        return ""
+    return found[1] if found else ""

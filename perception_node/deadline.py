@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latency bound: which frames may be worked on, and which results may still be published.
+
+Ages are on the node's clock, durations on a steady one. Nothing but the time passes between two
+frames here: a clock that jumps, stands still or begins late needs no reset.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from perception_node.errors import LateFrame, MissingStamp, StaleFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+WINDOW = 50
+IMPLAUSIBLE_NS = 10_000_000_000  # an image this old has another clock's stamp
+PERCENTILE = 0.9  # one slow frame in ten must not condemn the next
+# Kept back for the way from the last look at the clock to the middleware: at most 1 ms. It takes
+# a microsecond, but on busy cores the kernel may stop the thread right there.
+RESERVE = 0.05
+LONGEST_RESERVE_NS = 1_000_000
+
+
+class Arrival(NamedTuple):
+    """A serialized image, and when it reached the node on the steady clock."""
+
+    message: bytes
+    arrived_ns: int
+
+
+class RemainingTime:
+    """Predicts how long a frame takes from here to its end: the 90th percentile of the last 50."""
+
+    def __init__(self) -> None:
+        self._durations_ns: deque[int] = deque(maxlen=WINDOW)
+        self._forgotten = 0
+        self._subject: Hashable = None
+
+    def predict_ns(self) -> int:
+        """Return the prediction; 0 as long as nothing is known. Called by any thread."""
+        ordered = sorted(self._durations_ns)  # a copy: the worker may empty it meanwhile
+        return ordered[math.ceil(PERCENTILE * len(ordered)) - 1] if ordered else 0
+
+    def learn(self, duration_ns: int, subject: Hashable) -> None:
+        """Take in one frame's duration; another ``subject``, such as its size, begins anew."""
+        if subject != self._subject:
+            self._subject = subject
+            self._durations_ns.clear()
+            self._forgotten = 0
+        # It stands for those forgotten as well: while a spell lasts, trials become rare.
+        self._durations_ns.extend([duration_ns] * (1 + self._forgotten))
+        self._forgotten = 0
+
+    def forget_oldest(self) -> None:
+        """Forget one frame, so that a slow spell does not keep frames out for ever."""
+        if self._durations_ns:
+            self._durations_ns.popleft()
+            self._forgotten += 1
+
+
+class Deadline:
+    """Decides for the frames of one camera.
+
+    Attributes:
+        remaining: how long frames take.
+        refusal: why the last frame was stale, in words; empty if none was.
+
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        now_ns: Callable[[], int],
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Judge ages from ``reference`` on.
+
+        Args:
+            reference: ``stamp`` or ``arrival``; see ``NodeConfig.age_reference``.
+            now_ns: the node's clock, nanoseconds; 0 while simulated time has not begun.
+            steady_ns: a clock that only ever goes forward.
+
+        """
+        self.remaining = RemainingTime()
+        self.refusal = ""
+        self._counts_from_arrival = reference == "arrival"
+        self._now_ns = now_ns
+        self._steady_ns = steady_ns
+
+    def age_ns(self, stamp_ns: int, arrived_ns: int) -> int | None:
+        """Return how old an image is; None as long as the node's clock has not begun.
+
+        Raises:
+            MissingStamp: the age counts from the stamp, and that is 0.
+
+        """
+        if self._counts_from_arrival:
+            return self._steady_ns() - arrived_ns
+        if stamp_ns == 0:
+            raise MissingStamp
+        now_ns = self._now_ns()
+        return now_ns - stamp_ns if now_ns else None
+
+    def admit(self, age_ns: int | None, limit_ns: int) -> None:
+        """Let a frame through if its result will probably be in time.
+
+        Raises:
+            StaleFrame: it will not, or its age cannot be judged.
+
+        """
+        predicted_ns = self.remaining.predict_ns()
+        self.refusal = self._find_refusal(age_ns, limit_ns, predicted_ns)
+        if self.refusal:
+            if age_ns is not None and abs(age_ns) <= limit_ns:  # so it was the prediction
+                self.remaining.forget_oldest()
+            raise StaleFrame(self.refusal)
+
+    def require(self, age_ns: int | None, limit_ns: int) -> None:
+        """Let a result through if it will be in time where it is published.
+
+        Raises:
+            LateFrame: it will not, or the clock was set back meanwhile.
+
+        """
+        if age_ns is None or not -limit_ns <= age_ns <= limit_ns - reserve_ns(limit_ns):
+            raise LateFrame(age_ns, limit_ns)
+
+    def _find_refusal(self, age_ns: int | None, limit_ns: int, predicted_ns: int) -> str:
+        """Say why a frame cannot be in time; empty if it can."""
+        if age_ns is None:
+            return (
+                "the node's clock stands at 0; let the player publish /clock or unset use_sim_time"
+            )
+        limit_ms, age_ms, predicted_ms = limit_ns / 1e6, age_ns / 1e6, predicted_ns / 1e6
+        is_implausible = not -limit_ns <= age_ns <= max(limit_ns, IMPLAUSIBLE_NS)
+        if is_implausible and not self._counts_from_arrival:  # ahead is as wrong as behind
+            side = "ahead of" if age_ns < 0 else "behind"
+            return (
+                f"its stamp is {abs(age_ns) / 1e9:.3f} s {side} the node's clock; synchronise the "
+                "clocks, set use_sim_time for a bag with /clock, or set age_reference to arrival"
+            )
+        if age_ns > limit_ns:
+            return (
+                f"it is {age_ms:.1f} ms old when its turn comes, the deadline is {limit_ms:g} ms; "
+                "look for the delay before the node, or raise deadline_ms"
+            )
+        if age_ns + predicted_ns > limit_ns - reserve_ns(limit_ns):
+            return (
+                f"it is {age_ms:.1f} ms old and takes {predicted_ms:.1f} ms more, the deadline is "
+                f"{limit_ms:g} ms; take a faster model or raise deadline_ms"
+            )
+        return ""
+
+
+def reserve_ns(limit_ns: int) -> int:
+    """Return the part of a deadline that is kept back for publishing."""
+    return min(int(RESERVE * limit_ns), LONGEST_RESERVE_NS)

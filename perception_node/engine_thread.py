@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread for each engine, which makes it, runs it and closes it.
+
+A CUDA context wants one owner, and a caller that waits can give up on an engine that hangs.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+
+from perception_node.errors import EngineLost, FrameError
+from perception_node.health import describe_loss
+from perception_node.realtime import name_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perception_node.pipeline import Pipeline
+
+Result = TypeVar("Result")
+_Answer: TypeAlias = "SimpleQueue[tuple[object, Exception | None]]"
+
+CLOSE_TIMEOUT_S = 1.0
+SLICES = 10  # of each timeout
+THREAD_NAME = "perception-engine"
+INTERRUPTED = "nobody waits for the engine any more"
+
+
+class EngineThread:
+    """An engine on a thread of its own, for one caller at a time that need not wait for ever.
+
+    What hangs there refers to this object and to the frame at hand, and to nothing else.
+
+    Attributes:
+        native_ids: the operating system's numbers of the thread and of those that the engine
+            itself has started, such as ONNX Runtime's pool; empty before ``start``.
+
+    """
+
+    def __init__(
+        self, make: Callable[[], Pipeline], timeout_s: float, *, survives_errors: bool = False
+    ) -> None:
+        """Prepare the thread; ``start`` starts it.
+
+        Args:
+            make: makes a warm pipeline, on the thread.
+            timeout_s: a call that takes longer than this means that the engine hangs.
+            survives_errors: an error costs a frame; otherwise it costs the engine.
+
+        """
+        self._make: Callable[[], Pipeline] | None = make
+        self._timeout_s = timeout_s
+        self._survives_errors = survives_errors
+        self._pipeline: Pipeline | None = None  # the thread's
+        self._thread: threading.Thread | None = None
+        self._jobs: SimpleQueue[tuple[Callable[[], object], _Answer] | None] = SimpleQueue()
+        self._answer: _Answer = SimpleQueue()
+        self._loss = ""
+        self.native_ids: tuple[int, ...] = ()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the engine was given up; every call raises ``EngineLost`` at once."""
+        return bool(self._loss)
+
+    @property
+    def description(self) -> str:
+        """What runs, in words for a log; see ``Engine.description``."""
+        pipeline = self._pipeline
+        return "an engine in the making" if pipeline is None else pipeline.description
+
+    def start(self, timeout_s: float | None = None) -> None:
+        """Make the engine, if nobody has tried to before.
+
+        Raises:
+            PerceptionError: what ``make`` raised; the engine is lost.
+            EngineLost: it took longer than ``timeout_s`` (None waits for ever), or ``interrupt``.
+
+        """
+        make, self._make = self._make, None
+        if make is None:
+            return
+        try:
+            # A daemon: a thread that hangs in a driver must not keep the process from ending.
+            self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+            self._thread.start()
+            self._ask(lambda: self._load(make), timeout_s)
+        except BaseException:
+            self.give_up("the engine could not be made")
+            raise
+
+    def call(self, job: Callable[[Pipeline], Result]) -> Result:
+        """Do ``job`` with the pipeline on the thread; return what it returns or raises.
+
+        Raises:
+            EngineLost: the engine hangs, has lost its device or was given up before.
+
+        """
+        try:
+            return self._ask(lambda: job(cast("Pipeline", self._pipeline)), self._timeout_s)
+        except FrameError:
+            raise  # the frame's fault: no other engine could read it either
+        except Exception as error:
+            if isinstance(error, EngineLost) or not self._survives_errors:
+                self.give_up(describe_loss(error))
+            raise
+
+    def interrupt(self) -> None:
+        """Give the engine up, and stop waiting for it; any thread may call this."""
+        self._loss = self._loss or INTERRUPTED
+        self._answer.put((None, EngineLost(INTERRUPTED)))
+
+    def give_up(self, why: str) -> None:
+        """End the thread after the job at hand, and free the engine there, without waiting."""
+        self._loss = self._loss or why
+        self._jobs.put(None)
+
+    def close(self) -> None:
+        """Free the engine and end the thread; one that hangs is left alone."""
+        self.give_up("the engine was closed")
+        if self._thread is not None:
+            self._thread.join(CLOSE_TIMEOUT_S)
+
+    def _ask(self, job: Callable[[], Result], timeout_s: float | None) -> Result:
+        # A queue of its own: a call that was broken off (Ctrl-C) leaves an answer in it.
+        answer: _Answer = SimpleQueue()
+        self._answer = answer
+        if self.is_lost:  # asked after that: interrupt() does the two in reverse
+            raise EngineLost(self._loss)
+        self._jobs.put((job, answer))
+        value, error = _wait(answer, timeout_s)
+        if error is not None:
+            raise error
+        return cast("Result", value)
+
+    def _work(self) -> None:
+        name_thread("perc-engine")
+        while (order := self._jobs.get()) is not None:
+            job, answer = order
+            answer.put(_attempt(job))
+            del order, job, answer  # they hold a frame
+        if self._pipeline is not None:
+            with suppress(Exception):  # the device may be lost; nobody is left to be told
+                self._pipeline.close()
+
+    def _load(self, make: Callable[[], Pipeline]) -> None:
+        others = _native_ids()
+        self._pipeline = make()
+        self.native_ids = (threading.get_native_id(), *sorted(_native_ids() - others))
+
+
+def _native_ids() -> frozenset[int]:
+    """Return the operating system's numbers of all threads; Python lists only its own."""
+    return frozenset(int(task.name) for task in Path("/proc/self/task").iterdir())
+
+
+def _wait(answer: _Answer, timeout_s: float | None) -> tuple[object, Exception | None]:
+    """Return the answer, or ``EngineLost`` if there is none within ``timeout_s``.
+
+    Waits in slices. A process that is stopped (SIGSTOP, a debugger, a frozen container) finds the
+    present slice over when it goes on, but not the whole timeout: the engine had no time either.
+    """
+    if timeout_s is None:
+        return answer.get()
+    for _ in range(SLICES):
+        try:
+            return answer.get(timeout=timeout_s / SLICES)
+        except Empty:
+            continue
+    return None, EngineLost(f"the engine did not answer within {timeout_s:g} s")
+
+
+def _attempt(job: Callable[[], object]) -> tuple[object, Exception | None]:
+    try:
+        return job(), None
+    except Exception as error:  # noqa: BLE001 - raised again where the caller waits
+        return None, error

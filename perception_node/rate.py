@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often images come, and how often they are let through."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+SECOND_NS = 1_000_000_000
+NEVER_NS = 10**18
+INTERVALS = 10
+
+
+class RateMeter:
+    """Measures a rate over the last ten intervals. Fed by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._times_ns: deque[int] = deque(maxlen=INTERVALS + 1)
+
+    def tick(self, now_ns: int) -> None:
+        """Note one event."""
+        self._times_ns.append(now_ns)
+
+    def rate_hz(self, now_ns: int) -> float | None:
+        """Return events per second, falling while none come; None before the second event."""
+        times_ns = tuple(self._times_ns)
+        if len(times_ns) < 2:  # noqa: PLR2004 - an interval has two ends
+            return None
+        mean_ns = (times_ns[-1] - times_ns[0]) / (len(times_ns) - 1)
+        return SECOND_NS / max(mean_ns, now_ns - times_ns[-1], 1)
+
+
+class RateLimit:
+    """Lets at most so many events per second through, evenly spaced. Used from one thread."""
+
+    def __init__(self) -> None:
+        self._begun_ns: float = -math.inf  # when the present interval began
+
+    def admits(self, now_ns: int, max_rate_hz: float) -> bool:
+        """Return whether the event of this moment is let through; a rate of 0 sets no limit."""
+        if max_rate_hz <= 0.0:
+            self._begun_ns = now_ns
+            return True
+        # Not kept from one event to the next: the rate may be raised meanwhile.
+        interval_ns = int(min(SECOND_NS / max_rate_hz, NEVER_NS))
+        due_ns = self._begun_ns + interval_ns
+        if now_ns < due_ns:
+            return False
+        # From when it was due, not from now: rounding up to the next image would lower the rate.
+        self._begun_ns = max(due_ns, now_ns - interval_ns)
+        return True

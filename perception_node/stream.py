@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a camera's stream: does it come, how often, does the picture change."""
+
+from __future__ import annotations
+
+import zlib
+
+from perception_node.rate import RateMeter
+
+STAMP_END = 12  # of a serialized message with a header: encapsulation, seconds, nanoseconds
+STRIPS, STRIP_BYTES = 16, 64
+GOLDEN_RATIO = 0.618
+
+
+class StreamMonitor:
+    """Watches one camera. Written by the threads that are named, read by any.
+
+    Attributes:
+        last_ns: steady time of the last image, or of ``begin`` if there was none since.
+        has_images: whether there was one since ``begin``.
+        identical: images in a row that look like the one before them, by the worker.
+        publishers: publishers of the topic that are connected; None where that is unknown.
+        lost: images that the middleware lost on the way.
+        incompatible: the QoS policy for which a publisher was refused; empty if none was.
+
+    The last three are noted by the thread that receives messages.
+    """
+
+    def __init__(self) -> None:
+        self.last_ns = 0
+        self.has_images = False
+        self.identical = 0
+        self.publishers: int | None = None
+        self.lost = 0
+        self.incompatible = ""
+        self._skipped = 0  # numbers of the publisher that never came
+        self._rate = RateMeter()
+        self._fingerprint: int | None = None
+        self._sequence: int | None = None
+
+    def begin(self, now_ns: int) -> None:
+        """Note that images are waited for from now on."""
+        self.last_ns = now_ns
+        self.has_images = False
+        self.identical = 0
+        self.publishers = None
+        self.incompatible = ""
+        self._rate = RateMeter()
+        self._fingerprint = self._sequence = None
+
+    def arrive(self, now_ns: int) -> None:
+        """Note an image; called by the thread that receives messages."""
+        self.last_ns = now_ns
+        self.has_images = True
+        self._rate.tick(now_ns)
+
+    def match(self, publishers: int) -> None:
+        """Note how many publishers are connected; each has numbers of its own."""
+        self.publishers = publishers
+        self._sequence = None
+
+    def follow(self, sequence: int) -> None:
+        """Note the publisher's number of an image, for gaps; of one publisher only."""
+        if self.publishers == 1 and self._sequence is not None and sequence > self._sequence:
+            self._skipped += sequence - self._sequence - 1
+        self._sequence = sequence
+
+    @property
+    def replaced(self) -> int:
+        """Images that the middleware replaced by newer ones before they were taken."""
+        return max(0, self._skipped - self.lost)  # what was lost left a gap as well
+
+    def look(self, message: bytes) -> None:
+        """Compare a serialized image with the one before it; called by the worker."""
+        fingerprint = _fingerprint(message)
+        self.identical = self.identical + 1 if fingerprint == self._fingerprint else 0
+        self._fingerprint = fingerprint
+
+    def silent_ns(self, now_ns: int) -> int:
+        """Return how long ago the last image came, or waiting began."""
+        return max(0, now_ns - self.last_ns)
+
+    def rate_hz(self, now_ns: int) -> float | None:
+        """Return images per second; None before the second."""
+        return self._rate.rate_hz(now_ns)
+
+
+def _fingerprint(message: bytes) -> int:
+    """Return a checksum of 1 kB of a message, spread over all of it but its stamp."""
+    view = memoryview(message)[STAMP_END:]
+    part = len(view) // STRIPS
+    checksum = zlib.crc32(view[:STRIP_BYTES])
+    for index in range(STRIPS):
+        # At another place in each part: a part may be so many whole rows that all strips would
+        # lie at the left edge, which a lens can leave black.
+        shift = int(index * GOLDEN_RATIO % 1.0 * max(0, part - STRIP_BYTES))
+        start = index * part + shift
+        checksum = zlib.crc32(view[start : start + STRIP_BYTES], checksum)
+    return checksum
