@@ -27,7 +27,8 @@ demo: setup ## classify sample photos through the whole ROS node
 test: lint ## lint, types, colcon, then all tests with coverage
 	@$(PYTHON) tools/setup_environment.py --tests
 	tools/colcon_check.sh
-	$(BIN)/pytest --cov
+	$(BIN)/pytest -n auto -m "not alone" --cov --cov-report=
+	$(BIN)/pytest -m alone --cov --cov-append
 
 soak: setup ## let a failing camera play to the node for SECONDS (60), then judge leaks and bounds
 	@$(BIN)/python -m perception_node.bench.soak --seconds $(SECONDS)

@@ -19,6 +19,7 @@ TOP_1 = 0.865
 TOP_5 = 0.96
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.accuracy,
     pytest.mark.slow,
     pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no images at {SAMPLE}"),

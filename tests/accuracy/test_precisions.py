@@ -34,6 +34,7 @@ LARGEST_DROP, LARGEST_DROP_FP16 = 0.010, 0.002
 RUNS = 100
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.accuracy,
     pytest.mark.slow,
     pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no images at {SAMPLE}"),

@@ -124,6 +124,7 @@ def busy_cores():
             process.wait()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_no_result_is_older_than_its_deadline():
     source = random.Random(2)  # noqa: S311 - no secret

@@ -20,7 +20,7 @@ from perception_node.bags import open_bag
 from perception_node.resources import find_resource
 from tests.ros.harness import Stream, account, require_balance, wait_for
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 END_S = 2.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Importing takes about 0.8 s here, configuring 0.3 s, then frames are classified.

@@ -27,7 +27,7 @@ from tests.ros.harness import (
     wait_for,
 )
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 OK = 0
 POLL_S = 0.001
 BACKLOG = 20

@@ -13,7 +13,7 @@ from perception_node.ros.qos import named_qos
 from perception_node.ros.transport import VARIABLES
 from tests.ros.harness import Program, Stream, account, make_image, require_balance, wait_for
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 OK, WARN, ERROR, STALE = range(4)
 FRAMES = 30
 RESTARTS = 20

@@ -16,7 +16,7 @@ from perception_node.cli.segment_findings import check_segments, find_segments
 from perception_node.cli.transport_findings import SHARED_MEMORY
 from tests.ros.harness import Program, wait_for
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 CHILD = """
 import rclpy
