@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from perception_node.counters import FrameCounts
     from perception_node.latency import AgeSummary
 
-SECOND_NS = 1_000_000_000
 NO_IMAGES = "no images to judge"
 PROFILE_ADVICE = (
     "start the camera's driver with our Fast DDS profile (perception doctor prints the command)"
@@ -123,11 +122,15 @@ def _connection(report: CameraReport, *, is_silent: bool) -> Status:
             "set image_qos to sensor_data, or change the camera's QoS"
         )
         return Status("connection", Level.ERROR, message, values)
+    if is_silent and report.publishers:
+        message = f"{publishers} publisher(s), but no image arrives; {PROFILE_ADVICE}"
+        return Status("connection", Level.WARN, message, values)
     if report.lost > report.lost_before:
         number = report.lost - report.lost_before
         message = f"{number} image(s) were lost on the way; {PROFILE_ADVICE}"
         return Status("connection", Level.WARN, message, values)
-    return Status("connection", Level.OK, "nothing is lost", values)
+    message = "nothing is lost" if report.has_images else "waiting for the first image"
+    return Status("connection", Level.OK, message, values)
 
 
 def _rate(report: CameraReport, config: NodeConfig) -> Status:
@@ -184,7 +187,9 @@ def _deadline(report: CameraReport, config: NodeConfig) -> Status:
         level = Level.ERROR
     if level == Level.OK:
         return Status("deadline", level, "results are in time", values)
-    why = report.refusal or "the engine takes too long; see ~/latency, or raise deadline_ms"
+    why = "the engine takes too long; see ~/latency, or raise deadline_ms"
+    if stale and report.refusal:
+        why = report.refusal
     message = (
         f"{missed_percent:.0f} % of the images missed the deadline "
         f"({stale} stale, {late} late): {why}"

@@ -56,10 +56,10 @@ class RemainingTime:
         self._durations_ns.extend([duration_ns] * (1 + self._forgotten))
         self._forgotten = 0
 
-    def forget_oldest(self) -> None:
-        """Forget one frame, so that a slow spell does not keep frames out for ever."""
+    def forget_newest(self) -> None:
+        """Forget one frame, so that a slow spell does not keep frames out for long."""
         if self._durations_ns:
-            self._durations_ns.popleft()
+            self._durations_ns.pop()
             self._forgotten += 1
 
 
@@ -68,7 +68,7 @@ class Deadline:
 
     Attributes:
         remaining: how long frames take.
-        refusal: why the last frame was stale, in words; empty if none was.
+        refusal: why the last stale frame was stale, in words; empty if none was.
 
     """
 
@@ -114,11 +114,12 @@ class Deadline:
 
         """
         predicted_ns = self.remaining.predict_ns()
-        self.refusal = self._find_refusal(age_ns, limit_ns, predicted_ns)
-        if self.refusal:
+        refusal = self._find_refusal(age_ns, limit_ns, predicted_ns)
+        if refusal:
+            self.refusal = refusal
             if age_ns is not None and abs(age_ns) <= limit_ns:  # so it was the prediction
-                self.remaining.forget_oldest()
-            raise StaleFrame(self.refusal)
+                self.remaining.forget_newest()
+            raise StaleFrame(refusal)
 
     def require(self, age_ns: int | None, limit_ns: int) -> None:
         """Let a result through if it will be in time where it is published.
@@ -147,7 +148,7 @@ class Deadline:
         if age_ns > limit_ns:
             return (
                 f"it is {age_ms:.1f} ms old when its turn comes, the deadline is {limit_ms:g} ms; "
-                "look for the delay before the node, or raise deadline_ms"
+                "if wait in ~/latency is long the engine is busy, else look before the node"
             )
         if age_ns + predicted_ns > limit_ns - reserve_ns(limit_ns):
             return (

@@ -27,7 +27,7 @@ _Answer: TypeAlias = "SimpleQueue[tuple[object, Exception | None]]"
 CLOSE_TIMEOUT_S = 1.0
 SLICES = 10  # of each timeout
 THREAD_NAME = "perception-engine"
-INTERRUPTED = "nobody waits for the engine any more"
+INTERRUPTED = "it did not finish its frame in time to stop"
 
 
 class EngineThread:
@@ -133,8 +133,11 @@ class EngineThread:
             raise EngineLost(self._loss)
         self._jobs.put((job, answer))
         value, error = _wait(answer, timeout_s)
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # it refers to this frame by its traceback: a cycle only the collector ends
         return cast("Result", value)
 
     def _work(self) -> None:

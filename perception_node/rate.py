@@ -47,5 +47,5 @@ class RateLimit:
         if now_ns < due_ns:
             return False
         # From when it was due, not from now: rounding up to the next image would lower the rate.
-        self._begun_ns = max(due_ns, now_ns - interval_ns)
+        self._begun_ns = due_ns if now_ns - due_ns < interval_ns else now_ns
         return True

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from perception_node import health
 from perception_node.counters import FrameCounters, add_up
 from perception_node.errors import EngineError
 from perception_node.realtime import RealTimeSetup
-from perception_node.ros.camera import CameraTopics, image_topics
+from perception_node.ros.camera_topics import CameraTopics, find_places
 from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import guarded
@@ -57,12 +58,12 @@ class PerceptionNode(LifecycleNode):
         self._cameras: list[CameraTopics] = []
         self._worker: FrameWorker | None = None
         self._real_time: RealTimeSetup | None = None
-        self._real_time_threads: tuple[int, ...] = ()
+        self._engine_threads: tuple[int, ...] = ()
         self._grants: list[Grant] = []
         self._models_loaded = 0
         self._build_throttle = Throttle(BUILD_LOG_PERIOD_S)
         self._reported = add_up([])
-        self._reported_time_ns = -1
+        self._clock_ns, self._clock_moved_s = -1, 0.0
         self._diagnostics = DiagnosticsPublisher(
             self, self.config.diagnostics_period_s, self._statuses
         )
@@ -80,9 +81,9 @@ class PerceptionNode(LifecycleNode):
             pipeline = load_pipeline(self.config, self._log_build)
             undo.callback(pipeline.close)
             self._classifier = Classifier(pipeline, self, self._announce)
-            for index, topic in enumerate(image_topics(self, self.config)):
-                counters = self._counters.setdefault(topic, FrameCounters())
-                camera = CameraTopics(self, self._classifier, index, lambda: self.config, counters)
+            for place in find_places(self, self.config):
+                counters = self._counters.setdefault(place.topic, FrameCounters())
+                camera = CameraTopics(self, self._classifier, place, lambda: self.config, counters)
                 self._cameras.append(camera)
             self._models_loaded += 1
             self._announce()
@@ -102,7 +103,7 @@ class PerceptionNode(LifecycleNode):
         worker.start()
         self._worker = worker
         with ExitStack() as undo:
-            undo.callback(self._stop_work)
+            undo.callback(self._stop_work, DRAIN_TIMEOUT_S)
             self._set_up_real_time(self._classifier, worker)
             for camera in self._cameras:
                 camera.subscribe(worker.submit)
@@ -114,7 +115,9 @@ class PerceptionNode(LifecycleNode):
     @guarded
     def on_deactivate(self, state: LifecycleState) -> None:
         """Stop the intake, finish the frame at hand."""
-        self._stop_work()
+        # The engine may take its time; if it hangs, its watchdog ends the wait.
+        self._stop_work(max(DRAIN_TIMEOUT_S, self.config.engine_timeout_ms / 1000))
+        self.log_accounts()
         super().on_deactivate(state)
 
     @guarded
@@ -135,7 +138,7 @@ class PerceptionNode(LifecycleNode):
     def release(self) -> None:
         """Stop the worker and free all that configuring made; may be called in any state."""
         try:
-            self._stop_work()
+            self._stop_work(DRAIN_TIMEOUT_S)
         finally:
             cameras, self._cameras = self._cameras, []
             classifier, self._classifier = self._classifier, None
@@ -145,42 +148,48 @@ class PerceptionNode(LifecycleNode):
                 for camera in cameras:
                     steps.callback(camera.outputs.destroy)
 
-    def _stop_work(self) -> None:
+    def _stop_work(self, drain_timeout_s: float) -> None:
         worker, self._worker = self._worker, None
         real_time, self._real_time = self._real_time, None
-        self._real_time_threads, self._grants = (), []
+        self._grants = []
         with ExitStack() as steps:  # the last comes first; each is done even if another fails
             if worker is not None:
-                steps.callback(self._log_accounts)
-                steps.callback(self._stop_worker, worker)
+                steps.callback(self._stop_worker, worker, drain_timeout_s)
             if real_time is not None:
                 steps.callback(real_time.undo)
             for camera in self._cameras:
                 steps.callback(camera.unsubscribe)
 
-    def _stop_worker(self, worker: FrameWorker) -> None:
-        """Let the worker finish its frame; do not wait for an engine that hangs."""
-        if not worker.stop(DRAIN_TIMEOUT_S) and self._classifier is not None:
-            self.get_logger().error("the engine hangs and is given up; clean up and configure")
+    def _stop_worker(self, worker: FrameWorker, timeout_s: float) -> None:
+        """Let the worker finish its frame; do not wait for ever."""
+        if not worker.stop(timeout_s) and self._classifier is not None:
+            self.get_logger().error(
+                f"the frame at hand was not finished in {timeout_s:g} s; "
+                "its engine is given up, clean up and configure"
+            )
             self._classifier.pipeline.interrupt()
             worker.stop(DRAIN_TIMEOUT_S)
 
-    def _log_accounts(self) -> None:
-        for camera in self._cameras:
-            self.get_logger().info(camera.account())
+    def log_accounts(self) -> None:
+        """Say where the frames of each camera went, since the process began."""
+        for topic, counters in self._counters.items():
+            of = f" of {topic}" if len(self._counters) > 1 else ""
+            self.get_logger().info(f"frames{of}: {counters.snapshot()}")
 
     def _set_up_real_time(self, classifier: Classifier, worker: FrameWorker) -> None:
         """Apply the settings that are asked for and say which of them were granted.
 
         Again where the engine has other threads than before: another one has taken over.
         """
-        threads = (*worker.native_ids, *classifier.pipeline.native_thread_ids)
-        if threads == self._real_time_threads:
-            return
-        self._real_time_threads = threads
-        self._real_time = self._real_time or RealTimeSetup(self.config.real_time())
+        engine_threads = classifier.pipeline.native_thread_ids
+        if self._real_time is not None:
+            if engine_threads == self._engine_threads:
+                return
+            self._real_time.undo()  # what hangs must not keep its priority
+        self._engine_threads = engine_threads
+        self._real_time = RealTimeSetup(self.config.real_time())
         executor = [threading.get_native_id()]  # transitions and diagnostics run on it
-        self._grants = self._real_time.apply(executor, threads)
+        self._grants = self._real_time.apply(executor, worker.native_ids, engine_threads)
         for grant in self._grants:
             # rclpy lets a line of code log with one severity only.
             if grant.granted:
@@ -214,13 +223,18 @@ class PerceptionNode(LifecycleNode):
         if self._worker is None:
             return [health.inactive_status("inactive"), engine]
         self._set_up_real_time(self._classifier, self._worker)
-        now_ns, is_simulated = self.get_clock().now().nanoseconds, self._uses_simulated_time()
-        clock_stands = is_simulated and now_ns == self._reported_time_ns
         counts = add_up(camera.camera.counters.snapshot() for camera in self._cameras)
-        before, self._reported, self._reported_time_ns = self._reported, counts, now_ns
+        before, self._reported = self._reported, counts
         inference = health.inference_status(counts, before, self._classifier.infer_ms)
-        rows = [row for c in self._cameras for row in c.statuses(clock_stands=clock_stands)]
+        stands = self._clock_stands()
+        rows = [row for camera in self._cameras for row in camera.statuses(clock_stands=stands)]
         return [*rows, inference, engine, health.process_status(self._grants)]
 
-    def _uses_simulated_time(self) -> bool:
-        return bool(self.get_parameter("use_sim_time").value)
+    def _clock_stands(self) -> bool:
+        """Return whether simulated time has stood still for long enough to silence cameras."""
+        now_ns, steady_s = self.get_clock().now().nanoseconds, time.monotonic()
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._clock_moved_s = now_ns, steady_s
+        stands_s = steady_s - self._clock_moved_s
+        is_simulated = bool(self.get_parameter("use_sim_time").value)
+        return is_simulated and stands_s > self.config.image_timeout_s / 2

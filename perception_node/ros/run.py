@@ -57,6 +57,7 @@ def run(args: list[str] | None) -> int:
     ignore_signals()
     exit_code = spinner.end()
     node.release()
+    node.log_accounts()
     node.destroy_node()
     rclpy.try_shutdown()
     return exit_code
@@ -83,6 +84,7 @@ class Spinner:
         self._thread.join(JOIN_TIMEOUT_S)
         if self._thread.is_alive():
             self._node.get_logger().error("a callback hangs; the process ends without it")
+            self._node.log_accounts()
             sys.stderr.flush()
             os._exit(EXIT_OK)
         return self._exit_code

@@ -22,7 +22,7 @@ from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.errors import EngineError
 from perception_node.fallback import FallbackPipeline
 from perception_node.pipeline import Pipeline
-from perception_node.ros import camera, node, outputs
+from perception_node.ros import camera_topics, node, outputs
 from perception_node.ros.node import PerceptionNode
 from tests.builders import ROOT
 from tests.ros.harness import wait_for
@@ -50,10 +50,9 @@ MAKES = [
     (Pipeline, "warm_up"),
     (node, "load_pipeline"),
     (node, "Classifier"),
-    (node, "image_topics"),
+    (node, "find_places"),
     (node, "CameraTopics"),
-    (camera, "output_prefixes"),
-    (camera, "Outputs"),
+    (camera_topics, "Outputs"),
     (outputs, "ImageReader"),
     (PerceptionNode, "create_lifecycle_publisher"),
     (PerceptionNode, "create_publisher"),
@@ -63,18 +62,18 @@ MAKES = [
     (threading.Thread, "start"),
     (node, "RealTimeSetup"),
     (node.RealTimeSetup, "apply"),
-    (camera.CameraTopics, "subscribe"),
-    (camera.CameraTopics, "_event_callbacks"),
+    (camera_topics.CameraTopics, "subscribe"),
+    (camera_topics.CameraTopics, "_event_callbacks"),
     (PerceptionNode, "create_subscription"),
     *RCLPY_CALLS,
-    (camera.CameraTopics, "account"),
+    (PerceptionNode, "log_accounts"),
 ]
 # What frees something fails when that is done: freeing it again is not possible.
 FREES = [
     (PerceptionNode, "destroy_subscription"),
     (PerceptionNode, "destroy_lifecycle_publisher"),
     (PerceptionNode, "destroy_publisher"),
-    (camera.CameraTopics, "unsubscribe"),
+    (camera_topics.CameraTopics, "unsubscribe"),
     (outputs.Outputs, "destroy"),
     (worker.FrameWorker, "stop"),
     (node.RealTimeSetup, "undo"),

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.alone]
 END_S = 2.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Importing takes about 0.8 s here, configuring 0.3 s, then frames are classified.
-DELAYS_S = [0.15 * number for number in range(20)]
+DELAYS_S = [0.2 * number for number in range(14)]
 MOMENTS = list(zip(DELAYS_S, itertools.cycle(SIGNALS), strict=False))
 # The first engine hangs once it is warm; one that replaces it works.
 HANGING_ENGINE = """

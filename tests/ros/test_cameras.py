@@ -9,7 +9,7 @@ import pytest
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 from perception_node.errors import ConfigError
-from perception_node.ros.camera import output_prefixes
+from perception_node.ros.camera_topics import find_places
 from perception_node.ros.qos import LATCHED
 from tests.ros.harness import (
     NANOSECONDS,
@@ -105,8 +105,30 @@ def test_cameras_in_one_namespace_are_refused(domain, peer, color_model, capfd):
     given = ["left_image", "right_image"]
     with local_node(domain, model=str(color_model), image_topics=given) as node:
         with pytest.raises(ConfigError, match=r"/left_image, /right_image must be in different"):
-            output_prefixes(node, node.config)
+            find_places(node, node.config)
         assert not peer.change("configure")
         assert peer.state() == "unconfigured"
         assert node._classifier is None, "the model is freed again"
     assert "configure failed: image_topics" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("topic", ["a b", "front-cam/image", "/"])
+def test_a_name_that_is_none_is_one_line(domain, peer, color_model, capfd, topic):
+    with local_node(domain, model=str(color_model), image_topics=[topic]):
+        assert not peer.change("configure")
+        assert peer.state() == "unconfigured"
+    log = capfd.readouterr().err
+    assert "configure failed: parameter image_topics" in log
+    assert "Traceback" not in log
+
+
+SWAPPED = ("-r", "a/image:=/b/image", "-r", "b/image:=/a/image")
+
+
+def test_swapped_cameras_are_swapped_once(start, peer):
+    with start(*SWAPPED, image_topics=topics("ab")) as node:
+        first = Stream(peer, "/a/perception", "a/image")
+        second = Stream(peer, "/b/perception", "b/image")
+        assert first.classify(make_image("red", 1)).results[0].class_id == "0"
+        assert second.classify(make_image("green", 2)).results[0].class_id == "1"
+        assert "waiting for images on /b/image, /a/image" in node.log()

@@ -208,9 +208,9 @@ def test_changes_at_a_hundred_per_second_never_mix(peer, stream):
             Parameter(name="threshold", value=value(0.0 if wide else 0.04)),
             Parameter(name="top_k", value=value(3 if wide else 1)),
         ]
-        stream.camera.publish(make_image("orange", 1000 + number))
+        stream.camera.publish(make_image("orange", 100_000 + number))
         peer.call(SetParametersAtomically, f"{NODE}/set_parameters_atomically", request)
-    stream.classify(make_image("orange", 5000))
+    stream.classify(make_image("orange", 200_000))
     numbers = {len(result.results) for result in stream.results[before:]}
     assert numbers == {1, 3}, "top_k 3 with threshold 0.04 would give 2"
 

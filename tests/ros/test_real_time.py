@@ -80,7 +80,8 @@ def test_what_is_granted_is_in_force_and_reported_and_taken_back(start, peer):
     with start(**WISHES) as node:
         diagnostics = peer.watch()
         Stream(peer).classify(make_image("red", 1))
-        assert policies(node) == dict.fromkeys(OUR_THREADS, (os.SCHED_FIFO, PRIORITY))
+        urgent = dict.fromkeys(OUR_THREADS, (os.SCHED_FIFO, PRIORITY))
+        assert policies(node) == {**urgent, "perc-engine": (os.SCHED_FIFO, PRIORITY - 1)}
         assert cpus(node, "perc-executor") == [{EXECUTOR_CPU}]
         for name in ("perc-worker", "perc-engine"):
             assert cpus(node, name) == [{WORKER_CPU}]
@@ -95,7 +96,8 @@ def test_what_is_granted_is_in_force_and_reported_and_taken_back(start, peer):
         assert cpus(node, "perc-executor") == cpus(node, "perc-engine") == [everywhere]
 
         assert peer.change("activate")
-        assert policies(node) == dict.fromkeys(OUR_THREADS, (os.SCHED_FIFO, PRIORITY))
+        urgent = dict.fromkeys(OUR_THREADS, (os.SCHED_FIFO, PRIORITY))
+        assert policies(node) == {**urgent, "perc-engine": (os.SCHED_FIFO, PRIORITY - 1)}
         assert node.end() == 0
         assert "Traceback" not in node.log()
 

@@ -128,7 +128,17 @@ def test_while_no_image_comes_nothing_of_images_is_judged(changes):
         row = judge(task, config, **bad, **changes)
         assert (row.level, row.message) == (Level.STALE, "no images to judge")
         assert row.values == judge(task, config, **bad).values
-    assert judge("connection", **changes).level == Level.OK
+
+
+def test_a_publisher_whose_images_never_come_is_the_transports_fault():
+    row = judge("connection", has_images=False, silent_s=2.01, publishers=2)
+    assert row.level == Level.WARN
+    assert row.message.startswith(
+        "2 publisher(s), but no image arrives; start the camera's driver"
+    )
+    row = judge("connection", has_images=False, silent_s=0.1, publishers=2)
+    assert (row.level, row.message) == (Level.OK, "waiting for the first image")
+    assert judge("connection", silent_s=9.0, publishers=0).level == Level.OK
 
 
 # connection

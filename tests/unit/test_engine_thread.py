@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,32 @@ def test_the_threads_of_the_engine_itself_are_known(color_bundle):
     assert len(engine.native_ids) >= 3, "the thread itself and a pool of two"
     assert set(engine.native_ids) <= living
     engine.close()
+
+
+def test_an_error_does_not_keep_the_frame(color_bundle):
+    """Neither the collector, which may be off, nor anybody else has to find it."""
+    bundle = load_bundle(color_bundle)
+    engine = EngineThread(
+        lambda: Pipeline(bundle, OnnxRuntimeEngine(bundle, 1)), PATIENCE_S, survives_errors=True
+    )
+    engine.start()
+
+    class Frame:
+        pass
+
+    def fail(_frame):
+        raise EngineError("not finite")
+
+    gc.disable()
+    try:
+        frames = [Frame() for _ in range(10)]
+        kept = [weakref.ref(frame) for frame in frames]
+        while frames:
+            frame = frames.pop()
+            with pytest.raises(EngineError):
+                engine.call(lambda _pipeline, frame=frame: fail(frame))
+            del frame
+        wait_for(lambda: not any(ref() is not None for ref in kept))
+    finally:
+        gc.enable()
+        engine.close()

@@ -432,11 +432,11 @@ def test_one_who_waits_for_a_hanging_engine_can_be_told_to_stop(rig):
     call = Call(rig)
     assert hang.has_begun.wait(PATIENCE_S)
     pipeline.interrupt()
-    assert "no engine is left: nobody waits" in str(call.join())
+    assert "no engine is left: it did not finish" in str(call.join())
     assert isinstance(call.error, EngineLost)
-    assert "nobody waits" in str(pipeline.lost)
+    assert "it did not finish" in str(pipeline.lost)
     assert rig.second.runs == 0, "the frame must not be tried again"
-    require_nothing_left(rig, "nobody waits")
+    require_nothing_left(rig, "it did not finish")
 
 
 def test_one_who_waits_for_a_replacement_can_be_told_to_stop(rig):
@@ -448,7 +448,7 @@ def test_one_who_waits_for_a_replacement_can_be_told_to_stop(rig):
     pipeline.interrupt()
     assert isinstance(call.join(), EngineLost)
     assert "did not answer" in str(pipeline.lost)
-    require_nothing_left(rig, "nobody waits")
+    require_nothing_left(rig, "it did not finish")
 
 
 @pytest.mark.parametrize("standby", [True, False], ids=["warm", "never made"])
@@ -457,8 +457,8 @@ def test_an_interrupt_between_two_frames_ends_the_second(rig, standby):
     rig.label(RED)
     pipeline.interrupt()
     assert pipeline.is_exhausted
-    assert "nobody waits" in str(pipeline.lost)
-    require_nothing_left(rig, "nobody waits")
+    assert "it did not finish" in str(pipeline.lost)
+    require_nothing_left(rig, "it did not finish")
     for engine in rig.engines.values():
         assert engine.is_closed.wait(PATIENCE_S)
     assert ("the second" in rig.engines) == standby

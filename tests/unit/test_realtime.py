@@ -79,10 +79,10 @@ def waiting_threads(count=2):
 
 
 @contextmanager
-def applied(request, executor_threads=(), worker_threads=()):
+def applied(request, executor_threads=(), worker_threads=(), engine_threads=()):
     setup = RealTimeSetup(request)
     try:
-        yield setup, setup.apply(executor_threads, worker_threads)
+        yield setup, setup.apply(executor_threads, worker_threads, engine_threads)
     finally:
         setup.undo()
 
@@ -280,12 +280,14 @@ def test_nothing_is_done_unasked():
 def test_all_threads_become_real_time_and_ordinary_again(policy, number):
     request = RealTimeRequest(policy=policy, priority=PRIORITY)
     with waiting_threads(3) as threads:
-        with applied(request, threads[:1], threads[1:]) as (setup, grants):
+        with applied(request, threads[:1], threads[1:2], threads[2:]) as (setup, grants):
             name = f"SCHED_{policy.upper()}"
             assert [str(grant) for grant in grants] == [
-                f"granted: {name} 7 for the executor and the worker"
+                f"granted: {name} 7 for the executor and the worker, 6 the engine"
             ]
-            assert [scheduling(thread) for thread in threads] == [(number, PRIORITY)] * 3
+            of_engine = (number, PRIORITY - 1)
+            expected = [(number, PRIORITY), (number, PRIORITY), of_engine]
+            assert [scheduling(thread) for thread in threads] == expected
             setup.undo()
             assert [scheduling(thread) for thread in threads] == [(os.SCHED_OTHER, 0)] * 3
             os.sched_setscheduler(threads[0], os.SCHED_BATCH, os.sched_param(0))
@@ -403,7 +405,8 @@ def test_without_the_right_the_answer_is_the_command():
     policy, pid, answer = lines
     assert policy == str(os.SCHED_OTHER)
     assert answer == (
-        "refused: SCHED_FIFO 50 for the executor and the worker: Operation not permitted; "
+        "refused: SCHED_FIFO 50 for the executor and the worker, 49 the engine: "
+        "Operation not permitted; "
         f"to grant it: sudo prlimit --pid {pid} --rtprio=50, then activate the node again "
         "(to stay: rtprio in /etc/security/limits.d, systemd LimitRTPRIO=50, "
         "docker --ulimit rtprio=50)"
@@ -450,10 +453,11 @@ def test_a_control_group_needs_a_share_of_real_time():
     finally:
         group.rmdir()
     assert refused.startswith(
-        "refused: SCHED_FIFO 7 for the executor and the worker: Operation not permitted"
+        "refused: SCHED_FIFO 7 for the executor and the worker, 6 the engine: "
+        "Operation not permitted"
     )
     assert "give the control group a share" in refused
-    assert granted == "granted: SCHED_FIFO 7 for the executor and the worker"
+    assert granted == "granted: SCHED_FIFO 7 for the executor and the worker, 6 the engine"
 
 
 # CPUs

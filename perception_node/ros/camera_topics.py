@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -19,11 +21,6 @@ from perception_node.errors import ConfigError
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.throttle import Throttle
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,24 +33,45 @@ if TYPE_CHECKING:
     from perception_node.ros.classifier import Classifier
 
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
+SUFFIXES = {"raw": "", "compressed": "/compressed"}
 
 
-def image_topics(node: LifecycleNode, config: NodeConfig) -> list[str]:
-    """Return the resolved topics; a transport's name goes behind the remapped base."""
-    suffix = "" if config.image_transport == "raw" else f"/{config.image_transport}"
-    return [f"{node.resolve_topic_name(topic)}{suffix}" for topic in config.image_topics]
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a camera is.
 
-
-def output_prefixes(node: LifecycleNode, config: NodeConfig) -> list[str]:
-    """Return where results go: ``~``, or each camera's namespace if there are several.
-
-    Raises:
-        ConfigError: two cameras share a namespace.
+    Attributes:
+        index: its place in ``image_topics``.
+        name: its topic as the parameter has it.
+        topic: resolved name of the topic that is subscribed to.
+        prefix: where its results go.
+        of: which camera, in words for a log, such as " of /front/image"; empty for the only one.
 
     """
-    if len(config.image_topics) == 1:
-        return ["~"]
-    bases = [str(node.resolve_topic_name(topic)) for topic in config.image_topics]
+
+    index: int
+    name: str
+    topic: str
+    prefix: str
+    of: str
+
+
+def find_places(node: LifecycleNode, config: NodeConfig) -> list[Place]:
+    """Resolve the topics; a transport's name goes behind the remapped base.
+
+    Raises:
+        ConfigError: a topic has no valid name, or two cameras share a namespace.
+
+    """
+    names, suffix = config.image_topics, SUFFIXES[config.image_transport]
+    try:
+        bases = [str(node.resolve_topic_name(name)) for name in names]
+    except (RCLError, InvalidTopicNameException) as error:
+        msg = f"parameter image_topics {list(names)}: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from error
+    topics = [f"{base}{suffix}" for base in bases]
+    if len(names) == 1:
+        return [Place(0, names[0], topics[0], "~", "")]
     namespaces = [base.rpartition("/")[0] for base in bases]
     if len(set(namespaces)) < len(namespaces):
         msg = (
@@ -61,7 +79,10 @@ def output_prefixes(node: LifecycleNode, config: NodeConfig) -> list[str]:
             "results go there; remap them, such as /front/image and /rear/image"
         )
         raise ConfigError(msg)
-    return [f"{namespace}/{node.get_name()}" for namespace in namespaces]
+    return [
+        Place(index, names[index], topic, f"{namespaces[index]}/{node.get_name()}", f" of {topic}")
+        for index, topic in enumerate(topics)
+    ]
 
 
 class CameraTopics:
@@ -77,7 +98,7 @@ class CameraTopics:
         self,
         node: LifecycleNode,
         classifier: Classifier,
-        index: int,
+        place: Place,
         get_config: Callable[[], NodeConfig],
         counters: FrameCounters,
     ) -> None:
@@ -86,44 +107,44 @@ class CameraTopics:
         Args:
             node: the owner of publishers and subscription.
             classifier: the model.
-            index: the camera's place in ``image_topics``.
+            place: where the camera is.
             get_config: returns the configuration of the moment.
             counters: the camera's account.
-
-        Raises:
-            ConfigError: see ``output_prefixes``.
 
         """
         config = get_config()
         self._node = node
-        self._index = index
+        self._place = place
         self._get_config = get_config
-        self._topic = image_topics(node, config)[index]
-        self._is_alone = len(config.image_topics) == 1
         self._subscription: Any = None
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
-        prefix = output_prefixes(node, config)[index]
-        of = "" if self._is_alone else f" of {self._topic}"
         clock = node.get_clock()
         deadline = Deadline(config.age_reference, lambda: clock.now().nanoseconds)
-        self.outputs = Outputs(node, classifier, config, prefix, of)
+        self.outputs = Outputs(node, classifier, config, place.prefix, place.of)
         self.camera = Camera(self.outputs, counters, deadline)
 
     def subscribe(self, submit: Callable[[int, bytes], None]) -> None:
-        """Hand every image to ``submit``, with the camera's index."""
+        """Hand every image to ``submit``, with the camera's index.
+
+        Raises:
+            ConfigError: the topic's remapping is itself remapped.
+
+        """
         config, stream = self._get_config(), self.camera.stream
 
         def on_image(message: bytes) -> None:
-            submit(self._index, message)
+            submit(self._place.index, message)
 
         def on_numbered_image(message: bytes, info: dict[str, Any]) -> None:
             stream.follow(info["publication_sequence_number"])
-            submit(self._index, message)
+            submit(self._place.index, message)
 
+        # A raw topic's own name: ROS would remap the resolved one again.
+        name = self._place.name if config.image_transport == "raw" else self.topic
         self._subscription = self._node.create_subscription(
             IMAGE_TYPES[config.image_transport],
-            self._topic,
+            name,
             # EventsExecutor cannot hand over the second argument.
             on_image if config.executor == "events" else on_numbered_image,
             image_qos(config.image_qos),
@@ -132,6 +153,12 @@ class CameraTopics:
             event_callbacks=self._event_callbacks(),
             raw=True,
         )
+        if self._subscription.topic_name != self.topic:
+            msg = (
+                f"{self.topic} is remapped once more, to {self._subscription.topic_name}; "
+                "remap the camera's topic in one step"
+            )
+            raise ConfigError(msg)
 
     def unsubscribe(self) -> None:
         """Take no more images."""
@@ -139,15 +166,10 @@ class CameraTopics:
         if subscription is not None:
             self._node.destroy_subscription(subscription)
 
-    def account(self) -> str:
-        """Return the account of the frames as a line for a log."""
-        of = "" if self._is_alone else f" of {self._topic}"
-        return f"frames{of}: {self.camera.counters.snapshot()}"
-
     @property
     def topic(self) -> str:
         """Resolved name of the image topic."""
-        return self._topic
+        return self._place.topic
 
     def statuses(self, *, clock_stands: bool) -> list[Status]:
         """Describe the camera for /diagnostics, and remember what was said."""
@@ -156,7 +178,7 @@ class CameraTopics:
         counts, lost = camera.counters.snapshot(), stream.lost
         self._reported = (counts, lost)
         report = CameraReport(
-            topic=self._topic,
+            topic=self.topic,
             now=counts,
             before=before,
             silent_s=stream.silent_ns(now_ns) / 1e9,
@@ -169,15 +191,13 @@ class CameraTopics:
             lost_before=lost_before,
             replaced=stream.replaced,
             incompatible=stream.incompatible,
-            deadline_ms=config.deadline_ns(self._index) / 1e6,
+            deadline_ms=config.deadline_ns(self._place.index) / 1e6,
             ages=camera.ages.summarize(),
             predicted_ms=camera.deadline.remaining.predict_ns() / 1e6,
             refusal=camera.deadline.refusal,
         )
         rows = camera_statuses(report, config)
-        if self._is_alone:
-            return rows
-        return [replace(row, task=f"{row.task} of {self._topic}") for row in rows]
+        return [replace(row, task=f"{row.task}{self._place.of}") for row in rows]
 
     def _event_callbacks(self) -> SubscriptionEventCallbacks:
         """Follow what the middleware says of the subscription, as far as it says it."""
@@ -194,14 +214,10 @@ class CameraTopics:
             if not self._throttle.is_due("incompatible QoS"):
                 return
             self._node.get_logger().warning(
-                f"a publisher of {self._topic} was refused for its {stream.incompatible} QoS; "
+                f"a publisher of {self.topic} was refused for its {stream.incompatible} QoS; "
                 "set image_qos to sensor_data, or change the camera's"
             )
 
-        wanted = {
-            "message_lost": on_lost,
-            "matched": on_matched,
-            "incompatible_qos": on_incompatible,
-        }
-        known = inspect.signature(SubscriptionEventCallbacks.__init__).parameters
-        return SubscriptionEventCallbacks(**{k: v for k, v in wanted.items() if k in known})
+        return SubscriptionEventCallbacks(
+            message_lost=on_lost, matched=on_matched, incompatible_qos=on_incompatible
+        )
