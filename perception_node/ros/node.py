@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from perception_node.engines.tensorrt.progress import BuildProgress
     from perception_node.grants import Grant
 
-DRAIN_TIMEOUT_S = 0.5
+DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
 BUILD_LOG_PERIOD_S = 5.0
 
 
@@ -115,8 +115,9 @@ class PerceptionNode(LifecycleNode):
     @guarded
     def on_deactivate(self, state: LifecycleState) -> None:
         """Stop the intake, finish the frame at hand."""
-        # The engine may take its time; if it hangs, its watchdog ends the wait.
-        self._stop_work(max(DRAIN_TIMEOUT_S, self.config.engine_timeout_ms / 1000))
+        # A slow engine may finish its frame; lifecycle managers wait 5 s.
+        timeout_s = self.config.engine_timeout_ms / 1000
+        self._stop_work(min(max(DRAIN_TIMEOUT_S, timeout_s), LONGEST_DRAIN_S))
         self.log_accounts()
         super().on_deactivate(state)
 

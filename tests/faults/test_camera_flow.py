@@ -72,7 +72,7 @@ def test_a_camera_that_is_off_is_reported_within_a_period(start, peer, came_befo
         levels = {task: diagnostics.level(task) for task in JUDGED}
         assert levels == dict.fromkeys(JUDGED, STALE)
         assert diagnostics.latest()["picture"].message == "no images to judge"
-        assert diagnostics.level("connection") == OK
+        assert "publisher(s), but no image arrives" in diagnostics.latest()["connection"].message
 
         stream.classify(make_image("green", 2))
         assert diagnostics.wait_for_level("input", OK).message == "images arrive"
@@ -149,7 +149,7 @@ def test_a_delayed_camera_is_not_answered(start, peer):
         status = diagnostics.wait_for_level("deadline", ERROR)
         assert status.message.startswith("100 % of the images missed the deadline (")
         assert re.search(r"it is \d{3,4}\.\d ms old when its turn comes", status.message)
-        assert "the deadline is 250 ms; look for the delay before the node" in status.message
+        assert "the engine is busy, else look before the node" in status.message
         assert diagnostics.value("age max (ms)") == "none yet"
         assert node.end() == 0
         counts = account(node.log())

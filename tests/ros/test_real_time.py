@@ -21,7 +21,7 @@ WISHES = {
     "worker_cpus": f"'{WORKER_CPU}'",  # in quotes, or YAML makes a number of it
     "executor_cpus": f"'{EXECUTOR_CPU}'",
 }
-SCHEDULING = f"SCHED_FIFO {PRIORITY} for the executor and the worker"
+SCHEDULING = f"SCHED_FIFO {PRIORITY} for the executor and the worker, 6 the engine"
 # Takes the rights away for good, then becomes the node; who is not root has none to lose.
 UNPRIVILEGED = """
 import ctypes, os, resource, sys

@@ -43,9 +43,11 @@ def is_admitted(deadline, age_ns, limit_ns=LIMIT):
     try:
         deadline.admit(age_ns, limit_ns)
     except StaleFrame as error:
-        assert deadline.refusal == str(error)
-        return False
-    return True
+        message = str(error)
+    else:
+        return True
+    assert deadline.refusal == message
+    return False
 
 
 def is_let_out(deadline, age_ns, limit_ns=LIMIT):
