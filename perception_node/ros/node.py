@@ -149,6 +149,12 @@ class PerceptionNode(LifecycleNode):
                 for camera in cameras:
                     steps.callback(camera.outputs.destroy)
 
+    def interrupt(self) -> None:
+        """End a deactivation that waits for its engine; from another thread, at the very end."""
+        classifier = self._classifier
+        if classifier is not None:
+            classifier.pipeline.interrupt()
+
     def _stop_work(self, drain_timeout_s: float) -> None:
         worker, self._worker = self._worker, None
         real_time, self._real_time = self._real_time, None

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
 EVENTS_WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
-JOIN_TIMEOUT_S = 1.5
+PATIENCE_S, JOIN_TIMEOUT_S = 0.5, 1.0
 
 
 def run(args: list[str] | None) -> int:
@@ -81,7 +81,10 @@ class Spinner:
     def end(self) -> int:
         """Stop spinning and return the process's exit code; do not wait for a hung callback."""
         self._executor.shutdown(timeout_sec=0.0)
-        self._thread.join(JOIN_TIMEOUT_S)
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            self._node.interrupt()
+            self._thread.join(JOIN_TIMEOUT_S)
         if self._thread.is_alive():
             self._node.get_logger().error("a callback hangs; the process ends without it")
             self._node.log_accounts()
