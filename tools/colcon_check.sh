@@ -74,6 +74,5 @@ check_installed
 "$bin/colcon" test --return-code-on-test-failure \
   --event-handlers console_cohesion+ desktop_notification- status- \
   --pytest-args -m "not (ros or launch or slow or accuracy or gpu)" \
-  --ignore tests/unit/engines --ignore tests/unit/calibration --ignore tests/unit/cli \
-  --ignore tests/unit/bench --ignore tests/contract --ignore tests/replay --ignore tests/faults
+  -k "not (engines or calibration or cli or bench or contract or replay or faults)"
 "$bin/colcon" test-result

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
-from contextlib import contextmanager
 
 import pytest
 
@@ -24,6 +20,7 @@ from perception_node.ros.cdr import CdrReader
 from perception_node.ros.images import ImageReader, read_header
 from perception_node.worker import FrameWorker
 from tests.builders import image_message, solid
+from tests.busy import busy_cores
 
 FRAMES = 10_000
 MOST_STOPPED = 3
@@ -109,19 +106,6 @@ def jumping_engine(seed):
         time.sleep(spell.pop())
 
     return wait
-
-
-@contextmanager
-def busy_cores():
-    """Keep every core busy with other processes."""
-    command = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(command) for _ in os.sched_getaffinity(0)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.alone

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from rcl_interfaces.srv import GetParameters
 
+from tests.busy import busy_cores
 from tests.ros.harness import (
     DEADLINE_S,
     NODE,
@@ -63,19 +63,6 @@ topic = "/perception/classification"
 node.create_subscription(Classification, topic, lambda _: print("got one", flush=True), qos)
 rclpy.spin(node)
 """
-
-
-@contextmanager
-def busy_cores():
-    """Keep every core busy with other processes."""
-    command = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(command) for _ in os.sched_getaffinity(0)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 @contextmanager
