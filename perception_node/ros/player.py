@@ -113,7 +113,8 @@ class Player:
 
     def flush(self) -> None:
         """Wait until every subscriber that asks for reliable delivery has what was published."""
-        for publisher in self._publishers.values():
+        clock = [self._clock] if self._clock is not None else []
+        for publisher in (*clock, *self._publishers.values()):
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_TIMEOUT_S))
 
 
