@@ -33,7 +33,7 @@ class CameraReport:
         before: the counters one period ago.
         silent_s: seconds since the last image, or since activation if there was none.
         has_images: there was an image since activation.
-        clock_stands: simulated time is used, and did not move since the last report.
+        clock_stands: simulated time is used, and has not moved for a while.
         rate_hz: images per second; None before the second.
         identical: images in a row that look like the one before.
         publishers: connected publishers; None where that is unknown.
@@ -44,7 +44,7 @@ class CameraReport:
         deadline_ms: the deadline of this camera.
         ages: ages of the last published results; None before the first.
         predicted_ms: how long a frame probably takes.
-        refusal: why the last frame was dropped before inference; empty if it was not.
+        refusal: why the last stale frame was dropped; empty if none was.
 
     """
 

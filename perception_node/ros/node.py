@@ -39,6 +39,11 @@ class PerceptionNode(LifecycleNode):
 
     Configuring loads the model and warms it up, activating subscribes, deactivating drains,
     cleaning up frees. Messages arrive on the executor's thread, all work is the worker's.
+
+    Attributes:
+        config: the parameters of this moment.
+        counters: the account of each camera so far, by topic, for the node's whole life.
+
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rclpy's own options
@@ -53,7 +58,7 @@ class PerceptionNode(LifecycleNode):
         follow_changes(
             self, lambda: self.config, self._replace_config, lambda: self._classifier is not None
         )
-        self._counters: dict[str, FrameCounters] = {}  # by topic, for the node's whole life
+        self.counters: dict[str, FrameCounters] = {}
         self._classifier: Classifier | None = None
         self._cameras: list[CameraTopics] = []
         self._worker: FrameWorker | None = None
@@ -68,11 +73,6 @@ class PerceptionNode(LifecycleNode):
             self, self.config.diagnostics_period_s, self._statuses
         )
 
-    @property
-    def counters(self) -> dict[str, FrameCounters]:
-        """The accounts of all cameras so far, by topic."""
-        return self._counters
-
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:
         """Load and warm up the model, create the publishers, announce the labels."""
@@ -82,7 +82,7 @@ class PerceptionNode(LifecycleNode):
             undo.callback(pipeline.close)
             self._classifier = Classifier(pipeline, self, self._announce)
             for place in find_places(self, self.config):
-                counters = self._counters.setdefault(place.topic, FrameCounters())
+                counters = self.counters.setdefault(place.topic, FrameCounters())
                 camera = CameraTopics(self, self._classifier, place, lambda: self.config, counters)
                 self._cameras.append(camera)
             self._models_loaded += 1
@@ -179,8 +179,8 @@ class PerceptionNode(LifecycleNode):
 
     def log_accounts(self) -> None:
         """Say where the frames of each camera went, since the process began."""
-        for topic, counters in self._counters.items():
-            of = f" of {topic}" if len(self._counters) > 1 else ""
+        for topic, counters in self.counters.items():
+            of = f" of {topic}" if len(self.counters) > 1 else ""
             self.get_logger().info(f"frames{of}: {counters.snapshot()}")
 
     def _set_up_real_time(self, classifier: Classifier, worker: FrameWorker) -> None:

@@ -40,8 +40,7 @@ class NodeProcess:
         program = command or (sys.executable, "-m", "perception_node.ros.main")
         self._command = [*program, "--ros-args"]
         for name, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            self._command += ["-p", f"{name}:={text}"]
+            self._command += ["-p", f"{name}:={to_argument(value)}"]
         for ours, theirs in (remaps or {}).items():
             self._command += ["-r", f"{ours}:={theirs}"]
 
@@ -85,3 +84,10 @@ class NodeProcess:
             last = (self.log() or ["no log"])[-1]
             msg = f"the node ended with code {code}: {last}"
             raise EnvironmentLacks(msg)
+
+
+def to_argument(value: Value) -> str:
+    """Return a parameter's value as the command line takes it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

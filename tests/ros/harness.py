@@ -32,6 +32,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification
 
 from perception_node.ros.node import PerceptionNode
+from perception_node.ros.node_process import to_argument
 
 DEADLINE_S = 30.0
 POLL_S = 0.01
@@ -229,8 +230,7 @@ def start_node(domain, parameters=None, arguments=(), program=("-m", "perception
     """Return the node as a program; ``arguments`` are further ROS arguments."""
     command = [sys.executable, *program, "--ros-args"]
     for name, value in {**PARAMETERS, **(parameters or {})}.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        command += ["-p", f"{name}:={text}"]
+        command += ["-p", f"{name}:={to_argument(value)}"]
     return Program([*command, *arguments], {"ROS_DOMAIN_ID": str(domain)})
 
 

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.ros
 COLORS = ("red", "green", "blue")
 
 
-def topics(names) -> str:
-    """Return a list as ``ros2 run ... -p image_topics:=`` takes it."""
-    return f"[{', '.join(f'{name}/image' for name in names)}]"
+def topics(names) -> tuple[str, ...]:
+    """Return a topic per camera."""
+    return tuple(f"{name}/image" for name in names)
 
 
 @pytest.mark.parametrize("number", [2, 8])
@@ -50,7 +50,7 @@ def test_results_are_in_each_cameras_namespace(start, peer, number):
 
 
 def test_one_camera_may_have_any_name(start, peer):
-    with start(image_topics="[front/image_raw]"):
+    with start(image_topics=("front/image_raw",)):
         stream = Stream(peer, topic="front/image_raw")
         assert stream.classify(make_image("green", 1)).results[0].class_id == "1"
 
@@ -79,7 +79,7 @@ def test_a_silent_camera_does_not_hide_behind_the_other(start, peer):
 
 def test_a_camera_with_a_deadline_of_its_own(start, peer):
     diagnostics = peer.watch()
-    given = {"age_reference": "stamp", "deadline_ms": 60_000, "camera_deadlines_ms": "[5000, 0]"}
+    given = {"age_reference": "stamp", "deadline_ms": 60_000, "camera_deadlines_ms": (5000, 0)}
     with start(image_topics=topics("ab"), **given) as node:
         first = Stream(peer, "/a/perception", "a/image")
         second = Stream(peer, "/b/perception", "b/image")
