@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
@@ -131,6 +131,20 @@ class CameraTopics:
             ConfigError: the topic's remapping is itself remapped.
 
         """
+        try:
+            self._subscription = self._subscribe(submit, self._event_callbacks())
+        except UnsupportedEventTypeError:  # the middleware cannot say that images are lost
+            self._subscription = self._subscribe(submit, SubscriptionEventCallbacks())
+        if self._subscription.topic_name != self.topic:
+            msg = (
+                f"{self.topic} is remapped once more, to {self._subscription.topic_name}; "
+                "remap the camera's topic in one step"
+            )
+            raise ConfigError(msg)
+
+    def _subscribe(
+        self, submit: Callable[[int, bytes], None], events: SubscriptionEventCallbacks
+    ) -> Any:  # noqa: ANN401 - rclpy is untyped
         config, stream = self._get_config(), self.camera.stream
 
         def on_image(message: bytes) -> None:
@@ -142,7 +156,7 @@ class CameraTopics:
 
         # A raw topic's own name: ROS would remap the resolved one again.
         name = self._place.name if config.image_transport == "raw" else self.topic
-        self._subscription = self._node.create_subscription(
+        return self._node.create_subscription(
             IMAGE_TYPES[config.image_transport],
             name,
             # EventsExecutor cannot hand over the second argument.
@@ -150,15 +164,9 @@ class CameraTopics:
             image_qos(config.image_qos),
             qos_overriding_options=image_overrides(),
             callback_group=MutuallyExclusiveCallbackGroup(),  # see Outputs
-            event_callbacks=self._event_callbacks(),
+            event_callbacks=events,
             raw=True,
         )
-        if self._subscription.topic_name != self.topic:
-            msg = (
-                f"{self.topic} is remapped once more, to {self._subscription.topic_name}; "
-                "remap the camera's topic in one step"
-            )
-            raise ConfigError(msg)
 
     def unsubscribe(self) -> None:
         """Take no more images."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -133,3 +134,18 @@ def test_depth_is_one(local, peer):
     assert peer.change("activate")
     profile = local._cameras[0]._subscription.qos_profile
     assert (profile.history, profile.depth) == (HistoryPolicy.KEEP_LAST, 1)
+
+
+@pytest.mark.usefixtures("local")
+def test_a_middleware_that_reports_no_loss_will_do(peer, monkeypatch):
+    create = SubscriptionEventCallbacks.create_event_handlers
+
+    def refuse(callbacks, *arguments):
+        if callbacks.message_lost:
+            raise UnsupportedEventTypeError("event message lost is not supported")
+        return create(callbacks, *arguments)
+
+    monkeypatch.setattr(SubscriptionEventCallbacks, "create_event_handlers", refuse)
+    assert peer.change("configure")
+    assert peer.change("activate")
+    Stream(peer).classify(make_image("red", 1))
