@@ -12,7 +12,8 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak gpu-check lint format lock clean
+.PHONY: help setup demo test bench soak gpu-check lint format lock clean
+SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +30,13 @@ test: lint ## lint, types, colcon, then all tests with coverage
 	tools/colcon_check.sh
 	$(BIN)/pytest -n auto -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
+
+bench: setup ## measure bench/reports/ and the README's table again; half an hour, nothing else may run
+	$(BIN)/perception bench engine pipeline startup $(SIZES) --runs 3 --frames 300 --out bench/reports/parts
+	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
+	$(BIN)/perception bench node --rate 240 --frames 7200 --out bench/reports/overload
+	$(BIN)/perception bench node --sweep --out bench/reports/sweep
+	$(BIN)/python tools/generate_benchmark_table.py
 
 soak: setup ## let a failing camera play to the node for SECONDS (60), then judge leaks and bounds
 	@$(BIN)/python -m perception_node.bench.soak --seconds $(SECONDS)

@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 
 NAME = "perception_node"
 EXTRAS = {
+    # perception bench, perception hil, the reports of perception replay
+    "bench": ["hdrhistogram", "jinja2", "junitparser", "matplotlib", "pillow", "pyyaml"],
     "build": ["onnx"],  # perception build, to derive a model in half precision
     "gpu": ["pycuda>=2025.1.2"],  # the first one that compiles with CUDA 13; TensorRT: JetPack
     "import": ["onnx", "torch==2.13.0"],  # perception import
@@ -34,7 +36,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "*.json"], f"{NAME}.engines.tensorrt.cuda": ["*.cu"]},
+    package_data={
+        "": ["*.json", "*.j2", "*.yaml"],  # schemas, pages, scenarios
+        NAME: ["py.typed"],
+        f"{NAME}.engines.tensorrt.cuda": ["*.cu"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         shared("package.xml"),
@@ -51,6 +57,7 @@ setup(
         "console_scripts": [
             "perception = perception_node.cli:main",
             "perception_node = perception_node.ros.main:main",
-        ]
+        ],
+        "pytest11": ["perception_node.pytest_plugin = perception_node.pytest_plugin"],
     },
 )

@@ -20,7 +20,8 @@ import numpy as np
 
 from perception_node.bench.executors import PERIOD_NS, WARM_UP_FRAMES, make_messages
 from perception_node.bench.process_watch import read_sample
-from perception_node.cli.demo import PRIVATE_DOMAINS, TOPICS
+from perception_node.cli.demo import TOPICS
+from perception_node.ros.domain import PRIVATE_DOMAINS
 from perception_node.ros.rehearsal import Rehearsal
 
 if TYPE_CHECKING:

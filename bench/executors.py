@@ -16,20 +16,18 @@ import random
 from statistics import median
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from rosbags.typesys import Stores, get_typestore
 
-from perception_node.bags import BagMessage, open_bag
-from perception_node.cli.demo import PRIVATE_DOMAINS, SAMPLE, TOPICS
-from perception_node.resources import find_resource
-from perception_node.ros.images import NANOSECONDS, RAW_TYPE, ImageReader
+from perception_node.bags import BagMessage
+from perception_node.bench.camera import load
+from perception_node.bench.camera.camera_faults import with_stamp
+from perception_node.cli.demo import TOPICS
+from perception_node.ros.domain import PRIVATE_DOMAINS
+from perception_node.ros.images import NANOSECONDS, RAW_TYPE
 from perception_node.ros.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 EXECUTORS = ("single_threaded", "events")
 PERIOD_NS = NANOSECONDS // 30
@@ -70,25 +68,11 @@ def measure(messages: list[BagMessage], executor: str) -> tuple[float, float, fl
 
 def make_messages(width: int, height: int, count: int) -> Iterator[BagMessage]:
     """Yield serialized raw images made from the sample bag, one every 33 ms."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    types = store.types
-    pictures = [cv2.resize(picture, (width, height)) for picture in read_pictures()]
+    images = [bytes(image) for image in load.make_messages(load.Load(width=width, height=height))]
     for index in range(count):
         time_ns = (index + 1) * PERIOD_NS
-        stamp = types["builtin_interfaces/msg/Time"](*divmod(time_ns, NANOSECONDS))
-        header = types["std_msgs/msg/Header"](stamp, "camera")
-        data = pictures[index % len(pictures)].reshape(-1)
-        image = types[RAW_TYPE](header, height, width, "bgr8", 0, width * 3, data)
-        serialized = bytes(store.serialize_cdr(image, RAW_TYPE))
-        yield BagMessage(TOPICS["raw"], RAW_TYPE, time_ns, serialized)
-
-
-def read_pictures() -> list[NDArray[np.uint8]]:
-    """Return every tenth picture of the sample bag, uint8 BGR (height, width, 3)."""
-    reader = ImageReader("compressed", max_pixels=1 << 24, smallest_side=1 << 24)
-    with open_bag(find_resource(SAMPLE)) as bag:
-        messages = list(bag.messages([TOPICS["compressed"]]))
-    return [reader.read(message.data).pixels for message in messages[::10]]
+        message = with_stamp(images[index % len(images)], time_ns)
+        yield BagMessage(TOPICS["raw"], RAW_TYPE, time_ns, message)
 
 
 if __name__ == "__main__":

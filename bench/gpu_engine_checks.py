@@ -169,7 +169,7 @@ def check_tensorrt() -> dict[str, Any]:
         CheckSkipped: TensorRT is not here.
 
     """
-    from perception_node.bench.executors import read_pictures  # noqa: PLC0415 - needs the samples
+    from perception_node.bench.camera.load_sources import read_pictures  # noqa: PLC0415 - needs the samples
     from perception_node.engines.plans import PlanStore  # noqa: PLC0415 - not without TensorRT
     from perception_node.engines.tensorrt.api import load_tensorrt  # noqa: PLC0415 - the same
     from perception_node.engines.tensorrt.build import build_bundle  # noqa: PLC0415 - the same

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from perception_node.bench.executors import read_pictures
+from perception_node.bench.camera.load_sources import read_pictures
 from perception_node.bundle import load_bundle
 from perception_node.preprocess import Preprocessor
 from perception_node.process import use_one_opencv_thread

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -31,6 +32,36 @@ class ProcessSample(NamedTuple):
     shared_mib: float
     descriptors: int
     threads: int
+
+
+class Usage(NamedTuple):
+    """What a process has used since its start.
+
+    Attributes:
+        time_ns: steady time of this look.
+        cpu_s: processor time.
+        page_faults: minor and major.
+        voluntary_switches: of the threads that live: how often one of them waited.
+        involuntary_switches: how often one of them had to make room for others.
+
+    """
+
+    time_ns: int
+    cpu_s: float
+    page_faults: int
+    voluntary_switches: int
+    involuntary_switches: int
+
+
+class StolenTime(NamedTuple):
+    """Processor time of this machine so far, in ticks."""
+
+    stolen: int
+    total: int
+
+    def share_until(self, later: StolenTime) -> float:
+        """Return which part of the time in between the host has taken."""
+        return (later.stolen - self.stolen) / max(1, later.total - self.total)
 
 
 class WatchedNode(NodeProcess):
@@ -77,3 +108,38 @@ def read_sample(process: int) -> ProcessSample:
         sum(1 for _ in (folder / "fd").iterdir()),
         int(status["Threads"]),
     )
+
+
+def read_usage(process: int) -> Usage:
+    """Look at what a process of the same user has used.
+
+    Raises:
+        OSError: there is none of this number.
+
+    """
+    folder = Path("/proc") / str(process)
+    fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    minor_faults, major_faults, user_ticks, system_ticks = (int(fields[i]) for i in (7, 9, 11, 12))
+    switches = [_read_switches(task) for task in (folder / "task").iterdir()]
+    return Usage(
+        time.monotonic_ns(),
+        (user_ticks + system_ticks) / os.sysconf("SC_CLK_TCK"),
+        minor_faults + major_faults,
+        sum(voluntary for voluntary, _ in switches),
+        sum(involuntary for _, involuntary in switches),
+    )
+
+
+def read_stolen_time(file: Path = Path("/proc/stat")) -> StolenTime:
+    """Look at the time that a hypervisor gave to others; zeros where there is none."""
+    ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
+    return StolenTime(ticks[7], sum(ticks))  # user to steal, proc(5); guests count as user
+
+
+def _read_switches(task: Path) -> tuple[int, int]:
+    try:
+        lines = (task / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # the thread has ended
+        return 0, 0
+    counts = dict(line.split(":", 1) for line in lines if "ctxt_switches" in line)
+    return int(counts["voluntary_ctxt_switches"]), int(counts["nonvoluntary_ctxt_switches"])

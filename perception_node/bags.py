@@ -79,7 +79,7 @@ class Bag:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
-    """Open a bag: its folder, or the ``.mcap`` or ``.db3`` file in it.
+    """Open a bag: its folder, the ``.mcap`` or ``.db3`` file in it, or a lone ``.mcap`` file.
 
     Raises:
         BagError: there is no bag, or it cannot be read.
@@ -88,11 +88,12 @@ def open_bag(path: Path) -> Iterator[Bag]:
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise BagError(path, "no such bag")
-    if not (folder / "metadata.yaml").is_file():
+    has_metadata = (folder / "metadata.yaml").is_file()
+    if not has_metadata and (path.is_dir() or path.suffix != ".mcap"):
         raise BagError(path, f"{folder} holds no metadata.yaml; run: ros2 bag reindex {folder}")
     reader = None
     with _bag_errors(path):
-        reader = Reader(folder)
+        reader = Reader(folder if has_metadata else path)
         reader.open()
     try:
         yield Bag(path, reader)

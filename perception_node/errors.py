@@ -71,16 +71,22 @@ class MissingPackage(EnvironmentLacks):
 
     HOW_TO_INSTALL: ClassVar = {
         "cv2": "sudo apt install python3-opencv",
+        "hdrh": "pip install hdrhistogram",
+        "jinja2": "sudo apt install python3-jinja2",
         "jsonschema": "sudo apt install python3-jsonschema",
+        "junitparser": "pip install junitparser",
+        "matplotlib": "sudo apt install python3-matplotlib",
         "numpy": "sudo apt install python3-numpy",
         "onnx": "pip install onnx",
         "onnxruntime": "pip install onnxruntime",
+        "PIL": "sudo apt install python3-pil",
         "pycuda": "pip install pycuda",
         "rclpy": "source /opt/ros/jazzy/setup.bash",
         "rich": "sudo apt install python3-rich",
         "rosbags": "pip install rosbags",
         "torch": "pip install torch==2.13.0",
         "vision_msgs": "sudo apt install ros-$ROS_DISTRO-vision-msgs",
+        "yaml": "sudo apt install python3-yaml",
     }
 
     def __init__(self, error: ImportError) -> None:

@@ -53,6 +53,11 @@ class FallbackPipeline:
         return engines[0].description if engines else "no engine"
 
     @property
+    def engine(self) -> EngineThread:
+        """The engine that runs at the moment, for those who measure it alone."""
+        return self._engines[0]
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether no engine is left: ``run`` raises at once, only configuring anew helps."""
         return all(engine.is_lost for engine in self._engines)

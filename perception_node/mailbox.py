@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ class Mailboxes(Generic[T]):
     """Hands the newest item of each slot to one reader; nothing queues."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._items: dict[int, T] = {}
+        # One per unread item, so that the reader sleeps in C and wakes up without detours.
+        self._tokens: SimpleQueue[None] = SimpleQueue()
         self._is_open = True
 
     def put(self, slot: int, item: T) -> int:
@@ -33,29 +36,35 @@ class Mailboxes(Generic[T]):
 
         A closed mailbox replaces the item at once: it returns 1.
         """
-        with self._changed:
+        with self._lock:
             if not self._is_open:
                 return 1
-            replaced = int(slot in self._items)
+            replaced = slot in self._items
             self._items[slot] = item
-            self._changed.notify()
-            return replaced
+        if not replaced:
+            self._tokens.put(None)
+        return int(replaced)
 
     def take(self, choose: Callable[[Mapping[int, T]], int]) -> Taken[T] | None:
         """Wait for items and return the one whose slot ``choose`` returns; None once closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or not self._is_open)
+        self._tokens.get()
+        with self._lock:
             if not self._is_open:
+                self._tokens.put(None)  # closed for good, for whoever asks again
                 return None
-            slot = choose(self._items)
+            try:
+                slot = choose(self._items)
+            except BaseException:
+                self._tokens.put(None)  # the item it stands for is still there
+                raise
             item = self._items.pop(slot)
             return Taken(slot, item, tuple(self._items))
 
     def close(self) -> tuple[int, ...]:
         """Wake the reader for good; return the slots whose unread items are thrown away."""
-        with self._changed:
+        with self._lock:
             self._is_open = False
             thrown_away = tuple(self._items)
             self._items.clear()
-            self._changed.notify_all()
-            return thrown_away
+        self._tokens.put(None)
+        return thrown_away

@@ -119,6 +119,7 @@ class FrameWorker:
             camera.counters.publish()
             self._after_publish(camera, frame, prediction)
         _do_safely(camera.handler.record, trace)
+        _do_safely(camera.stream.look, taken.item.message)  # last: no frame waits for it
 
     def _process(
         self, taken: Taken[Arrival], camera: Camera, trace: FrameTrace
@@ -129,7 +130,6 @@ class FrameWorker:
         limit_ns = config.deadline_ns(taken.slot)
         begin_ns = self._steady_ns()
         trace.wait_ns = begin_ns - arrived_ns
-        camera.stream.look(message)
         header = handler.read_header(message)
         trace.stamp_ns, trace.frame_id = header.stamp_ns, header.frame_id
         trace.age_ns = deadline.age_ns(header.stamp_ns, arrived_ns)

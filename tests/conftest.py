@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.builders import make_bundle
 
+# A shell that runs `make test` in the background has it ignore SIGINT, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "perception",
     deadline=None,  # the machines that run this are shared

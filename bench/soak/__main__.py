@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,11 +22,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from perception_node import __version__
-from perception_node.bench.fault_schedule import FAULTS
+from perception_node.bench.camera.fault_schedule import FAULTS
 from perception_node.bench.soak.run import Soak
 from perception_node.bench.soak.verdict import SoakRun, judge
-from perception_node.cli.demo import PRIVATE_DOMAINS
 from perception_node.errors import EnvironmentLacks
+from perception_node.ros.domain import use_private_domain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +80,7 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
         parser.error(
             f"at least {SHORTEST_S:g} seconds, 1 to {HIGHEST_RATE_HZ:g} frames per second"
         )
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.choice(PRIVATE_DOMAINS)))  # noqa: S311
+    use_private_domain()
     console = Console()
     soak = Soak(arguments.seconds, arguments.rate, arguments.seed, arguments.transport, command)
     try:

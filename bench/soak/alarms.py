@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perception_node.bench.fault_schedule import SECOND_NS, Fault, FaultSchedule, Interval
+from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, FaultSchedule, Interval
 from perception_node.bench.soak.limits import Row
 
 if TYPE_CHECKING:

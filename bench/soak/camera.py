@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from perception_node.bags import BagMessage, open_bag
-from perception_node.bench.camera_faults import FaultyCamera, play_out
+from perception_node.bench.camera.camera_faults import FaultyCamera, play_out
+from perception_node.bench.camera.fault_schedule import Fault
 from perception_node.bench.executors import make_messages
-from perception_node.bench.fault_schedule import Fault
 from perception_node.cli.demo import SAMPLE, TOPICS
 from perception_node.resources import find_resource
 

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from perception_node.bench.camera_faults import FaultyCamera
-from perception_node.bench.fault_schedule import FAULTS, SECOND_NS, make_schedule
+from perception_node.bench.camera.camera_faults import FaultyCamera
+from perception_node.bench.camera.fault_schedule import FAULTS, SECOND_NS, make_schedule
 from perception_node.bench.process_watch import ProcessSample, WatchedNode
 from perception_node.bench.soak.camera import Playback, read_camera
 from perception_node.bench.soak.listener import SoakListener

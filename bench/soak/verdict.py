@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perception_node.bench.fault_schedule import SECOND_NS, Fault, FaultSchedule
+from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, FaultSchedule
 from perception_node.bench.soak.alarms import judge_alarms
 from perception_node.bench.soak.limits import LONG_S, Row, judge_drift, judge_process
 from perception_node.bench.soak.log import (

@@ -23,13 +23,15 @@ EXIT_INTERRUPTED = 130
 VERBS = {
     "demo": "play the sample bag through DDS into a real node and judge the result",
     "classify": "classify images and folders of images",
-    "replay": "run a bag through the pipeline, without ROS; compare with a golden file",
+    "replay": "run a bag through the pipeline or real nodes; compare with a golden file",
     "play": "play a bag onto the ROS graph",
     "import": "make a model bundle of a TorchScript or ONNX file",
     "calibrate": "make int8 and FP16 models of a bundle from images",
     "evaluate": "measure what fp16 and int8 cost in accuracy, and decide whether they may run",
     "build": "build a TensorRT plan of a model bundle, list the plans, remove old ones",
     "inspect": "say everything about a model bundle or a plan",
+    "bench": "measure latency, from bare inference to the whole node; compare two reports",
+    "hil": "play a scenario of faults to a device under test, and judge what it answers",
     "doctor": "say what this machine has and what is missing",
 }
 MODULES = {"import": "import_model"}  # a keyword of Python is no name for a module

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from perception_node.cli.demo_report import LiveTable, is_good, print_summary, r
 from perception_node.cli.play import add_rate_argument, check_rate
 from perception_node.errors import ConfigError
 from perception_node.resources import find_resource
+from perception_node.ros.domain import use_private_domain
 from perception_node.ros.required import require_ros
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 EXAMPLE = "perception demo --transport raw --picture cat.png"
 SAMPLE = "samples/photos"
 TOPICS = {"raw": "/camera/image_raw", "compressed": "/camera/image_raw/compressed"}
-PRIVATE_DOMAINS = range(1, 101)  # from 102 on, ports collide with Linux's ephemeral ones
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_rate(arguments.rate)
     sample = find_resource(SAMPLE)
     photos = read_photos(sample / "expected.json")
-    # Stay on this machine, and out of the domain that a robot nearby may use.
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.choice(PRIVATE_DOMAINS)))  # noqa: S311
+    use_private_domain()
     require_ros()
     from perception_node.ros.rehearsal import Rehearsal  # noqa: PLC0415 - needs ROS
 

@@ -132,6 +132,17 @@ def check_libraries() -> Finding:
     return Finding("libraries", OK, found)
 
 
+def check_reports() -> Finding:
+    """Look for the packages with which benchmarks and tests report."""
+    names = ("hdrh", "jinja2", "junitparser", "matplotlib", "PIL", "yaml")
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        found = f"no {', '.join(missing)}: without perception bench, hil, replay --report"
+        advice = "pip install hdrhistogram jinja2 junitparser matplotlib pillow pyyaml"
+        return Finding("reports", OPTIONAL, found, advice)
+    return Finding("reports", OK, ", ".join(names))
+
+
 def check_model() -> Finding:
     """Read the default model bundle and compare its digests."""
     try:
@@ -164,4 +175,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_plans,
     check_tensorrt_rtx,
     check_importers,
+    check_reports,
 )

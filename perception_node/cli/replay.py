@@ -1,37 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``perception replay``: a bag through the pipeline, without ROS; the same bytes every time."""
+"""``perception replay``: a bag through the pipeline or real nodes; the same bytes every time."""
 
 from __future__ import annotations
 
-import json
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
 
 from perception_node.bags import open_bag
-from perception_node.cli.classify import add_model_arguments, to_config, to_records
-from perception_node.errors import ConfigError, FrameError
-from perception_node.files import read_regular_file, replace_file
-from perception_node.golden import compare
-from perception_node.process import use_one_opencv_thread
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.bundle import load_bundle
+from perception_node.cli.classify import add_model_arguments, to_config
+from perception_node.cli.play import check_rate
+from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
+from perception_node.errors import ConfigError
+from perception_node.replaying.golden_file import read_golden, to_line, write_golden
+from perception_node.replaying.verdict import judge
+from perception_node.resources import DEFAULT_MODEL, find_model
+from perception_node.ros.result_bag import open_result_bag, require_place
+from perception_node.tolerance import DEFAULT_SCORE, parse_tolerance
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from perception_node.bags import Bag, BagMessage
+    from perception_node.bags import Bag
     from perception_node.config import NodeConfig
-    from perception_node.fallback import FallbackPipeline
+    from perception_node.golden import Record
+    from perception_node.replaying.verdict import Verdict
 
-EXAMPLE = "perception replay samples/photos --golden samples/photos/golden.jsonl"
-TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
-MAX_GOLDEN_BYTES = 1 << 30
-MAX_DIFFERENCES_SHOWN = 20
+EXAMPLE = "perception replay samples/photos --golden samples/photos/golden.jsonl --report report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,118 +42,141 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topic", action="append", metavar="T", help="image topic; all of them without it"
     )
     add_model_arguments(parser)
+    parser.add_argument(
+        "--live", action="store_true", help="through real nodes over DDS, one frame at a time"
+    )
+    parser.add_argument(
+        "--rate", type=float, help="with --live: at most so many times the recorded speed"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="BAG",
+        help="write images and classifications: FILE.mcap, or a new folder",
+    )
+    _add_comparison_arguments(parser)
+
+
+def _add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--golden", type=Path, metavar="FILE", help="compare with this file")
     parser.add_argument(
-        "--tolerance", type=float, default=0.02, help="scores may differ by this (default 0.02)"
+        "--tolerance",
+        default=str(DEFAULT_SCORE),
+        help="of the scores (default 0.02), or per field: score=0.02,order=close|exact,top=K, and "
+        "topic, time, stamp, frame_id, dropped = exact|ignore",
     )
     parser.add_argument(
         "--update-golden", action="store_true", help="write the golden file instead"
     )
+    parser.add_argument(
+        "--report", type=Path, metavar="PLACE", help="show what changed: FILE.html, or a folder"
+    )
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="the verdict as JUnit XML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one JSON line per frame, or compare with a golden file and return 1 if it differs."""
-    if arguments.update_golden and arguments.golden is None:
-        msg = "--update-golden writes the file that --golden names; give both"
-        raise ConfigError(msg)
+    tolerance = parse_tolerance(arguments.tolerance)
+    _check(arguments)
     config = to_config(arguments)
-    use_one_opencv_thread()
-    with (
-        open_bag(arguments.bag) as bag,
-        load_pipeline(config) as pipeline,
-    ):
-        records = _replay(bag, arguments.topic, pipeline, config)
-        if arguments.golden is None:
-            for record in records:
-                sys.stdout.write(_to_line(record))
+    is_compared = arguments.golden is not None and not arguments.update_golden
+    golden = read_golden(arguments.golden) if is_compared else []
+    with open_bag(arguments.bag) as bag:
+        topics = bag.select(arguments.topic, tuple(TRANSPORTS))
+        found = _replay(arguments, bag, topics, config)
+        if arguments.out is not None:
+            _write_bag(arguments.out, bag, topics, found, config)
+        if arguments.update_golden:
+            write_golden(arguments.golden, found)
+            sys.stdout.write(f"{arguments.golden}: {len(found)} frames written\n")
+        if not is_compared:
             return 0
-        found = list(_progress(records))
-    if arguments.update_golden:
-        return _update(arguments.golden, found)
-    return _compare(arguments.golden, found, arguments.tolerance)
+        verdict = judge(arguments.golden, golden, found, tolerance)
+        sys.stdout.write(str(verdict))
+        if arguments.report is not None:
+            _write_report(arguments, bag, topics, verdict, config)
+    if arguments.junit is not None:
+        from perception_node.replaying.junit import write_junit  # noqa: PLC0415 - junitparser
+
+        write_junit(arguments.junit, str(arguments.bag), verdict)
+    return 1 if verdict.differences else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be done, before a long replay.
+
+    Raises:
+        ConfigError: arguments contradict each other, or there is no place for a file.
+
+    """
+    problem = ""
+    has_verdict = arguments.report is not None or arguments.junit is not None
+    if arguments.update_golden and arguments.golden is None:
+        problem = "--update-golden writes the file that --golden names; give both"
+    elif has_verdict and (arguments.golden is None or arguments.update_golden):
+        problem = "--report and --junit need something to compare with; give --golden FILE"
+    elif arguments.rate is not None and not arguments.live:
+        problem = "--rate sets the pace of --live; give both"
+    for path in filter(None, (arguments.report, arguments.junit, arguments.out)):
+        if not path.parent.is_dir():
+            problem = f"{path}: the folder {path.parent} does not exist"
+    if problem:
+        raise ConfigError(problem)
+    if arguments.rate is not None:
+        check_rate(arguments.rate)
+    if arguments.out is not None:
+        require_place(arguments.out)
 
 
 def _replay(
-    bag: Bag, wanted: list[str] | None, pipeline: FallbackPipeline, config: NodeConfig
-) -> Iterator[dict[str, Any]]:
-    topics = bag.select(wanted, tuple(TRANSPORTS))
-    readers = {
-        kind: ImageReader(transport, config.max_image_pixels, pipeline.smallest_side)
-        for kind, transport in TRANSPORTS.items()
-    }
-    for message in bag.messages(list(topics)):
-        yield _classify(message, readers[message.type_name], pipeline, config)
+    arguments: argparse.Namespace, bag: Bag, topics: dict[str, str], config: NodeConfig
+) -> list[Record]:
+    """Return the records; where they are only printed, none are kept."""
+    if arguments.live:
+        records = replay_bag_live(bag, topics, config, arguments.rate)
+    else:
+        records = replay_bag(bag, topics, config)
+    with closing(records):
+        if arguments.golden is not None:
+            return list(_progress(records))
+        found = []
+        for record in records:
+            sys.stdout.write(to_line(record))
+            if arguments.out is not None:
+                found.append(record)
+        return found
 
 
-def _classify(
-    message: BagMessage,
-    reader: ImageReader,
-    pipeline: FallbackPipeline,
+def _write_bag(
+    path: Path, bag: Bag, topics: dict[str, str], found: list[Record], config: NodeConfig
+) -> None:
+    labels = load_bundle(find_model(config.model)).labels
+    messages = bag.messages(list(topics))
+    with open_result_bag(path, topics, labels) as results:
+        for message, record in zip(messages, found, strict=True):
+            results.write(message, record)
+
+
+def _write_report(
+    arguments: argparse.Namespace,
+    bag: Bag,
+    topics: dict[str, str],
+    verdict: Verdict,
     config: NodeConfig,
-) -> dict[str, Any]:
-    record: dict[str, Any] = {"topic": message.topic, "time_ns": message.time_ns}
-    try:
-        frame = reader.read(message.data)
-    except FrameError as error:
-        return {**record, "dropped": error.kind, "why": str(error)}
-    prediction = pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
-    record.update(stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)
-    return {**record, "results": to_records(prediction.hypotheses)}
+) -> None:
+    from perception_node.replaying.report import report_bag  # noqa: PLC0415 - needs jinja2
+
+    facts = {
+        "bag": str(arguments.bag),
+        "model": config.model or DEFAULT_MODEL,
+        "replayed": "through real nodes over DDS" if arguments.live else "through the pipeline",
+    }
+    file = report_bag(arguments.report, bag, topics, verdict, facts)
+    sys.stdout.write(f"report: {file}\n")
 
 
-def _progress(records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _progress(records: Iterator[Record]) -> Iterator[Record]:
     console = Console(stderr=True)
     yield from track(
         records, "replaying", console=console, transient=True, disable=not console.is_terminal
-    )
-
-
-def _to_line(record: dict[str, Any]) -> str:
-    return json.dumps(record) + "\n"
-
-
-def _update(path: Path, found: list[dict[str, Any]]) -> int:
-    try:
-        replace_file(path, "".join(map(_to_line, found)).encode())
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
-    sys.stdout.write(f"{path}: {len(found)} frames written\n")
-    return 0
-
-
-def _compare(path: Path, found: list[dict[str, Any]], tolerance: float) -> int:
-    differences = list(compare(_read_golden(path), found, tolerance))
-    for line in differences[:MAX_DIFFERENCES_SHOWN]:
-        sys.stdout.write(line + "\n")
-    if differences:
-        sys.stdout.write(f"{len(differences)} of {len(found)} frames differ from {path}\n")
-        return 1
-    sys.stdout.write(f"{len(found)} frames as in {path}\n")
-    return 0
-
-
-def _read_golden(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = read_regular_file(path, MAX_GOLDEN_BYTES).decode().splitlines()
-        records = [json.loads(line) for line in lines]
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path}: no golden file: {error}; make it with --update-golden"
-        raise ConfigError(msg) from error
-    for number, record in enumerate(records, start=1):
-        if not _is_record(record):
-            msg = f"{path}: no golden file: line {number} is not what replay writes"
-            raise ConfigError(msg)
-    return records
-
-
-def _is_record(value: object) -> bool:
-    """Tell whether a line of a golden file has the fields that the comparison reads."""
-    results = value.get("results", []) if isinstance(value, dict) else None
-    return isinstance(results, list) and all(
-        isinstance(result, dict)
-        and isinstance(result.get("class_id"), str)
-        and isinstance(result.get("label"), str)
-        and isinstance(result.get("score"), (int, float))
-        for result in results
     )

@@ -11,6 +11,7 @@ from rosbags.rosbag2 import StoragePlugin
 
 from perception_node.cli import main
 from perception_node.golden import compare
+from perception_node.tolerance import Tolerance
 from tests.builders import (
     BLUE,
     GREEN,
@@ -107,7 +108,7 @@ def test_updating_the_golden_file_writes_what_is_committed(tmp_path):
     result = perception("replay", SAMPLE_BAG, "--golden", file, "--update-golden")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{file}: 108 frames written\n"
-    assert list(compare(read(GOLDEN), read(file), 0.02)) == []
+    assert list(compare(read(GOLDEN), read(file), Tolerance())) == []
     assert [list(record) for record in read(file)] == [list(record) for record in read(GOLDEN)]
 
 
@@ -317,6 +318,13 @@ def test_other_wrong_input_is_one_line(replay, bag, tmp_path):
         ((bag, "--golden", tmp_path / "taken", "--update-golden"), "cannot be written"),
         ((bag, "--golden", tmp_path / "no/where", "--update-golden"), "cannot be written"),
         ((bag, "--threshold", "2"), "parameter threshold must be"),
+        ((bag, "--tolerance", "colour=1"), "--tolerance: no field 'colour'; choose from: score"),
+        ((bag, "--report", tmp_path / "a.html"), "give --golden FILE"),
+        ((bag, "--junit", tmp_path / "a.xml"), "give --golden FILE"),
+        ((bag, "--rate", 2), "--rate sets the pace of --live; give both"),
+        ((bag, "--live", "--rate", "nan"), "--rate must be more than 0"),
+        ((bag, "--out", tmp_path / "no/where"), "the folder"),
+        ((bag, "--out", tmp_path / "taken"), "exists already"),
     ]:
         code, out, err = replay(*arguments)
         assert (code, out) == (2, "")

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.golden import compare
+from perception_node.golden import (
+    ADDITIONAL,
+    BEST,
+    DROPPED,
+    HEADER,
+    MISSING,
+    NUMBER,
+    OTHERS,
+    SCORE,
+    compare,
+)
+from perception_node.tolerance import Tolerance, parse_tolerance
 
 LABELS = {"1": "cat", "2": "dog", "3": "cup", "4": "car"}
 
@@ -23,8 +34,12 @@ def dropped(kind="codec", why="damaged"):
     return {"topic": "/camera", "time_ns": 5, "dropped": kind, "why": why}
 
 
-def differences(golden, found, tolerance=0.02):
-    return list(compare(golden, found, tolerance))
+def differences(golden, found, score=0.02):
+    return [str(line) for line in compare(golden, found, Tolerance(score=score))]
+
+
+def kinds(golden, found, tolerance="0.02"):
+    return [difference.kind for difference in compare(golden, found, parse_tolerance(tolerance))]
 
 
 GOLDEN = [frame(("1", 0.7), ("2", 0.2)), frame(("3", 0.9), stamp=6), frame(stamp=7), dropped()]
@@ -133,3 +148,75 @@ def test_a_change_beyond_the_tolerance_is_always_seen(place, change):
     found = copy.deepcopy(golden)
     found["results"][place]["score"] += change
     assert len(differences([golden], [found])) == 1
+
+
+# What is tolerated, field by field
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [("topic", "topic"), ("time_ns", "time"), ("stamp_ns", "stamp"), ("frame_id", "frame_id")],
+)
+def test_a_field_of_the_header_may_be_ignored(field, name):
+    found = {**GOLDEN[0], field: "other"}
+    assert kinds(GOLDEN[:1], [found], f"{name}=ignore") == []
+    others = {"topic", "time", "stamp", "frame_id"} - {name}
+    assert kinds(GOLDEN[:1], [found], ",".join(f"{o}=ignore" for o in others)) == [HEADER]
+
+
+def test_a_field_of_a_dropped_frame_may_be_ignored():
+    assert kinds([dropped()], [{**dropped(), "time_ns": 6}], "time=ignore") == []
+    assert kinds([dropped()], [{**dropped(), "time_ns": 6}], "stamp=ignore") == [HEADER]
+
+
+def test_only_the_best_results_may_be_compared():
+    golden = [frame(("1", 0.6), ("2", 0.2), ("3", 0.1))]
+    found = [frame(("1", 0.6), ("4", 0.3))]
+    assert kinds(golden, found, "top=1") == []
+    assert kinds(golden, found, "top=2") == [OTHERS]
+    assert kinds(golden, found, "top=3") == [NUMBER]
+    assert kinds(golden, [frame()], "top=1") == [NUMBER]
+
+
+def test_what_is_below_the_compared_results_may_come_up_where_it_is_close():
+    golden = [frame(("1", 0.40), ("2", 0.39))]
+    assert kinds(golden, [frame(("2", 0.40), ("1", 0.39))], "top=1") == []
+    assert kinds(golden, [frame(("2", 0.40), ("1", 0.39))], "score=0.001,top=1") == [BEST]
+
+
+def test_places_may_be_demanded():
+    golden = [frame(("1", 0.40), ("2", 0.39))]
+    assert kinds(golden, [frame(("2", 0.40), ("1", 0.39))], "order=exact") == [BEST]
+    assert kinds(golden, [frame(("1", 0.9), ("2", 0.1))], "score=1,order=exact") == []
+
+
+def test_dropped_frames_may_be_left_out():
+    assert kinds([dropped()], [frame(("1", 0.7))], "dropped=ignore") == []
+    assert kinds([frame(("1", 0.7))], [dropped("stamp")], "dropped=ignore") == []
+    assert kinds([dropped()], [dropped("stamp")], "dropped=ignore") == []
+    assert kinds([dropped()], [frame(("1", 0.7), stamp=6)], "dropped=ignore") == [HEADER]
+
+
+# What a difference is called
+
+
+def test_every_kind_of_difference_has_a_name():
+    one = frame(("1", 0.6), ("2", 0.2))
+    cases = {
+        ADDITIONAL: ([], [one]),
+        MISSING: ([one], []),
+        HEADER: ([one], [{**one, "frame_id": "other"}]),
+        DROPPED: ([one], [dropped()]),
+        BEST: ([one], [frame(("2", 0.6), ("1", 0.2))]),
+        NUMBER: ([one], [frame(("1", 0.6))]),
+        OTHERS: ([one], [frame(("1", 0.6), ("3", 0.3))]),
+        SCORE: ([one], [frame(("1", 0.7), ("2", 0.2))]),
+    }
+    for kind, (golden, found) in cases.items():
+        assert kinds(golden, found) == [kind]
+
+
+def test_what_the_words_do_not_show_is_said():
+    one = frame(("1", 0.6))
+    (line,) = differences([one], [{**one, "frame_id": "other"}])
+    assert line.endswith(f"found /camera at 5: cat 0.6000 ({HEADER})")

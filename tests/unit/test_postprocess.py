@@ -57,6 +57,16 @@ def test_equal_scores_keep_their_order_among_many_classes():
     assert [h.class_id for h in found] == [*range(1, 1000, 2), *range(0, 1000, 2)]
 
 
+@given(
+    hnp.arrays(np.float32, st.integers(17, 60), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    st.integers(1, 16),
+)
+def test_a_few_are_the_first_of_all(values, top_k):
+    every = best(values, "probabilities", top_k=100)
+    assert best(values, "probabilities", top_k=top_k) == every[:top_k]
+    assert [h.class_id for h in every] == sorted(range(len(values)), key=lambda i: -values[i])
+
+
 def test_top_k_and_threshold():
     values = [0.1, 0.6, 0.3]
     assert [h.class_id for h in best(values, "probabilities", top_k=2)] == [1, 2]

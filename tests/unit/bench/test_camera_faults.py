@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.bench.camera_faults import (
+from perception_node.bench.camera.camera_faults import (
     BURST_FACTOR,
+    CLOCK_STEP_NS,
     DELAY_NS,
+    LARGEST_JITTER,
     LOST_SHARE,
     SLOW_DOWN,
     FaultyCamera,
     play_out,
     with_stamp,
 )
-from perception_node.bench.fault_schedule import (
+from perception_node.bench.camera.fault_schedule import (
     FAULTS,
     LONGEST_EDGE_NS,
     ROUND_NS,
@@ -48,8 +50,9 @@ KINDS = {
     (Fault.WRONG, "compressed"): {"codec"},
     (Fault.CORRUPT, "compressed"): {"codec"},
 }
+EVERY_FAULT = {t: (*faults, Fault.JITTER, Fault.CLOCK_STEP) for t, faults in FAULTS.items()}
 every_fault = pytest.mark.parametrize(
-    ("fault", "transport"), [(f, t) for t, faults in FAULTS.items() for f in faults]
+    ("fault", "transport"), [(f, t) for t, faults in EVERY_FAULT.items() for f in faults]
 )
 seeds = st.integers(0, 2**32)
 durations = st.integers(10 * SECOND_NS, 1000 * SECOND_NS)
@@ -130,7 +133,7 @@ def test_every_moment_has_its_interval(seed, duration_ns, offset_ns):
 # What holds for all faults
 
 
-@given(seeds, st.sampled_from(FAULTS["compressed"]), st.integers(1, 50))
+@given(seeds, st.sampled_from(EVERY_FAULT["compressed"]), st.integers(1, 50))
 def test_a_seed_is_a_stream(seed, fault, frames):
     def begin():
         camera = camera_with(fault, "compressed", seed)
@@ -150,12 +153,13 @@ def test_no_fault_leaks(fault, transport):
 
 @given(seeds, transports)
 def test_messages_come_in_order_and_no_fault_leaks_from_any_schedule(seed, transport):
-    schedule = make_schedule(seed, START_NS, 10 * SECOND_NS, FAULTS[transport])
+    schedule = make_schedule(seed, START_NS, 10 * SECOND_NS, EVERY_FAULT[transport])
     camera = FaultyCamera(schedule, PERIOD_NS, transport, seed)
     emissions = list(play_out(camera, [b"\x00\x01\x00\x00" + bytes(60)]))
     assert emissions == sorted(emissions)
     assert all(e.fault is schedule.at(e.send_ns).fault for e in emissions)
-    assert all(e.stamp_ns <= e.send_ns for e in emissions)
+    assert all(e.stamp_ns <= e.send_ns for e in emissions if e.fault is not Fault.CLOCK_STEP)
+    assert len({e.stamp_ns for e in emissions}) == len(emissions)
 
 
 @every_fault
@@ -226,6 +230,25 @@ def test_a_burst_has_ten_times_as_many():
     gaps_ns = [after.send_ns - before.send_ns for before, after in pairwise(sent)]
     assert max(gaps_ns) - min(gaps_ns) <= 1
     assert len({e.stamp_ns for e in sent}) == len(sent)
+
+
+def test_jitter_sends_each_frame_a_part_of_a_period_later_in_their_order():
+    sent = during(play(Fault.JITTER))
+    late_ns = [e.send_ns - e.stamp_ns for e in sent]
+    assert max(late_ns) <= LARGEST_JITTER * PERIOD_NS
+    assert max(late_ns) - min(late_ns) > PERIOD_NS / 2
+    stamps_ns = [e.stamp_ns for e in sent]
+    assert stamps_ns == sorted(stamps_ns)
+    assert len(sent) == pytest.approx(3 * 30, abs=1)
+
+
+def test_a_clock_step_is_an_hour_in_either_direction_as_long_as_it_lasts():
+    steps_ns = set()
+    for seed in range(20):
+        of_seed = {e.stamp_ns - e.send_ns for e in during(play(Fault.CLOCK_STEP, seed=seed))}
+        assert len(of_seed) == 1
+        steps_ns |= of_seed
+    assert steps_ns == {-CLOCK_STEP_NS, CLOCK_STEP_NS}
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", codec="ascii"), max_size=20))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 
@@ -13,6 +14,8 @@ from perception_node.bench.process_watch import ProcessSample, read_sample
 from perception_node.bench.soak.limits import fit_slope, judge_drift, judge_process
 
 LONG_S = 3600
+
+HELD_MIB = 64
 
 
 def sample_at(time_s, **fields):
@@ -106,7 +109,10 @@ def test_results_must_not_become_older(ages, last_ms, is_ok):
 
 def test_a_process_can_be_looked_at():
     before = read_sample(os.getpid())
-    held = np.ones(64 << 20, np.uint8)
+    # Not from malloc, which may have as much in reserve.
+    held = mmap.mmap(-1, HELD_MIB << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for _ in range(HELD_MIB):
+        held.write(bytes(1 << 20))
     gate = threading.Event()
     thread = threading.Thread(target=gate.wait)
     thread.start()
@@ -116,7 +122,7 @@ def test_a_process_can_be_looked_at():
     thread.join()
     for descriptor in pipe:
         os.close(descriptor)
-    assert after.own_mib - before.own_mib == pytest.approx(held.nbytes / 2**20, abs=8)
+    assert after.own_mib - before.own_mib == pytest.approx(HELD_MIB, abs=8)
     assert after.descriptors == before.descriptors + 2
     assert after.threads == before.threads + 1
     assert after.time_s >= before.time_s

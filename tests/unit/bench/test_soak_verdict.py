@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from perception_node.bench.fault_schedule import SECOND_NS, Fault, FaultSchedule, Interval
+from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, FaultSchedule, Interval
 from perception_node.bench.process_watch import ProcessSample
 from perception_node.bench.soak.log import is_balanced, read_account
 from perception_node.bench.soak.record import Alarm, SoakRecord

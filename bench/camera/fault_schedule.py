@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which fault a camera has when: the same seed gives the same schedule.
 
-The words are those of PX4's failure injection (``failure camera <type>``), and two more that
-cameras know: ``burst`` and ``corrupt``. Times are nanoseconds on whatever clock the caller has.
+The words are those of PX4's failure injection (``failure camera <type>``), and four more that
+cameras know: ``burst``, ``corrupt``, ``jitter`` and ``clock_step``. Times are nanoseconds on
+whatever clock the caller has.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Fault(str, Enum):
     INTERMITTENT = "intermittent"  # three frames in ten are lost
     BURST = "burst"  # ten times as many frames
     CORRUPT = "corrupt"  # a JPEG or PNG whose end is missing
+    JITTER = "jitter"  # each frame later by a part of its period, with the stamp of its time
+    CLOCK_STEP = "clock_step"  # the stamps are an hour ahead, or behind
 
     def __str__(self) -> str:
         """Return the word."""
@@ -51,6 +54,7 @@ _EVERY_TRANSPORT = (
     Fault.INTERMITTENT,
     Fault.BURST,
 )
+# What a soak plays; its limits are about these. ``play_out`` knows every word.
 FAULTS = {"raw": _EVERY_TRANSPORT, "compressed": (*_EVERY_TRANSPORT, Fault.CORRUPT)}
 
 

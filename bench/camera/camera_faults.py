@@ -13,15 +13,19 @@ import struct
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.bench.fault_schedule import SECOND_NS, Fault, FaultSchedule
+from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, FaultSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from perception_node.bench.camera.fault_schedule import Interval
 
 STAMP_BEGIN, STAMP_END = 4, 12  # of a serialized message: seconds and nanoseconds
 SLOW_DOWN = 6
 DELAY_NS = 500_000_000
 LOST_SHARE = 0.3
+LARGEST_JITTER = 0.8  # of a period, so that frames stay in their order
+CLOCK_STEP_NS = 3_600_000_000_000
 BURST_FACTOR = 10
 GARBAGE_BYTES = 4096
 
@@ -68,15 +72,26 @@ class FaultyCamera:
         emissions = []
         for delay_ns in self._delays_ns(fault, number, source):
             send_ns = time_ns + delay_ns
-            stamp_ns = time_ns if fault is Fault.DELAYED else send_ns
+            stamp_ns = self._stamp_ns(interval, time_ns, send_ns)
             if send_ns < interval.end_ns:
                 emissions.append(Emission(send_ns, stamp_ns, fault, with_stamp(spoilt, stamp_ns)))
         return emissions
+
+    def _stamp_ns(self, interval: Interval, time_ns: int, send_ns: int) -> int:
+        """Return the stamp of a message that is due at ``time_ns`` and sent at ``send_ns``."""
+        if interval.fault in {Fault.DELAYED, Fault.JITTER}:
+            return time_ns
+        if interval.fault is Fault.CLOCK_STEP:
+            source = random.Random(self._seed ^ interval.begin_ns)  # noqa: S311 - no secret
+            return send_ns + source.choice((-CLOCK_STEP_NS, CLOCK_STEP_NS))
+        return send_ns
 
     def _delays_ns(self, fault: Fault, number: int, source: random.Random) -> list[int]:
         """Return when a frame is sent, counted from when it is due; once, often, or never."""
         if fault is Fault.DELAYED:
             return [DELAY_NS]
+        if fault is Fault.JITTER:
+            return [int(source.uniform(0.0, LARGEST_JITTER) * self.period_ns)]
         if fault is Fault.BURST:
             return [index * self.period_ns // BURST_FACTOR for index in range(BURST_FACTOR)]
         is_lost = (

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The least that a node in Python costs: image in, fastest preprocessing, fixed answer out.
+
+    python -m perception_node.bench.baselines.floor --ros-args -r image:=/camera/image_raw
+
+No inference, no deadline, no account of frames, no thread but the executor's. What a node takes
+longer than this, beside its inference, is its own.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import rclpy  # noqa: TID251 - a node
+from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Classification, ObjectHypothesis
+
+from perception_node.bundle import load_bundle
+from perception_node.config import NodeConfig
+from perception_node.frame import Unpacker
+from perception_node.preprocess import Preprocessor
+from perception_node.process import freeze_garbage, use_one_opencv_thread
+from perception_node.resources import find_model
+from perception_node.ros.images import ImageReader
+from perception_node.ros.messages import to_header
+from perception_node.ros.qos import image_qos
+from perception_node.ros.session import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node  # noqa: TID251
+
+    from perception_node.bundle import Manifest
+    from perception_node.frame import Frame
+
+WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
+RESULTS = [ObjectHypothesis(class_id=str(number), score=0.2) for number in range(5)]
+
+
+class FastestPreprocessor:
+    """Stretches with OpenCV's linear resize, which aliases, and normalises, into fixed buffers."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prepare for one model."""
+        self._size = (manifest.input.width, manifest.input.height)
+        self._output = np.empty((1, 3, *self._size[::-1]), np.float32)
+        self._unpack = Unpacker().unpack
+        # Of an image that has the input's size already, this one does little but normalise it.
+        recipe = replace(manifest.preprocessing, resize="stretch", interpolation="bilinear")
+        self._normalise = Preprocessor(recipe, self._output)
+        self._small: Any = None
+
+    def __call__(self, frame: Frame) -> None:
+        """Fill the tensor from one frame."""
+        pixels, order = self._unpack(frame)
+        self._small = cv2.resize(pixels, self._size, self._small, interpolation=cv2.INTER_LINEAR)
+        self._normalise(self._small, order)
+
+
+def subscribe(node: Node) -> None:
+    """Answer each image with the same results under its own header."""
+    model = node.declare_parameter("model", "").value
+    transport = node.declare_parameter("image_transport", "raw").value
+    manifest = load_bundle(find_model(model)).manifest
+    read = ImageReader(transport, NodeConfig().max_image_pixels, manifest.smallest_side).read
+    preprocess = FastestPreprocessor(manifest)
+    publisher = node.create_publisher(Classification, "~/classification", 10)
+
+    def on_image(message: bytes) -> None:
+        frame = read(message)
+        preprocess(frame)
+        header = to_header(frame.stamp_ns, frame.frame_id)
+        publisher.publish(Classification(header=header, results=RESULTS))
+
+    name, kind = "image", Image
+    if transport == "compressed":
+        name, kind = f"{node.resolve_topic_name(name)}/compressed", CompressedImage
+    node.create_subscription(kind, name, on_image, image_qos("sensor_data"), raw=True)
+
+
+def make_executor() -> tuple[Any, Callable[[], None]]:
+    """Return the executor that costs least, and what spins it for a while."""
+    try:
+        from rclpy.experimental import EventsExecutor  # noqa: PLC0415, TID251 - not everywhere
+    except ImportError:
+        executor = SingleThreadedExecutor()
+    else:
+        executor = EventsExecutor()
+    return executor, partial(executor.spin_once, timeout_sec=WAKE_UP_S)
+
+
+def main() -> int:
+    """Run the node until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    use_one_opencv_thread()
+    with open_session("perception", sys.argv[1:]) as node:
+        subscribe(node)
+        executor, spin_some = make_executor()
+        executor.add_node(node)
+        freeze_garbage()
+        while not stop.is_set() and rclpy.ok():
+            spin_some()
+        executor.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

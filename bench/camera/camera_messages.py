@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures as a camera sends them: in every encoding the node reads, serialized, stamped in place.
+
+Neither rclpy nor a message class is needed.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+
+from perception_node.errors import ConfigError
+from perception_node.frame import ENCODINGS
+from perception_node.ros.cdr import LITTLE_ENDIAN
+from perception_node.ros.images import NANOSECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+STAMP = struct.Struct("<iI")
+STAMP_BEGIN = 4  # after the encapsulation header
+FRAME_ID = "camera"
+JPEG_QUALITY = 90
+BAYER_CHANNELS = {"r": 2, "g": 1, "b": 0}  # in BGR
+BAYER_PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))  # in the order of the letters of the encoding
+
+
+def write_stamp(message: bytearray, stamp_ns: int) -> None:
+    """Change the stamp of a serialized little-endian message, in place."""
+    STAMP.pack_into(message, STAMP_BEGIN, *divmod(stamp_ns, NANOSECONDS))
+
+
+def encode(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Return a picture as the bytes of an encoding.
+
+    Args:
+        picture: uint8 BGR (height, width, 3); even sides where the encoding shares colour.
+        encoding: a key of ``frame.ENCODINGS``.
+
+    Returns:
+        uint8 (rows in memory, bytes per row).
+
+    Raises:
+        ConfigError: no such picture can be made.
+
+    """
+    make = MAKERS.get(encoding)
+    if make is None:
+        msg = f"--encoding {encoding} cannot be made; choose from: {', '.join(MAKERS)}"
+        raise ConfigError(msg)
+    made = np.ascontiguousarray(make(picture, encoding))
+    return cast("NDArray[np.uint8]", made.reshape(made.shape[0], -1))
+
+
+def serialize(rows: NDArray[np.uint8], encoding: str, width: int, height: int) -> bytearray:
+    """Return a serialized sensor_msgs/Image with stamp 0; ``rows`` as ``encode`` makes them."""
+    message = _begin()
+    message += struct.pack("<II", height, width)
+    _add_string(message, encoding)
+    message += b"\x00"  # little-endian samples
+    _align(message)
+    message += struct.pack("<II", rows.shape[1], rows.size)
+    message += rows.tobytes()
+    return message
+
+
+def compress(picture: NDArray[np.uint8]) -> bytearray:
+    """Return a serialized sensor_msgs/CompressedImage: a JPEG of uint8 BGR, with stamp 0."""
+    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    message = _begin()
+    _add_string(message, "bgr8; jpeg compressed bgr8")
+    _align(message)
+    message += struct.pack("<I", len(data))
+    message += data
+    return message
+
+
+def _begin() -> bytearray:
+    message = bytearray(LITTLE_ENDIAN + bytes(2) + STAMP.pack(0, 0))
+    _add_string(message, FRAME_ID)
+    _align(message)
+    return message
+
+
+def _add_string(message: bytearray, text: str) -> None:
+    _align(message)
+    octets = text.encode() + b"\x00"
+    message += struct.pack("<I", len(octets)) + octets
+
+
+def _align(message: bytearray) -> None:
+    message += bytes(-len(message) % 4)  # the encapsulation header has four bytes itself
+
+
+def _convert(code: int) -> Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]:
+    def make(picture: NDArray[np.uint8], _encoding: str) -> NDArray[np.uint8]:
+        return cast("NDArray[np.uint8]", cv2.cvtColor(picture, code))
+
+    return make
+
+
+def _keep(picture: NDArray[np.uint8], _encoding: str) -> NDArray[np.uint8]:
+    return picture
+
+
+def _make_mono16(picture: NDArray[np.uint8], _encoding: str) -> NDArray[np.uint8]:
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype("<u2")
+    return (grey * 257).view(np.uint8)
+
+
+def _make_bayer(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Keep of each pixel the one colour that its filter lets through."""
+    mosaic = np.empty(picture.shape[:2], np.uint8)
+    pattern = encoding.removeprefix("bayer_").removesuffix("8")
+    for letter, (row, column) in zip(pattern, BAYER_PLACES, strict=True):
+        part = (slice(row, None, 2), slice(column, None, 2))
+        mosaic[part] = picture[(*part, BAYER_CHANNELS[letter])]
+    return mosaic
+
+
+def _make_semi_planar(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Make NV12, NV21 (U and V swapped) or NV24 (U and V for every pixel)."""
+    height, width = picture.shape[:2]
+    planar = cast("NDArray[np.uint8]", cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420))
+    luma, chroma = planar[:height], planar[height:].reshape(2, height // 2, width // 2)
+    pairs = np.moveaxis(chroma[::-1] if encoding == "nv21" else chroma, 0, -1)
+    if encoding == "nv24":
+        pairs = pairs.repeat(2, axis=0).repeat(2, axis=1)
+    # A row of NV24's colours is two rows of memory.
+    return np.concatenate([luma, pairs.reshape(-1, width)])
+
+
+_MAKERS: dict[str, Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]] = {
+    "rgb8": _convert(cv2.COLOR_BGR2RGB),
+    "bgr8": _keep,
+    "8UC3": _keep,
+    "rgba8": _convert(cv2.COLOR_BGR2RGBA),
+    "bgra8": _convert(cv2.COLOR_BGR2BGRA),
+    "8UC4": _convert(cv2.COLOR_BGR2BGRA),
+    "mono8": _convert(cv2.COLOR_BGR2GRAY),
+    "8UC1": _convert(cv2.COLOR_BGR2GRAY),
+    "mono16": _make_mono16,
+    **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), _make_bayer),
+    **dict.fromkeys(("yuyv", "yuv422_yuy2"), _convert(cv2.COLOR_BGR2YUV_YUYV)),
+    **dict.fromkeys(("uyvy", "yuv422"), _convert(cv2.COLOR_BGR2YUV_UYVY)),
+    **dict.fromkeys(("nv12", "nv21", "nv24"), _make_semi_planar),
+}
+MAKERS = {name: make for name, make in _MAKERS.items() if name in ENCODINGS}

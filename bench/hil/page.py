@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as one HTML file: verdict, checks, timeline, distribution, faults, steps, alarms, log.
+
+It needs nothing else: drawings are in it, no script runs, nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from perception_node.bench.hil.calm import deadline_ms, find_calm
+from perception_node.bench.hil.distribution import draw_distribution
+from perception_node.bench.hil.lanes import duration_s, seconds_into
+from perception_node.bench.hil.page_rows import (
+    find_changes,
+    find_facts,
+    judge_in_words,
+    make_fault_rows,
+    make_percentiles,
+    make_tiles,
+)
+from perception_node.bench.hil.round_trips import find_remarks, join
+from perception_node.bench.hil.svg import MOST_POINTS, format_time
+from perception_node.bench.hil.timeline import NARROW, WIDE, draw_timeline
+from perception_node.files import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perception_node.bench.hil.record import Check, HilRecord
+    from perception_node.bench.hil.round_trips import RoundTrips
+    from perception_node.bench.hil.scenario import Scenario
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+MOST_ALARMS, MOST_LOG_LINES, MOST_LETTERS = 300, 200, 500
+
+
+def write(
+    path: Path,
+    scenario: Scenario,
+    record: HilRecord,
+    checks: Sequence[Check],
+    remarks: Sequence[str] = (),
+) -> None:
+    """Write the page.
+
+    Args:
+        path: of the file; replaced as a whole.
+        scenario: what was to be done.
+        record: what happened.
+        checks: what was demanded and found.
+        remarks: what else is to be known, such as what the bag lacks.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    """
+    replace_file(path, to_html(scenario, record, checks, remarks).encode(errors="replace"))
+
+
+def to_html(
+    scenario: Scenario,
+    record: HilRecord,
+    checks: Sequence[Check],
+    remarks: Sequence[str] = (),
+) -> str:
+    """Return the page."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    trips, calm, limits_ms = join(record), find_calm(scenario, record), scenario.expect.latency_ms
+    lines_ms = {"deadline": deadline_ms(scenario, record)}
+    lines_ms |= {"max": limits_ms["max"]} if "max" in limits_ms else {}
+    changes = find_changes(record)
+    durations = trips.durations(calm)
+    timelines = {
+        look.name: Markup(draw_timeline(record, trips, calm, lines_ms, look))  # noqa: S704 - our own
+        for look in (WIDE, NARROW)
+    }
+    return template.render(
+        name=scenario.name,
+        description=scenario.description,
+        verdict=judge_in_words(record, checks),
+        facts=find_facts(scenario, record),
+        tiles=make_tiles(durations, int(calm.sum())),
+        checks=sorted(checks, key=lambda check: check.is_ok),
+        timelines=timelines,
+        thinned=_describe_thinning(trips),
+        distribution=Markup(draw_distribution(trips, calm, limits_ms)),  # noqa: S704 - our own
+        percentiles=make_percentiles(trips, durations, limits_ms),
+        faults=make_fault_rows(record, trips),
+        steps=[(_when(record, step.time_ns), step) for step in record.steps],
+        alarms=[(_when(record, c.time_ns), c) for c in changes[:MOST_ALARMS]],
+        more_alarms=max(0, len(changes) - MOST_ALARMS),
+        device=record.device,
+        log=[_shorten(line) for line in record.log[-MOST_LOG_LINES:]],
+        log_lines=len(record.log),
+        remarks=[*remarks, *find_remarks(record)],
+    )
+
+
+def _describe_thinning(trips: RoundTrips) -> str:
+    answered = int(trips.is_answered.sum())
+    if answered <= MOST_POINTS:
+        return ""
+    return (
+        f"Of {answered} answers about {MOST_POINTS} are drawn: of each moment the slowest, "
+        "the fastest and some evenly in between."
+    )
+
+
+def _when(record: HilRecord, time_ns: int) -> str:
+    return format_time(round(seconds_into(record, time_ns), 1), duration_s(record))
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= MOST_LETTERS else line[:MOST_LETTERS] + " ..."

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bag of what happened: images as they were sent, answers, /diagnostics.
+
+Whoever writes into it only leaves bytes in a queue; a thread of its own writes them to the disk.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from typing import TYPE_CHECKING, Final
+
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from perception_node.errors import ConfigError
+from perception_node.ros.definitions import make_typestore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rosbags.interfaces import Connection
+
+MIB = 1 << 20
+MAX_BYTES = 2048 * MIB
+MAX_WAITING_BYTES = 256 * MIB  # nine seconds of 640x480 at 30 Hz
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+BAG_VERSION: Final = 9  # of rosbag2's metadata, as Jazzy writes it
+
+
+class _Message:
+    """A message that waits for the disk."""
+
+    __slots__ = ("data", "time_ns", "topic", "type_name")
+
+    def __init__(self, topic: str, type_name: str, data: bytes, time_ns: int) -> None:
+        self.topic, self.type_name, self.data, self.time_ns = topic, type_name, data, time_ns
+
+
+class Recorder:
+    """Writes a rosbag2 folder (mcap) from entering to leaving.
+
+    Images are left out once the bag has its full size, or while the disk is too slow for them;
+    all other messages, which are small, are kept. ``remarks`` says so afterwards.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        """Prepare a bag in ``folder``, which must not exist yet.
+
+        Args:
+            folder: of the bag; its parent is made if it is not there.
+            max_bytes: of the images' bag; what comes then are no images.
+
+        Raises:
+            ConfigError: ``folder`` exists.
+
+        """
+        if folder.exists():
+            msg = f"{folder}: exists already; choose another folder"
+            raise ConfigError(msg)
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._writer = Writer(folder, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._types = make_typestore()
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._waiting: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="recorder", daemon=True)
+        self._lock = threading.Lock()
+        self._written_bytes = self._waiting_bytes = 0
+        self._full, self._overrun = 0, 0
+        self._problem = ""
+
+    def __enter__(self) -> Recorder:
+        """Make the bag and start the thread.
+
+        Raises:
+            ConfigError: the folder cannot be written to.
+
+        """
+        try:
+            self._writer.open()
+        except OSError as error:
+            msg = f"{self._folder}: {error.strerror}; choose another folder"
+            raise ConfigError(msg) from error
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Write what waits, and the index; also after an exception, as the bag explains it."""
+        self.close()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not in the bag, and why, one line each; complete after closing."""
+        remarks = []
+        if self._full:
+            mib = self._max_bytes // MIB
+            remarks.append(f"bag: full ({mib} MiB), {self._full} later images are left out")
+        if self._overrun:
+            remarks.append(f"bag: {self._overrun} images are left out, the disk is too slow")
+        if self._problem:
+            remarks.append(f"bag: {self._problem}")
+        return tuple(remarks)
+
+    def write(self, topic: str, type_name: str, data: bytes, time_ns: int) -> None:
+        """Take a serialized message, from any thread; never waits for the disk.
+
+        Args:
+            topic: its resolved name.
+            type_name: such as ``sensor_msgs/msg/Image``.
+            data: its CDR bytes; not to be changed afterwards.
+            time_ns: when it was sent or received, nanoseconds since the epoch.
+
+        """
+        is_image = type_name in IMAGE_TYPES
+        with self._lock:
+            if is_image and self._written_bytes + len(data) > self._max_bytes:
+                self._full += 1
+                return
+            if is_image and self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
+                self._overrun += 1
+                return
+            self._written_bytes += len(data)
+            self._waiting_bytes += len(data)
+        self._waiting.put(_Message(topic, type_name, data, time_ns))
+
+    def close(self) -> None:
+        """Write what waits, and the index. A second call does nothing."""
+        if not self._thread.is_alive():
+            return
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _write_all(self) -> None:
+        while (message := self._waiting.get()) is not None:
+            if not self._problem:
+                self._write(message)
+            with self._lock:
+                self._waiting_bytes -= len(message.data)
+        self._finish()
+
+    def _write(self, message: _Message) -> None:
+        try:
+            connection = self._connect(message.topic, message.type_name)
+            self._writer.write(connection, message.time_ns, message.data)
+        except Exception as error:  # noqa: BLE001 - a bag is no reason to lose the run
+            self._problem = f"ends early: {error}"
+
+    def _connect(self, topic: str, type_name: str) -> Connection:
+        topic = "/" + topic.lstrip("/")
+        key = (topic, type_name)
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                topic, type_name, typestore=self._types
+            )
+        return self._connections[key]
+
+    def _finish(self) -> None:
+        """Write the index; a bag that cannot have one is removed, as nobody could read it."""
+        try:
+            self._writer.close()
+        except Exception as error:  # noqa: BLE001 - see _write
+            self._writer.abort()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._problem = f"there is none: {error}"

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which answer belongs to which frame, and how long it took, for those who show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
+from perception_node.bench.reporting.durations import Durations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from perception_node.bench.camera.fault_schedule import Interval
+    from perception_node.bench.hil.record import HilRecord
+
+NANOSECONDS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class RoundTrips:
+    """What became of each sent frame, in the order of sending; all arrays are (frames,).
+
+    Attributes:
+        sent_s: float64, when it was sent, since the camera began.
+        latency_ms: float64, from the publish call to the answer; NaN where none came.
+        is_good: bool, nothing was wrong with the frame.
+
+    """
+
+    sent_s: NDArray[np.float64]
+    latency_ms: NDArray[np.float64]
+    is_good: NDArray[np.bool_]
+
+    @property
+    def is_answered(self) -> NDArray[np.bool_]:
+        """Which frames got an answer."""
+        return ~np.isnan(self.latency_ms)
+
+    def durations(self, chosen: NDArray[np.bool_]) -> Durations:
+        """Return how long the answers to the chosen frames took."""
+        answered_ms = self.latency_ms[chosen & self.is_answered]
+        return Durations(int(ms * NANOSECONDS_PER_MS) for ms in answered_ms)
+
+
+class FaultEffect(NamedTuple):
+    """What one fault did.
+
+    Attributes:
+        fault: its word.
+        begin_s: when it began, since the camera did.
+        end_s: when it ended.
+        sent: frames that were sent with it.
+        answered: those of them that were answered.
+        recovery_s: from its end to the next answer to a good frame; NaN if none came.
+
+    """
+
+    fault: str
+    begin_s: float
+    end_s: float
+    sent: int
+    answered: int
+    recovery_s: float
+
+
+def join(record: HilRecord) -> RoundTrips:
+    """Find the first answer to each frame, by its stamp."""
+    received_ns: dict[int, int] = {}
+    for answer in record.answers:
+        received_ns.setdefault(answer.stamp_ns, answer.received_ns)
+    sent_ns = np.array([frame.sent_ns for frame in record.sent], np.int64)
+    ends = (received_ns.get(frame.stamp_ns) for frame in record.sent)
+    latency_ms = [
+        float("nan") if end_ns is None else (end_ns - frame.sent_ns) / NANOSECONDS_PER_MS
+        for frame, end_ns in zip(record.sent, ends, strict=True)
+    ]
+    return RoundTrips(
+        sent_s=(sent_ns - record.begin_ns) / SECOND_NS,
+        latency_ms=np.array(latency_ms, np.float64),
+        is_good=np.array([frame.fault is Fault.OK for frame in record.sent], np.bool_),
+    )
+
+
+def find_remarks(record: HilRecord) -> list[str]:
+    """Return what a reader must know of how the run went, one line each."""
+    remarks = []
+    if record.skipped:
+        remarks.append(
+            f"{record.skipped} frame(s) were not sent, because this host was too late for them"
+        )
+    if record.unexpected_ends:
+        remarks.append(f"the node ended {record.unexpected_ends} time(s) by itself; see its log")
+    return remarks
+
+
+def find_effects(record: HilRecord, trips: RoundTrips) -> list[FaultEffect]:
+    """Say for each fault how many of its frames were answered, and when all was well again."""
+    received_s = trips.sent_s + trips.latency_ms / 1e3
+    good_answered = trips.is_good & trips.is_answered
+    return [
+        _find_effect(interval, record.begin_ns, trips, received_s, good_answered)
+        for interval in record.faults
+        if interval.fault is not Fault.OK and interval.begin_ns < record.end_ns
+    ]
+
+
+def _find_effect(
+    interval: Interval,
+    origin_ns: int,
+    trips: RoundTrips,
+    received_s: NDArray[np.float64],
+    good_answered: NDArray[np.bool_],
+) -> FaultEffect:
+    begin_s = (interval.begin_ns - origin_ns) / SECOND_NS
+    end_s = (interval.end_ns - origin_ns) / SECOND_NS
+    spoilt = ~trips.is_good & (trips.sent_s >= begin_s) & (trips.sent_s < end_s)
+    after_s = received_s[good_answered & (trips.sent_s >= end_s)]
+    return FaultEffect(
+        fault=str(interval.fault),
+        begin_s=begin_s,
+        end_s=end_s,
+        sent=int(np.count_nonzero(spoilt)),
+        answered=int(np.count_nonzero(spoilt & trips.is_answered)),
+        recovery_s=float(after_s.min()) - end_s if after_s.size else float("nan"),
+    )

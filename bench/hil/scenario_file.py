@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a scenario from YAML. Whatever is wrong is one line: file, key, what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perception_node.bench.camera.fault_schedule import Fault
+from perception_node.bench.hil.expectations import DiagnosticDemand, Expectations
+from perception_node.bench.hil.pictures import make_load
+from perception_node.bench.hil.scenario import (
+    CameraPlan,
+    DeviceUnderTest,
+    PlannedFault,
+    RandomFaults,
+    Scenario,
+    Step,
+)
+from perception_node.bench.hil.scenario_checks import find_contradictions
+from perception_node.bench.hil.schema import check_schema
+from perception_node.bench.hil.strict_yaml import read_yaml
+from perception_node.config import NodeConfig
+from perception_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from perception_node.parameter import Value
+
+SHIPPED = Path(__file__).with_name("scenarios")
+RECOVERIES = ("fault", "activate", "kill")
+PATHS = ("model", "plan_store")  # parameters that name a file
+OTHER_PARAMETERS = ("use_sim_time",)  # ROS's own
+
+
+def find_scenario(name: str) -> Path:
+    """Return the file of a path, or of the name of a scenario that comes with us.
+
+    Raises:
+        ConfigError: there is none; the message lists those that come with us.
+
+    """
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    try:
+        is_file = Path(name).exists()
+    except (OSError, ValueError):  # too long, NUL
+        is_file = False
+    if not is_file:
+        known = ", ".join(shipped) or "none"
+        raise ConfigError(f"{name[:200]}: no such scenario; give a file, or one of: {known}")
+    return Path(name)
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read and check a scenario.
+
+    Raises:
+        ConfigError: a field is wrong, or two of them contradict each other.
+
+    """
+    data = read_yaml(path)
+    check_schema(path, data)
+    try:
+        return _parse(data, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parse(data: dict[str, Any], folder: Path) -> Scenario:
+    faults, random_faults = _parse_faults(data.get("faults", []))
+    scenario = Scenario(
+        name=data["name"],
+        description=data.get("description", ""),
+        node=_parse_node(data.get("node", {}), folder),
+        camera=_parse_camera(data["camera"], folder),
+        faults=faults,
+        random_faults=random_faults,
+        steps=tuple(Step(float(step["at_s"]), step["do"]) for step in data.get("steps", [])),
+        expect=_parse_expect(data["expect"], folder),
+        given=data,
+    )
+    for problem in find_contradictions(scenario):
+        raise ConfigError(problem)
+    return scenario
+
+
+def _parse_node(data: dict[str, Any], folder: Path) -> DeviceUnderTest:
+    parameters = {name: _to_value(name, v) for name, v in data.get("parameters", {}).items()}
+    for name in PATHS:
+        given = parameters.get(name)
+        if isinstance(given, str) and given.startswith("."):
+            parameters[name] = str((folder / given).resolve())
+    values = {name: v for name, v in parameters.items() if name not in OTHER_PARAMETERS}
+    NodeConfig(**values)  # type: ignore[arg-type] # which checks them
+    rest = {**data, "parameters": parameters, "command": tuple(data.get("command", ()))}
+    rest.setdefault("respawn", data.get("start", "local") == "local")
+    return DeviceUnderTest(**rest)
+
+
+def _to_value(name: str, value: Any) -> Value:  # noqa: ANN401 - as YAML has it
+    known = NodeConfig.__dataclass_fields__
+    if name not in known and name not in OTHER_PARAMETERS:
+        raise ConfigError(f"node.parameters: unknown key {name[:100]!r}; see the README's table")
+    if isinstance(value, list):
+        return tuple(value)
+    is_float = name in known and isinstance(known[name].default, float)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    result: Value = float(value) if is_float and is_whole and abs(value) < 1 << 53 else value
+    return result
+
+
+def _parse_camera(data: dict[str, Any], folder: Path) -> CameraPlan:
+    rest = {key: value for key, value in data.items() if key not in {"source", "size"}}
+    source = data.get("source", "synthetic")
+    if isinstance(source, dict):
+        rest["source"] = "bag" if "bag" in source else "images"
+        rest["path"] = folder / source[rest["source"]]
+        rest["bag_topic"] = source.get("topic", "")
+    if "size" in data:
+        if rest.get("source") == "bag":
+            raise ConfigError("camera.size: a bag is played as it is; leave size out")
+        width, height = map(int, data["size"].split("x"))
+        rest["size"] = (width, height)
+    plan = CameraPlan(**rest)
+    make_load(plan)  # which checks it
+    return plan
+
+
+def _parse_faults(data: Any) -> tuple[tuple[PlannedFault, ...], RandomFaults | None]:  # noqa: ANN401 - a list or a mapping
+    if isinstance(data, dict):
+        given = data["random"]
+        chosen = tuple(Fault(word) for word in given["faults"])
+        return (), RandomFaults(chosen, int(given.get("seed", 1)))
+    planned = (PlannedFault(float(f["at_s"]), float(f["for_s"]), Fault(f["fault"])) for f in data)
+    return tuple(planned), None
+
+
+def _parse_expect(data: dict[str, Any], folder: Path) -> Expectations:
+    rest = {key: value for key, value in data.items() if key != "labels"}
+    labels = data.get("labels", {})
+    if "golden" in labels:
+        rest["golden"] = folder / labels["golden"]
+        rest["agreement_percent"] = labels.get("agreement_percent", 99.0)
+    rest["same_labels"] = "per_picture" in labels
+    rest["diagnostics"] = tuple(DiagnosticDemand(**row) for row in data.get("diagnostics", ()))
+    recovery_s = data.get("recovery_s", {})
+    if not isinstance(recovery_s, dict):
+        rest["recovery_s"] = dict.fromkeys(RECOVERIES, recovery_s)
+    return Expectations(**rest)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare a scenario with its schema, and say in one line what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft7Validator
+from jsonschema.exceptions import best_match
+
+from perception_node.errors import ConfigError, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jsonschema.exceptions import ValidationError
+
+SCHEMA = Path(__file__).with_name("scenario.schema.json")
+NOT_A_LINE = "(?!\\n)"  # Python's $ matches before a last line break as well
+TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "keys with values",
+    "string": "a text",
+}
+
+
+def check_schema(path: Path, data: object) -> None:
+    """Check the fields of a scenario, each by itself.
+
+    Raises:
+        ConfigError: one of them is wrong; names file, key and what is allowed.
+
+    """
+    schema = json.loads(SCHEMA.read_bytes())
+    error = best_match(Draft7Validator(schema).iter_errors(data))
+    if error is not None:
+        place = name_place(error.absolute_path) or "the whole file"
+        raise ConfigError(f"{path}: {place}: {_describe(error)}")
+
+
+def name_place(keys: Any) -> str:  # noqa: ANN401 - a deque of words and numbers
+    """Return where something is, such as ``faults[2].at_s``."""
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return place.removeprefix(".")[:200]
+
+
+def _describe(error: ValidationError) -> str:
+    describe = _DESCRIPTIONS.get(str(error.validator), lambda _instance, _rules: "")
+    described = describe(error.instance, error.schema)
+    return described or " ".join(str(error.message).split())[:200]
+
+
+def _unknown_key(instance: Any, rules: Any) -> str:  # noqa: ANN401 - plain data and a schema
+    if "properties" not in rules:
+        return ""
+    unknown = min(set(instance) - set(rules["properties"]))
+    return f"unknown key {quote(unknown)}; allowed are {', '.join(rules['properties'])}"
+
+
+def _missing(instance: Any, rules: Any) -> str:  # noqa: ANN401
+    return f"{next(key for key in rules['required'] if key not in instance)} is missing"
+
+
+def _choice(instance: Any, rules: Any) -> str:  # noqa: ANN401
+    allowed = ", ".join(rules.get("enum") or [rules["const"]])
+    return f"must be {'one of ' if 'enum' in rules else ''}{allowed}, found {_quote(instance)}"
+
+
+def _kind(instance: Any, rules: Any) -> str:  # noqa: ANN401
+    kinds = [rules["type"]] if isinstance(rules["type"], str) else rules["type"]
+    return f"must be {' or '.join(TYPES[kind] for kind in kinds)}, found {_quote(instance)}"
+
+
+def _bounds(instance: Any, rules: Any) -> str:  # noqa: ANN401
+    lowest = rules.get("minimum", f"more than {rules.get('exclusiveMinimum')}")
+    return f"must be {lowest} to {rules['maximum']}, found {_quote(instance)}"
+
+
+def _pattern(instance: Any, rules: Any) -> str:  # noqa: ANN401
+    return f"must match {rules['pattern'].removesuffix(NOT_A_LINE)}, found {_quote(instance)}"
+
+
+def _alternatives(instance: Any, rules: Any) -> str:  # noqa: ANN401
+    words = rules.get("description")
+    return f"must be {words}, found {_quote(instance)}" if words else ""
+
+
+def _empty(_instance: Any, rules: Any) -> str:  # noqa: ANN401
+    return f"is empty; allowed are {', '.join(rules['properties'])}"
+
+
+def _quote(instance: Any) -> str:  # noqa: ANN401
+    return quote(str(instance))
+
+
+_DESCRIPTIONS: dict[str, Callable[[Any, Any], str]] = {
+    "additionalProperties": _unknown_key,
+    "required": _missing,
+    "enum": _choice,
+    "const": _choice,
+    "type": _kind,
+    "minimum": _bounds,
+    "maximum": _bounds,
+    "exclusiveMinimum": _bounds,
+    "pattern": _pattern,
+    "anyOf": _alternatives,
+    "minProperties": _empty,
+}

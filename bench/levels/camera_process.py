@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras on an absolute schedule, in a process of their own that does as little as possible.
+
+    python -m perception_node.bench.levels.camera_process '{"load": {...}, "topics": [...]}'
+
+Started by ``node_level``. A frame is sent when it is due, whatever became of the others: an open
+loop, so that a slow node cannot slow its camera down and hide how slow it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import select
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rclpy.qos import QoSProfile  # noqa: TID251 - a camera is ROS
+from sensor_msgs.msg import CompressedImage, Image
+
+from perception_node.bench.camera.camera_messages import write_stamp
+from perception_node.bench.camera.load import Load, make_messages
+from perception_node.bench.levels.camera_schedule import plan, to_system_ns
+from perception_node.bench.levels.child_process import take_task
+from perception_node.bench.levels.frame_records import MATCHED, SENT
+from perception_node.process import freeze_garbage
+from perception_node.ros.player import DEPTH
+from perception_node.ros.session import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+TYPES = {"raw": Image, "compressed": CompressedImage}
+POLL_S = 0.02
+LEAD_NS = 50_000_000  # before the first frame
+PR_SET_TIMERSLACK, SHORTEST_SLACK_NS = 29, 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Wait for subscribers, then for the word to begin; play; stay until told to end."""
+    task, write = take_task()
+    load = Load(**_with_paths(task["load"]))
+    messages = make_messages(load)
+    with open_session("perception_bench_camera") as node:
+        publishers = [
+            node.create_publisher(TYPES[load.transport], topic, QoSProfile(depth=DEPTH))
+            for topic in task["topics"]
+        ]
+        while not all(p.get_subscription_count() for p in publishers):
+            if select.select([sys.stdin], [], [], POLL_S)[0]:
+                return  # the parent is gone
+        write(SENT.pack(MATCHED, *[0] * 5))
+        if sys.stdin.readline():
+            _settle()
+            # rclpy's publish() takes bytes only, which cannot be changed in place.
+            sends = [publisher.handle.publish_raw for publisher in publishers]
+            play(load, messages, sends, write)
+            sys.stdin.read()  # what was sent last may still have to be repeated
+
+
+def play(
+    load: Load,
+    messages: Sequence[bytearray],
+    sends: Sequence[Callable[[bytearray], None]],
+    write: Callable[[bytes], None],
+) -> None:
+    """Send every frame when it is due, and say so right after it."""
+    start_ns = time.monotonic_ns() + LEAD_NS
+    for turn in plan(load):
+        due_ns = start_ns + turn.due_ns
+        message = messages[(turn.number + turn.camera) % len(messages)]
+        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+        stamp_ns = to_system_ns(due_ns)
+        write_stamp(message, stamp_ns)
+        call_ns = time.monotonic_ns()
+        sends[turn.camera](message)
+        return_ns = time.monotonic_ns()
+        write(SENT.pack(turn.camera, turn.number, stamp_ns, due_ns, call_ns, return_ns))
+
+
+def _settle() -> None:
+    """Let nothing of Python's or the kernel's delay a frame that need not."""
+    freeze_garbage()
+    gc.disable()
+    # By default the kernel may let a sleep take 50 us longer, to wake up less often.
+    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, SHORTEST_SLACK_NS, 0, 0, 0)
+
+
+def _with_paths(fields: dict[str, Any]) -> dict[str, Any]:
+    paths = {name: Path(fields[name]) for name in ("bag", "images") if fields[name] is not None}
+    return {**fields, **paths}
+
+
+if __name__ == "__main__":
+    main()

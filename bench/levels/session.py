@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One benchmark: levels and loads one after the other, subjects in turn, into one report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from perception_node.bench.levels.engine_level import measure_engine
+from perception_node.bench.levels.node_level import RunInterrupted, measure_node
+from perception_node.bench.levels.pipeline_level import measure_pipeline
+from perception_node.bench.levels.startup_level import measure_start
+from perception_node.bench.levels.sweep import count_probe_frames, find_highest_rate
+from perception_node.bench.reporting.measurement import INFER, Case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perception_node.bench.camera.load import Load
+    from perception_node.bench.reporting.live_table import LiveTable
+    from perception_node.bench.reporting.measurement import Report, Run
+    from perception_node.parameter import Value
+
+BARE_FRAMES = 300  # enough for the median of what hardly varies, and for its 99th percentile
+LOWEST_OF_LIMIT, HIGHEST_OF_LIMIT = 0.3, 1.5  # a sweep looks around what bare inference allows
+PROBES = 12  # of a sweep, about
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        levels: of ``measurement.LEVELS``.
+        loads: what is played at each level but ``startup``.
+        runs: how often each subject has its turn.
+        deadline_ms: what counts as missed.
+        parameters: of the node.
+        baselines: what takes turns with the node.
+        is_sweep: search the highest rate that the node keeps up with, in the place of one rate.
+
+    """
+
+    levels: tuple[str, ...]
+    loads: tuple[Load, ...]
+    runs: int
+    deadline_ms: float
+    parameters: dict[str, Value] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    is_sweep: bool = False
+
+    @property
+    def total_runs(self) -> int:
+        """How many runs there will be; of a sweep, about."""
+        turns = PROBES if self.is_sweep else self.runs * (2 + len(self.baselines)) + 1
+        per_load = {"engine": self.runs, "pipeline": self.runs, "node": turns}
+        once = self.runs if "startup" in self.levels else 0
+        return once + len(self.loads) * sum(per_load.get(level, 0) for level in self.levels)
+
+
+class Session:
+    """Does what a plan says; after Ctrl-C the report holds what was measured until then."""
+
+    def __init__(self, plan: Plan, report: Report, table: LiveTable) -> None:
+        """Prepare to fill ``report`` and to draw on ``table``."""
+        self._plan, self._report, self._table = plan, report, table
+
+    def run(self) -> None:
+        """Measure everything.
+
+        Raises:
+            ConfigError, EnvironmentLacks: a load, the model or a process cannot be used.
+            KeyboardInterrupt: the user has had enough.
+
+        """
+        for load in self._plan.loads:
+            for level in self._plan.levels:
+                if level != "startup":
+                    self._measure_level(level, load)
+        if "startup" in self._plan.levels:
+            case = self._begin_case("startup", {})
+            for _ in range(self._plan.runs):
+                self._turn(case, "startup", partial(measure_start, self._plan.parameters))
+        self._report.complete = True
+
+    def _measure_level(self, level: str, load: Load) -> None:
+        if level == "node" and self._plan.is_sweep:
+            self._sweep(load)
+            return
+        case = self._begin_case(level, load.describe())
+        for _ in range(self._plan.runs):
+            if level == "engine":
+                self._turn(case, "bare", partial(self._measure_bare, load))
+            elif level == "pipeline":
+                self._turn(case, "pipeline", partial(self._measure_pipeline, load))
+            else:
+                self._take_turns(case, load)
+        if level == "node":
+            self._measure_short_bare(case, load)
+
+    def _take_turns(self, case: Case, load: Load) -> None:
+        """Measure bare inference, the node and the baselines once each."""
+        self._measure_short_bare(case, load)
+        for subject in ("node", *self._plan.baselines):
+            self._turn(case, subject, partial(self._measure_node, load, subject))
+
+    def _measure_short_bare(self, case: Case, load: Load) -> None:
+        short = replace(load, frames=min(load.frames, BARE_FRAMES))
+        self._turn(case, "bare", partial(self._measure_bare, short))
+
+    def _sweep(self, load: Load) -> None:
+        """Find the highest rate; the run that confirms it becomes the case."""
+        bare = self._probe(load, "bare", self._measure_bare)
+
+        def measure(rate_hz: float) -> Run:
+            return probe(replace(load, rate_hz=rate_hz, frames=count_probe_frames(rate_hz)))
+
+        def confirm(rate_hz: float) -> Run:
+            return probe(replace(load, rate_hz=rate_hz))
+
+        def probe(at: Load) -> Run:
+            # ~/latency would cost the node a part of what is looked for.
+            return self._probe(
+                at, "node", partial(self._measure_node, subject="node", with_stages=False)
+            )
+
+        limit_hz = 1e3 / bare.stages[INFER].percentile_ms(50) / load.cameras
+        found = find_highest_rate(
+            measure, LOWEST_OF_LIMIT * limit_hz, HIGHEST_OF_LIMIT * limit_hz, confirm
+        )
+        kept = [probe.run for probe in found.probes if probe.is_confirmation and probe.is_kept]
+        at = replace(load, rate_hz=round(found.rate_hz, 1)) if kept else load
+        case = self._begin_case("node", {**at.describe(), "highest_rate_hz": found.rate_hz})
+        case.runs += [bare, *kept]
+
+    def _probe(self, load: Load, subject: str, measure: Callable[[Load], Run]) -> Run:
+        self._table.begin(f"highest rate, {load.name}", subject)
+        run = measure(load)
+        self._table.end(run)
+        return run
+
+    def _begin_case(self, level: str, load: dict[str, Any]) -> Case:
+        case = Case(level, load)
+        self._report.cases.append(case)
+        return case
+
+    def _turn(self, case: Case, subject: str, measure: Callable[[], Run]) -> None:
+        self._table.begin(case.name, subject)
+        try:
+            run = measure()
+        except RunInterrupted as interrupt:
+            if interrupt.run is not None:
+                case.runs.append(interrupt.run)
+            raise
+        case.runs.append(run)
+        self._table.end(run)
+
+    def _measure_bare(self, load: Load) -> Run:
+        plan = self._plan
+        return measure_engine(
+            load, plan.parameters, plan.deadline_ms, on_progress=self._table.update
+        )
+
+    def _measure_pipeline(self, load: Load) -> Run:
+        plan = self._plan
+        return measure_pipeline(
+            load, plan.parameters, plan.deadline_ms, on_progress=self._table.update
+        )
+
+    def _measure_node(self, load: Load, subject: str, *, with_stages: bool = True) -> Run:
+        plan = self._plan
+        return measure_node(
+            load,
+            subject,
+            plan.deadline_ms,
+            plan.parameters,
+            with_stages=with_stages,
+            on_progress=self._table.update,
+        )

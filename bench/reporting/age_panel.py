@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The age of each frame's result, run after run; frames that got none are marked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perception_node.bench.reporting.figure_style import (
+    clean,
+    color_of,
+    draw_deadline,
+    use_log_scale,
+    write_names,
+    write_title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from perception_node.bench.reporting.measurement import Case, Run
+
+DRAWN = ("node", "naive", "pipeline", "bare")
+BESIDE = "naive"
+MOST_DOTS, MANY = 20_000, 600
+GAP_SHARE = 0.02  # of all the time, between two runs
+FAR = 2.2  # a deadline farther above all ages than this would flatten them
+LOG_SPREAD = 8.0  # highest age by the median from which on the axis is logarithmic
+NAMES_BEGIN, NARROW, NARROWER = 0.93, 0.5, 0.06  # of the width
+
+
+def draw_ages(axes: Axes, case: Case, deadline_ms: float) -> None:
+    """Draw each run of the node beside that of naive; of another subject if there is no node."""
+    clean(axes)
+    main = next((name for name in DRAWN if name in case.subjects), case.subjects[0])
+    subjects = [name for name in (BESIDE, main) if name in case.subjects]
+    runs = {name: _with_frames(case.of(name)) for name in dict.fromkeys(subjects)}
+    lengths_s = [run.timeline.times_s[-1] for run in runs[main]]
+    begins_s = np.cumsum([0.0, *(length + GAP_SHARE * sum(lengths_s) for length in lengths_s)])
+    highest = max((_highest(run) for found in runs.values() for run in found), default=0.0)
+    shows_deadline = bool(lengths_s) and (not highest or deadline_ms < FAR * highest)
+    top = 1.15 * max(highest, deadline_ms if shows_deadline else 0.0, 1e-3)
+    for name, found in runs.items():
+        for run, begin_s in zip(found, begins_s, strict=False):
+            _draw_run(axes, run, float(begin_s), top, color_of(name))
+    ages_ms = _collect(runs[main])
+    middle = _median(ages_ms)
+    if top > LOG_SPREAD * middle > 0:
+        use_log_scale(axes, 0.3 * middle, top)
+    else:
+        axes.set_ylim(0.0, top)
+    end_s = _mark_runs(axes, begins_s[:-1], lengths_s)
+    if shows_deadline:
+        draw_deadline(axes, deadline_ms, end_s)
+    words = "no frames"
+    if len(ages_ms):
+        missed = int(np.sum(~(ages_ms <= deadline_ms)))
+        words = f"ms; {main}: {missed} of {len(ages_ms)} missed {deadline_ms:g} ms"
+        words += ", x: no answer" if np.isnan(ages_ms).any() else ""
+    write_title(axes, "Age of each result", words)
+    middles = {name: _median(_collect(found)) for name, found in runs.items()}
+    names = [(name, color_of(name), (end_s, ms)) for name, ms in middles.items() if ms > 0]
+    write_names(axes, names, 1.005 * end_s)
+
+
+def _collect(runs: list[Run]) -> NDArray[np.float64]:
+    return np.array([age for run in runs for age in run.timeline.ages_ms], np.float64)
+
+
+def _median(ages_ms: NDArray[np.float64]) -> float:
+    known = ages_ms[~np.isnan(ages_ms)]
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def _with_frames(runs: list[Run]) -> list[Run]:
+    return [run for run in runs if run.timeline.times_s]
+
+
+def _highest(run: Run) -> float:
+    ages_ms = np.array(run.timeline.ages_ms)
+    return float(np.nanmax(ages_ms)) if not np.isnan(ages_ms).all() else 0.0
+
+
+def _draw_run(axes: Axes, run: Run, begin_s: float, top: float, color: str) -> None:
+    times_s = begin_s + np.array(run.timeline.times_s)
+    ages_ms = np.array(run.timeline.ages_ms)
+    lost = np.isnan(ages_ms)
+    shown = _thin_out(ages_ms)
+    size = 4 if len(ages_ms) >= MANY else 7
+    axes.plot(times_s[shown], ages_ms[shown], ".", color=color, markersize=size, alpha=0.55, mew=0)
+    heights = np.full(int(lost.sum()), 0.965 * top)
+    axes.plot(times_s[lost], heights, "x", color=color, markersize=9, markeredgewidth=2.2)
+
+
+def _thin_out(ages_ms: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the places to draw: all, or of each block its first and its oldest."""
+    if len(ages_ms) <= MOST_DOTS:
+        return np.arange(len(ages_ms))
+    blocks = np.array_split(np.arange(len(ages_ms)), MOST_DOTS // 2)
+    known = np.nan_to_num(ages_ms, nan=-1.0)
+    oldest = [block[np.argmax(known[block])] for block in blocks]
+    return np.unique([*oldest, *(block[0] for block in blocks)])
+
+
+def _mark_runs(axes: Axes, begins_s: NDArray[np.float64], lengths_s: list[float]) -> float:
+    """Put the name of a run in the middle below it, and how long it took; return the end."""
+    if not lengths_s:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return 1.0
+    middles = [
+        float(begin) + length / 2 for begin, length in zip(begins_s, lengths_s, strict=True)
+    ]
+    axes.set_xticks(middles)
+    axes.set_xticklabels(
+        [f"run {number}, {length:.0f} s" for number, length in enumerate(lengths_s, 1)]
+    )
+    end = float(begins_s[-1]) + lengths_s[-1]
+    is_narrow = axes.get_position().width < NARROW
+    axes.set_xlim(-0.005 * end, end / (NAMES_BEGIN - NARROWER * is_narrow))
+    return end

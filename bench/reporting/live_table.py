@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A benchmark on the terminal: how far it is, and what it has found."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from perception_node.bench.reporting.comparable import find_main_stage
+from perception_node.bench.reporting.rich_tables import new_table, print_whole, to_rich
+from perception_node.bench.reporting.tables import (
+    BOUND_NOTE,
+    NONE,
+    describe_ms,
+    list_facts,
+    list_sections,
+    list_warnings,
+    percentile_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console, RenderableType
+
+    from perception_node.bench.reporting.compare import Difference
+    from perception_node.bench.reporting.measurement import Report, Run
+    from perception_node.bench.reporting.progress import Progress
+
+BAR_WIDTH = 30
+REDRAWS_PER_S = 4
+COLUMNS = ("run", "p50", "p90", "p99", "max", "answered", "missed")
+
+
+class LiveTable:
+    """Finished runs and the one that goes on: redrawn on a terminal, a line per run elsewhere.
+
+    ::
+
+        with LiveTable(console, runs=9) as table:
+            table.begin("node, 640x480 bgr8 raw at 30 Hz", "naive")
+            table.update(progress)  # as often as one likes
+            table.end(run)
+    """
+
+    def __init__(self, console: Console, runs: int) -> None:
+        """Prepare; ``runs`` is how many there will be in all."""
+        self._console, self._runs = console, runs
+        self._case, self._subject, self._number = "", "", 0
+        self._progress: Progress | None = None
+        self._rows: list[tuple[str, tuple[str, ...]]] = []
+        self._live = Live(
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=REDRAWS_PER_S,
+            transient=True,
+        )
+
+    def __enter__(self) -> LiveTable:
+        """Begin to draw."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop drawing and leave nothing: the report follows, or the error."""
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def begin(self, case: str, subject: str) -> None:
+        """Say which run starts now."""
+        self._case, self._subject = case, subject
+        self._number += 1
+        self._progress = None
+
+    def update(self, progress: Progress) -> None:
+        """Show how far it is."""
+        self._progress = progress
+
+    def end(self, run: Run) -> None:
+        """Show what it has found."""
+        cells = _describe_run(run)
+        self._rows.append((self._case, (f"{self._number}. {run.subject}", *cells)))
+        self._progress = None
+        if not self._console.is_terminal:
+            pairs = zip(COLUMNS[1:], cells, strict=True)
+            found = ", ".join(f"{name} {cell}" for name, cell in pairs if cell != NONE)
+            place = f"run {self._number} of {self._runs}: {self._case}, {run.subject}: "
+            self._console.print(escape(place + found), highlight=False, soft_wrap=True)
+            for remark in run.remarks:
+                self._console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        table = Table(title=Text(f"{self._case}, ms"), title_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name == "run" else "right")
+        for case, cells in self._rows:
+            if case == self._case:
+                table.add_row(*map(Text, cells))
+        return Group(table, self._render_progress())
+
+    def _render_progress(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 2))
+        name = Text(f"run {self._number} of {self._runs}: {self._subject}", style="bold")
+        now = self._progress
+        if now is None:
+            grid.add_row(name, Text("starts"))
+            return grid
+        rate = NONE if math.isnan(now.rate_hz) else f"{now.rate_hz:.1f}"
+        words = (
+            f"{now.sent}/{now.total} sent  {now.answered} answered  {now.missed} missed  "
+            f"{rate} Hz  p99 {describe_ms(now.p99_ms)} ms  {max(0.0, now.seconds_left):.0f} s left"
+        )
+        bar = ProgressBar(total=max(1, now.total), completed=now.sent, width=BAR_WIDTH)
+        grid.add_row(name, bar)
+        return Group(grid, Text(words, style="red" if now.missed else ""))
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print all that the Markdown says; warnings first, in yellow."""
+    for warning in list_warnings(report):
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+    for name, text in list_facts(report):
+        console.print(f"[dim]{name:<9}[/]{escape(text)}", highlight=False, soft_wrap=True)
+    for section in list_sections(report):
+        console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
+        for remark in section.remarks:
+            line = f"[yellow]not to be trusted:[/] {escape(remark)}"
+            console.print(line, highlight=False, soft_wrap=True)
+        for table in section.tables:
+            print_whole(console, to_rich(table))
+    console.print(f"[dim]{BOUND_NOTE}[/]", highlight=False)
+
+
+def print_differences(
+    console: Console, differences: Sequence[Difference], caveats: Sequence[str]
+) -> None:
+    """Print a comparison; regressions are bold and red, and say so in words."""
+    for caveat in caveats:
+        console.print(f"[yellow]note:[/] {escape(caveat)}", highlight=False, soft_wrap=True)
+    for case in dict.fromkeys(difference.case for difference in differences):
+        headers = ("subject", "figure", "before", "after", "change", "95 % interval", "")
+        table = new_table(case, "bold")
+        for name in headers:
+            is_number = name in headers[2:6]
+            table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
+        for difference in differences:
+            if difference.case == case:
+                style = "bold red" if difference.is_regression else ""
+                table.add_row(*map(Text, _describe_difference(difference)), style=style)
+        print_whole(console, table)
+
+
+def _describe_difference(difference: Difference) -> tuple[str, ...]:
+    is_share = difference.figure.endswith("%")
+    values = (difference.before, difference.after)
+    shown = [f"{100 * value:.2f}" if is_share else describe_ms(value) for value in values]
+    limits = f"{difference.low:+.1%} to {difference.high:+.1%}"
+    return (
+        difference.subject,
+        difference.figure,
+        *shown,
+        f"{difference.change:+.1%}",
+        NONE if math.isnan(difference.low) else limits,
+        difference.verdict,
+    )
+
+
+def _describe_run(run: Run) -> tuple[str, ...]:
+    stage = find_main_stage([run])
+    times = [NONE] * 4
+    if stage is not None:
+        times = [percentile_text(run.stages[stage], percent) for percent in (50, 90, 99, 100)]
+    counts = [str(run.counts.get(name, NONE)) for name in ("answered", "missed")]
+    return (*times, *counts)

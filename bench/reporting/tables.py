@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report says, as rows of text: the same on a terminal and in Markdown."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from perception_node.bench.reporting.brackets import find_remarks
+from perception_node.bench.reporting.merging import describe_machine
+from perception_node.bench.reporting.ratios import compute_ratios
+from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from perception_node.bench.reporting.durations import Durations
+    from perception_node.bench.reporting.measurement import Case, Report
+    from perception_node.bench.reporting.ratios import Ratio
+    from perception_node.bench.reporting.targets import Target
+
+NONE = "—"
+# fewer frames say nothing about this percentile
+NEEDED = {90: 10, 99: 100, 99.9: 1000}
+RESOURCES = {
+    "cpu_ms_per_frame": "CPU per frame, ms",
+    "page_faults_per_frame": "page faults per frame",
+    "memory_mib": "memory, MiB",
+    "involuntary_switches_per_frame": "involuntary switches per frame",
+}
+BOUND_NOTE = (
+    "p99 at most: what the 99th percentile is at most, with 99 % confidence (binomial; it counts "
+    "frames as independent and needs 459 of them). Stages of all runs together, in ms; answered "
+    "frames alone."
+)
+
+
+class Table(NamedTuple):
+    """Rows of text under headers; the first column is left-aligned, the others are numbers."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+class Section(NamedTuple):
+    """One case: its tables, and why its runs are not to be trusted."""
+
+    title: str
+    tables: list[Table]
+    remarks: list[str]
+
+
+def list_facts(report: Report) -> list[tuple[str, str]]:
+    """Return what was measured, where, when and how."""
+    machine = report.machine
+    versions = machine.get("versions", {})
+    known = versions if isinstance(versions, dict) else {}
+    model = ", ".join(value[:12] if key == "sha256" else value for key, value in _items(report))
+    facts = [
+        ("machine", describe_machine(machine)),
+        ("kernel", str(machine.get("kernel", ""))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in known.items())),
+        ("date", report.started_utc),
+        ("command", " ".join(["perception bench", *report.command])),
+        ("model", model),
+        ("deadline", f"{report.deadline_ms:g} ms"),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def list_warnings(report: Report) -> list[str]:
+    """Return why the report is not to be trusted as a whole."""
+    partial = [] if report.complete else ["partial: the benchmark was interrupted"]
+    return [*partial, *report.warnings]
+
+
+def list_sections(report: Report) -> list[Section]:
+    """Return what was measured, case by case."""
+    return [
+        Section(case.name, list(_list_tables(case, report.deadline_ms)), find_remarks(case))
+        for case in report.cases
+    ]
+
+
+def describe_ms(value_ms: float) -> str:
+    """Return milliseconds with three digits or so; a dash for NaN."""
+    if math.isnan(value_ms):
+        return NONE
+    return f"{value_ms:.{0 if value_ms >= 1000 else 1 if value_ms >= 100 else 2}f}"  # noqa: PLR2004
+
+
+def percentile_text(durations: Durations, percent: float) -> str:
+    """Return a percentile in milliseconds; a dash where there are too few durations for it."""
+    if len(durations) < NEEDED.get(percent, 1):
+        return NONE
+    return describe_ms(durations.percentile_ms(percent))
+
+
+def _items(report: Report) -> Iterable[tuple[str, str]]:
+    return ((key, str(value)) for key, value in report.model.items())
+
+
+def _list_tables(case: Case, deadline_ms: float) -> Iterable[Table]:
+    for subject in case.subjects:
+        yield _list_stages(case, subject, deadline_ms)
+    for table in (_list_frames(case), _list_resources(case), _list_ratios(case)):
+        if table.rows:
+            yield table
+
+
+def _list_stages(case: Case, subject: str, deadline_ms: float) -> Table:
+    names = dict.fromkeys(name for run in case.of(subject) for name in run.stages)
+    runs = len(case.of(subject))
+    headers = ["p50", "p90", "p99", "p99 at most", "p99.9", "max", "mean", "count"]
+    if case.level != "startup":  # no frame is waiting for it
+        headers.append(f"over {deadline_ms:g} ms")
+    rows = [_describe_stage(name, case.merged(subject, name), deadline_ms) for name in names]
+    return Table(
+        f"{subject}, {runs} run{'s' if runs > 1 else ''}, ms",
+        ("stage", *headers),
+        [row[: len(headers) + 1] for row in rows],
+    )
+
+
+def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tuple[str, ...]:
+    values_ms, counts = durations.distribution()
+    mean_ms = durations.summarize().mean_ms
+    return (
+        name,
+        percentile_text(durations, 50),
+        percentile_text(durations, 90),
+        percentile_text(durations, 99),
+        describe_ms(durations.upper_bound_ms(99)),
+        percentile_text(durations, 99.9),
+        percentile_text(durations, 100),
+        describe_ms(mean_ms),
+        str(len(durations)),
+        str(int(counts[values_ms > deadline_ms].sum())),
+    )
+
+
+def _list_frames(case: Case) -> Table:
+    counted = [run for run in case.runs if run.counts]
+    names = tuple(dict.fromkeys(name for run in counted for name in run.counts))
+    rows = []
+    for subject in dict.fromkeys(run.subject for run in counted):
+        runs = [run.counts for run in case.of(subject)]
+        totals = [
+            str(sum(counts.get(name, 0) for counts in runs))
+            if any(name in counts for counts in runs)
+            else NONE
+            for name in names
+        ]
+        rows.append((subject, *totals))
+    return Table("frames", ("subject", *names), rows)
+
+
+def _list_resources(case: Case) -> Table:
+    names = [name for name in RESOURCES if any(name in run.resources for run in case.runs)]
+    rows = []
+    for subject in case.subjects if names else ():
+        known = [
+            [run.resources[name] for run in case.of(subject) if name in run.resources]
+            for name in names
+        ]
+        if any(known):
+            rows.append((subject, *(f"{median(v):.2f}" if v else NONE for v in known)))
+    headers = ("subject", *(RESOURCES[name] for name in names))
+    return Table("cost, median of the runs", headers, rows)
+
+
+def _list_ratios(case: Case) -> Table:
+    targets = find_targets(case)
+    rows = [_describe_ratio(ratio, targets.get(ratio.name)) for ratio in compute_ratios(case)]
+    headers = ("figure", "median", "lowest to highest", "runs", "target", "")
+    return Table("ratios and targets", headers, rows)
+
+
+def _describe_ratio(ratio: Ratio, target: Target | None) -> tuple[str, ...]:
+    shown = [ratio.value, ratio.low, ratio.high]
+    if ratio.name == ANSWERED_PERCENT:  # 100 % are answered only if all are
+        shown = [math.floor(100.0 * value) / 100.0 for value in shown]
+    verdict = ("", "")
+    if target is not None:
+        is_reached = target.is_reached(ratio.value)
+        verdict = (target.describe(), "reached" if is_reached else "not reached")
+    value, low, high = (f"{number:.2f}" for number in shown)
+    return (ratio.name, value, f"{low} to {high}", str(ratio.repetitions), *verdict)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ratios of a benchmark should be; for EfficientNet-Lite0 with one inference thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from perception_node.bench.reporting.measurement import Case
+
+P50_TO_BARE = "end to end p50 / bare p50"
+P99_TO_BARE = "end to end p99 / bare p50"
+OVERHEAD_TO_NAIVE = "overhead, naive / node"
+OWN_CODE_MS = "own code p50, ms"
+ANSWERED_PERCENT = "frames answered, %"
+FAULTS = "page faults per frame"
+CPU_TO_BARE = "CPU per frame / bare"
+OVERLOAD_MS = "overload: p99 - 2 x infer - transport, ms"
+START_MS = "start to active, ms"
+HIGHEST_RATE = "highest rate / that of bare inference"
+
+
+class Target(NamedTuple):
+    """A limit; ``at_least`` tells on which side of it a value should be."""
+
+    limit: float
+    at_least: bool = False
+
+    def is_reached(self, value: float) -> bool:
+        """Return whether a value is on the right side."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def describe(self) -> str:
+        """Return such as ``at most 1.25``."""
+        return f"at {'least' if self.at_least else 'most'} {self.limit:g}"
+
+
+RATED_LOAD = {"rate_hz": 30.0, "encoding": "bgr8", "transport": "raw", "cameras": 1}
+RATED = {
+    "640x480": {
+        P50_TO_BARE: Target(1.25),
+        P99_TO_BARE: Target(1.6),
+        OVERHEAD_TO_NAIVE: Target(2.0, at_least=True),
+        OWN_CODE_MS: Target(1.0),
+        ANSWERED_PERCENT: Target(100.0, at_least=True),
+        FAULTS: Target(20.0),
+    },
+    "1280x720": {
+        P50_TO_BARE: Target(1.4),
+        P99_TO_BARE: Target(1.75),
+        OVERHEAD_TO_NAIVE: Target(3.5, at_least=True),
+        OWN_CODE_MS: Target(1.1),
+        ANSWERED_PERCENT: Target(100.0, at_least=True),
+        FAULTS: Target(20.0),
+        CPU_TO_BARE: Target(1.4),
+    },
+    "1920x1080": {
+        P50_TO_BARE: Target(1.65),
+        P99_TO_BARE: Target(2.1),
+        OVERHEAD_TO_NAIVE: Target(4.5, at_least=True),
+        OWN_CODE_MS: Target(1.3),
+        ANSWERED_PERCENT: Target(100.0, at_least=True),
+        FAULTS: Target(20.0),
+    },
+}
+EVERYWHERE = {
+    OVERLOAD_MS: Target(5.0),
+    START_MS: Target(2500.0),
+    HIGHEST_RATE: Target(0.9, at_least=True),
+}
+
+
+def find_targets(case: Case) -> dict[str, Target]:
+    """Return the targets of a case by the name of their ratio; few if its load is not rated."""
+    return {**EVERYWHERE, **(RATED.get(size_name(case), {}) if is_rated(case) else {})}
+
+
+def is_rated(case: Case) -> bool:
+    """Return whether the load is the one that the targets are for, of whatever size."""
+    return all(case.load.get(key) == value for key, value in RATED_LOAD.items())
+
+
+def size_name(case: Case) -> str:
+    """Return such as ``640x480``; empty for a case without images."""
+    size = (case.load.get("width"), case.load.get("height"))
+    return "" if None in size else f"{size[0]}x{size[1]}"

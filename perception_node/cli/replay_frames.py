@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the records of a replay come from: the pipeline in this process, or real nodes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from perception_node.bundle import load_bundle
+from perception_node.cli.classify import to_records
+from perception_node.errors import FrameError
+from perception_node.process import use_one_opencv_thread
+from perception_node.resources import find_model
+from perception_node.ros.domain import use_private_domain
+from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.ros.required import require_ros
+from perception_node.selection import load_pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from perception_node.bags import Bag, BagMessage
+    from perception_node.config import NodeConfig
+    from perception_node.fallback import FallbackPipeline
+    from perception_node.golden import Record
+
+TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
+
+
+def replay_bag(
+    bag: Bag, topics: dict[str, str], config: NodeConfig
+) -> Generator[Record, None, None]:
+    """Yield a record per image of these topics, in the order of their recorded time.
+
+    Raises:
+        BagError, ModelError, EngineError: the bag, the model or the engine cannot be used.
+
+    """
+    use_one_opencv_thread()
+    with load_pipeline(config) as pipeline:
+        readers = {
+            kind: ImageReader(transport, config.max_image_pixels, pipeline.smallest_side)
+            for kind, transport in TRANSPORTS.items()
+        }
+        for message in bag.messages(list(topics)):
+            yield _classify(message, readers[message.type_name], pipeline, config)
+
+
+def _classify(
+    message: BagMessage,
+    reader: ImageReader,
+    pipeline: FallbackPipeline,
+    config: NodeConfig,
+) -> Record:
+    record: dict[str, Any] = {"topic": message.topic, "time_ns": message.time_ns}
+    try:
+        frame = reader.read(message.data)
+    except FrameError as error:
+        return {**record, "dropped": error.kind, "why": str(error)}
+    prediction = pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+    record.update(stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)
+    return {**record, "results": to_records(prediction.hypotheses)}
+
+
+def replay_bag_live(
+    bag: Bag, topics: dict[str, str], config: NodeConfig, rate: float | None
+) -> Generator[Record, None, None]:
+    """Yield the same records, from real nodes over DDS; see ``LiveReplay``.
+
+    Args:
+        bag: where the images are.
+        topics: image topics and their types.
+        config: parameters of the nodes.
+        rate: at most so many times the recorded speed; None plays as fast as it goes.
+
+    Raises:
+        EnvironmentLacks: ROS is missing, or a node does not start, or does not answer.
+        BagError, ModelError: the bag or the model cannot be used.
+
+    """
+    load_bundle(find_model(config.model))  # a node would say so in its log only
+    use_private_domain()
+    require_ros()
+    from perception_node.ros.live_replay import LiveReplay  # noqa: PLC0415 - needs ROS
+
+    replay = LiveReplay(topics, config)
+    yield from replay.run(bag.messages(list(topics)), math.inf if rate is None else rate)

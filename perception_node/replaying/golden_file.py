@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden files: one line of JSON per frame, as ``perception replay`` prints them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from perception_node.errors import ConfigError
+from perception_node.files import read_regular_file, replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from perception_node.golden import Record
+
+MAX_GOLDEN_BYTES = 1 << 30
+
+
+def to_line(record: Record) -> str:
+    """Return a record as a line of a golden file."""
+    return json.dumps(record) + "\n"
+
+
+def write_golden(path: Path, records: Iterable[Record]) -> None:
+    """Replace a golden file.
+
+    Raises:
+        ConfigError: it cannot be written.
+
+    """
+    try:
+        replace_file(path, "".join(map(to_line, records)).encode())
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}"
+        raise ConfigError(msg) from error
+
+
+def read_golden(path: Path) -> list[Record]:
+    """Read a golden file.
+
+    Raises:
+        ConfigError: there is none, or a line is not what ``perception replay`` writes.
+
+    """
+    try:
+        lines = read_regular_file(path, MAX_GOLDEN_BYTES).decode().splitlines()
+        records = [json.loads(line) for line in lines]
+    except (OSError, ValueError, RecursionError) as error:
+        advice = "make it with --update-golden (in pytest: --perception-update-golden)"
+        msg = f"{path}: no golden file: {error}; {advice}"
+        raise ConfigError(msg) from error
+    for number, record in enumerate(records, start=1):
+        if not _is_record(record):
+            msg = f"{path}: no golden file: line {number} is not what replay writes"
+            raise ConfigError(msg)
+    return records
+
+
+def _is_record(value: object) -> bool:
+    """Tell whether a line of a golden file has the fields that the comparison reads."""
+    results = value.get("results", []) if isinstance(value, dict) else None
+    return isinstance(results, list) and all(
+        isinstance(result, dict)
+        and isinstance(result.get("class_id"), str)
+        and isinstance(result.get("label"), str)
+        and isinstance(result.get("score"), (int, float))
+        for result in results
+    )

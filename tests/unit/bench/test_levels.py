@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import sys
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from perception_node.bench.camera.load import Load, make_messages
+from perception_node.bench.levels import engine_level
+from perception_node.bench.levels.engine_level import describe_model, measure_engine
+from perception_node.bench.levels.first_inference import STEADY, measure_first_inference
+from perception_node.bench.levels.measuring_process import run_measurement
+from perception_node.bench.levels.node_level import RunInterrupted
+from perception_node.bench.levels.paced import pace, read_config
+from perception_node.bench.levels.paced_run import read_load, to_task
+from perception_node.bench.levels.pipeline_level import measure_pipeline
+from perception_node.bundle import load_bundle
+from perception_node.config import NodeConfig
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.errors import ConfigError, EnvironmentLacks
+from perception_node.pipeline import Pipeline
+from perception_node.ros.images import ImageReader
+from perception_node.selection import load_pipeline
+
+RATE_HZ, FRAMES = 200.0, 20
+LOAD = Load(rate_hz=RATE_HZ, frames=FRAMES, warm_up_frames=3, width=64, height=48)
+NEVER_MS = 60_000.0
+RESOURCES = {
+    "cpu_ms_per_frame",
+    "page_faults_per_frame",
+    "memory_mib",
+    "involuntary_switches_per_frame",
+}
+
+
+@pytest.fixture
+def parameters(color_bundle):
+    return {"model": str(color_bundle), "engine": "onnxruntime", "threads": 1}
+
+
+def require_run(run, stages, frames=FRAMES, rate_hz=RATE_HZ):
+    assert set(run.stages) == stages
+    assert {len(durations) for durations in run.stages.values()} == {frames}
+    assert run.counts == {"sent": frames, "answered": frames, "missed": 0}
+    assert set(run.resources) == RESOURCES
+    assert run.resources["cpu_ms_per_frame"] > 0
+    assert run.resources["memory_mib"] > 10
+    np.testing.assert_allclose(run.timeline.times_s, np.arange(frames) / rate_hz, atol=1e-6)
+    assert len(run.timeline.ages_ms) == frames
+    assert min(run.timeline.ages_ms) > 0
+
+
+def test_bare_inference_keeps_the_pace_of_the_camera(parameters):
+    progress = []
+    run = measure_engine(LOAD, parameters, NEVER_MS, on_progress=progress.append)
+    assert run.subject == "bare"
+    require_run(run, {"infer"})
+    assert {step.total for step in progress} == {FRAMES}
+    assert all(step.sent == step.answered <= FRAMES for step in progress)
+    assert progress[0].sent >= 1
+
+
+def test_back_to_back_waits_for_nothing_and_all_can_be_missed(parameters):
+    load = Load(rate_hz=0.1, frames=FRAMES, warm_up_frames=3, width=64, height=48)
+    run = measure_engine(load, parameters, 0.0, back_to_back=True)
+    assert run.timeline.times_s[-1] < 100
+    assert run.counts == {"sent": FRAMES, "answered": FRAMES, "missed": FRAMES}
+
+
+def test_bare_inference_is_fed_with_a_real_picture(color_bundle):
+    bundle = load_bundle(color_bundle)
+    frame = ImageReader("raw", 1 << 24, 16).read(bytes(make_messages(LOAD)[0]))
+    with Pipeline(bundle, OnnxRuntimeEngine(bundle, 1)) as pipeline:
+        pipeline.run(frame, top_k=1, threshold=0.0)
+        expected = pipeline.engine.output.copy()
+        pipeline.engine.input.fill(0.0)
+        engine_level._fill_input(pipeline, frame)
+        assert engine_level._infer(pipeline) > 0
+        np.testing.assert_array_equal(pipeline.engine.output, expected)
+        assert np.ptp(expected) > 0
+
+
+def test_the_engine_that_runs_can_be_called_alone(parameters):
+    with load_pipeline(NodeConfig(**parameters)) as pipeline:
+        assert pipeline.engine.call(engine_level._infer) > 0
+
+
+def test_the_whole_pipeline_has_its_stages(parameters):
+    run = measure_pipeline(LOAD, parameters, NEVER_MS)
+    assert run.subject == "pipeline"
+    parts = ("read", "preprocess", "infer", "postprocess")
+    require_run(run, {*parts, "total"})
+    means = {name: durations.summarize().mean_ms for name, durations in run.stages.items()}
+    assert sum(means[name] for name in parts) < means["total"] * 1.01  # a histogram's precision
+    total = run.stages["total"].summarize()
+    assert total.max_ms == pytest.approx(max(run.timeline.ages_ms), rel=0.01)
+
+
+def test_two_cameras_with_compressed_images(parameters):
+    load = Load(
+        rate_hz=RATE_HZ,
+        frames=FRAMES,
+        warm_up_frames=1,
+        width=64,
+        height=48,
+        transport="compressed",
+        cameras=2,
+    )
+    run = measure_pipeline(load, parameters, NEVER_MS)
+    stages = {"decode", "preprocess", "infer", "postprocess", "total"}
+    require_run(run, stages, 2 * FRAMES, 2 * RATE_HZ)
+
+
+def test_the_model_is_described(parameters, color_bundle):
+    model = describe_model(parameters)
+    assert model["name"] == "colors"
+    assert model["sha256"] == load_bundle(color_bundle).files["model.onnx"]
+    assert model["engine"].startswith("ONNX Runtime")
+    assert "1 thread" in model["engine"]
+
+
+def test_the_first_inference_is_measured_without_a_warm_up(parameters):
+    first_ns, steady_ns = measure_first_inference(LOAD, parameters)
+    assert first_ns > 0
+    assert steady_ns > 0
+    assert STEADY.stop - STEADY.start == 30
+
+
+def test_the_schedule_is_absolute():
+    late, due_ns = [], []
+    for due in pace(1000.0, 10):
+        late.append(time.monotonic_ns() - due)
+        due_ns.append(due)
+        if len(late) == 3:
+            time.sleep(0.005)  # makes the next ones late and moves none
+    assert {b - a for a, b in pairwise(due_ns)} == {1_000_000}
+    assert min(late) >= 0
+    assert late[3] >= 4_000_000
+
+
+def test_a_task_is_plain_and_comes_back(tmp_path, color_bundle):
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    load = Load(images=tmp_path, width=32, height=32, transport="compressed")
+    assert read_load(to_task(load, {})) == load
+    config = read_config(
+        {"model": str(color_bundle), "image_topics": ["a/image", "b/image"], "use_sim_time": True}
+    )
+    assert config.image_topics == ("a/image", "b/image")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "no_such_model"}, ["no_such_model not found"]),
+        ({"threads": -1}, ["threads"]),
+    ],
+)
+def test_a_wrong_parameter_is_one_line(parameters, change, words):
+    with pytest.raises(ConfigError) as caught:
+        measure_engine(LOAD, {**parameters, **change}, NEVER_MS)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_process_that_dies_is_one_line():
+    with pytest.raises(EnvironmentLacks, match=r"ended with code 1: .*no_such_module") as caught:
+        run_measurement("perception_node.bench.no_such_module", {})
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interruption_ends_the_process(parameters):
+    """Were it not ended, this would last longer than a test may."""
+
+    def interrupt(_progress):
+        raise KeyboardInterrupt
+
+    load = Load(rate_hz=10.0, frames=100_000, warm_up_frames=0, width=64, height=48)
+    with pytest.raises(RunInterrupted) as caught:
+        measure_engine(load, parameters, NEVER_MS, on_progress=interrupt)
+    assert caught.value.run.counts["sent"] == len(caught.value.run.stages["infer"]) == 1
+
+
+def test_what_a_library_prints_is_no_result(tmp_path, monkeypatch):
+    (tmp_path / "noisy_level.py").write_text(
+        "import os\n"
+        "from perception_node.bench.levels.measuring_process import answer\n"
+        "def work(task, write_row):\n"
+        "    print('[1, 2]', flush=True)\n"
+        "    os.write(1, b'{\"result\": 1}\\n')\n"
+        "    write_row([3, 4])\n"
+        "    return {'task': task}\n"
+        "answer(work)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    rows = []
+    assert run_measurement("noisy_level", {"a": 1}, rows.append) == {"task": {"a": 1}}
+    assert rows == [[3, 4]]
