@@ -14,6 +14,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench soak gpu-check lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
+ONE_CPU := --parameter executor=events --parameter executor_cpus=1-1 --parameter worker_cpus=1-1
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -31,11 +32,13 @@ test: lint ## lint, types, colcon, then all tests with coverage
 	$(BIN)/pytest -n auto -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
 
-bench: setup ## measure bench/reports/ and the README's table again; half an hour, nothing else may run
-	$(BIN)/perception bench engine pipeline startup $(SIZES) --runs 3 --frames 300 --out bench/reports/parts
+bench: setup ## measure bench/reports/ and the README's table again; 40 min, nothing else may run
 	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
+	$(BIN)/perception bench node $(SIZES) --runs 3 $(ONE_CPU) --out bench/reports/one-cpu
 	$(BIN)/perception bench node --rate 240 --frames 7200 --out bench/reports/overload
 	$(BIN)/perception bench node --sweep --out bench/reports/sweep
+	$(BIN)/perception bench node --sweep $(ONE_CPU) --out bench/reports/sweep-one-cpu
+	$(BIN)/perception bench engine pipeline startup $(SIZES) --runs 3 --frames 300 --out bench/reports/parts
 	$(BIN)/python tools/generate_benchmark_table.py
 
 soak: setup ## let a failing camera play to the node for SECONDS (60), then judge leaks and bounds

@@ -13,6 +13,8 @@ from perception_node.errors import MalformedMessage, quote
 HEADER_BYTES = 4  # encapsulation: two bytes of representation, two of options
 BIG_ENDIAN = b"\x00\x00"
 LITTLE_ENDIAN = b"\x00\x01"
+LITTLE = struct.Struct("<i"), struct.Struct("<I")
+BIG = struct.Struct(">i"), struct.Struct(">I")
 MAX_STRING_BYTES = 1 << 16  # names of frames and encodings; a text is copied, octets are not
 
 
@@ -28,9 +30,7 @@ class CdrReader:
         if len(data) < HEADER_BYTES or representation not in {BIG_ENDIAN, LITTLE_ENDIAN}:
             msg = f"not a CDR message: it begins with {bytes(data[:HEADER_BYTES])!r}"
             raise MalformedMessage(msg)
-        order = "<" if representation == LITTLE_ENDIAN else ">"
-        self._int32 = struct.Struct(order + "i")
-        self._uint32 = struct.Struct(order + "I")
+        self._int32, self._uint32 = LITTLE if representation == LITTLE_ENDIAN else BIG
         self._data = memoryview(data)
         self._position = HEADER_BYTES
 
