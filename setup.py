@@ -37,7 +37,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
-        "": ["*.json", "*.j2", "*.yaml"],  # schemas, pages, scenarios
+        "": ["*.json", "*.j2", "scenarios/*.yaml", "examples/*.yaml"],  # schemas, pages
         NAME: ["py.typed"],
         f"{NAME}.engines.tensorrt.cuda": ["*.cu"],
     },

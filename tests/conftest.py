@@ -13,7 +13,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "perception",
     deadline=None,  # the machines that run this are shared
-    max_examples=200,
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile(

@@ -17,16 +17,25 @@ from perception_node.bench.reporting.measurement import read_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-REPORTS = "bench/reports/node*.json"
+REPORTS = {
+    "bench/reports/node.json": "The node as it comes",
+    "bench/reports/one-cpu.json": "With `executor: events`, all its threads on one CPU "
+    "([how](docs/latency.md#the-shortest-way-one-cpu))",
+}
 BEGIN, END = "<!-- performance: generated -->\n", "<!-- performance: end -->"
 
 
 def with_table(readme: str) -> str:
     """Return the README's text with a fresh table between its marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = readme_table([read_report(path) for path in sorted(ROOT.glob(REPORTS))])
-    return f"{before}{BEGIN}{table}{END}{after}"
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):  # or all that follows would be lost
+        sys.exit(f"README.md lacks {BEGIN.strip()} or, behind it, {END}")
+    tables = [
+        f"{title}:\n\n{readme_table([read_report(ROOT / name)])}"
+        for name, title in REPORTS.items()
+    ]
+    return f"{before}{BEGIN}{chr(10).join(tables)}{END}{after}"
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from perception_node.bench.camera.fault_schedule import SECOND_NS
 from perception_node.bench.hil.scenario import DOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from perception_node.bench.hil.record import HilRecord, StepDone
@@ -29,7 +31,16 @@ class Span(NamedTuple):
 
 def find_calm(scenario: Scenario, record: HilRecord) -> NDArray[np.bool_]:
     """Return which of the sent frames are judged, shape (frames,)."""
-    sent_ns = np.array([frame.sent_ns for frame in record.sent], np.int64)
+    return _are_calm([frame.sent_ns for frame in record.sent], scenario, record)
+
+
+def count_held_back(scenario: Scenario, record: HilRecord) -> int:
+    """Return how many frames were not sent, by no fault of this host, and would be judged."""
+    return int(np.count_nonzero(_are_calm(record.held_back, scenario, record)))
+
+
+def _are_calm(times_ns: Sequence[int], scenario: Scenario, record: HilRecord) -> NDArray[np.bool_]:
+    sent_ns = np.array(times_ns, np.int64)
     calm = np.ones(len(sent_ns), np.bool_)
     # A frame that is on its way when the trouble begins shares it.
     before_ns = int(deadline_ms(scenario, record) * 1e6)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from rclpy._rclpy_pybind11 import RCLError  # noqa: TID251 - a host is a camera in ROS
 
 from perception_node.bags import BagMessage
 from perception_node.bench.camera.camera_faults import FaultyCamera, play_out, with_stamp
@@ -64,8 +67,8 @@ class Playback:
         self._sending: SentFrame | None = None
         self._returned_ns = 0  # from the last publish call
         self.thread = threading.Thread(
-            target=player.play,
-            args=(self._messages(), 1.0, self.stop, self._before_publish),
+            target=self._play,
+            args=(player,),
             name="camera",
             daemon=True,
         )
@@ -76,6 +79,13 @@ class Playback:
         if self.thread.is_alive():
             self.thread.join()
 
+    def _play(self, player: Player) -> None:
+        messages = self._messages()
+        while True:
+            with suppress(RCLError):  # it did not take a frame in time, which gets no answer
+                player.play(messages, 1.0, self.stop, self._before_publish)
+                return
+
     def _messages(self) -> Iterator[BagMessage]:
         """Yield each message when it is due, so that the player has nothing to wait for."""
         for emission in play_out(self._camera, self._pictures):
@@ -83,15 +93,19 @@ class Playback:
             if self.stop.wait(max(0, due_ns - time.monotonic_ns()) / 1e9):
                 return
             if time.monotonic_ns() - due_ns > LATEST_NS:
-                is_held_back = due_ns < self._returned_ns
-                self._record.held_back += is_held_back
-                self._record.skipped += not is_held_back
+                self._leave_out(due_ns)
                 continue
             frame, message = self._prepare(emission)
             self._sending = frame
             yield BagMessage(self._topic, self._type, emission.send_ns, message)
             self._returned_ns = time.monotonic_ns()
             self._write(self._topic, self._type, message, time.time_ns())
+
+    def _leave_out(self, due_ns: int) -> None:
+        if due_ns < self._returned_ns:
+            self._record.held_back.append(due_ns)
+        else:
+            self._record.skipped += 1
 
     def _before_publish(self, _message: BagMessage) -> None:
         frame = self._sending

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from perception_node.bench.process_watch import WatchedNode
+from perception_node.errors import ConfigError
 
 if TYPE_CHECKING:
     from perception_node.bench.hil.record import HilRecord
@@ -55,7 +56,12 @@ class LocalDevice:
         self._start_s = 0.0  # when it is to be started again
 
     def __enter__(self) -> LocalDevice:
-        """Start the node."""
+        """Start the node.
+
+        Raises:
+            ConfigError: its command cannot be started.
+
+        """
         self._start()
         return self
 
@@ -100,7 +106,12 @@ class LocalDevice:
 
     def _start(self) -> None:
         process = _Process(self._parameters, self._remaps, self._command)
-        process.__enter__()
+        try:
+            process.__enter__()
+        except OSError as error:
+            words = " ".join(self._command) or sys.executable
+            msg = f"node.command: {words} cannot be started: {error.strerror}"
+            raise ConfigError(msg) from error
         self._process, self._killed = process, False
 
     def _close(self) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 POLL_S, PROGRESS_S = 0.02, 0.25
 QUIET_S = 0.5  # no answer for so long: all that will come are here
-ASKED = ("deadline_ms", "age_reference", "classification_qos")  # of the device
+ASKED = ("deadline_ms", "camera_deadlines_ms", "age_reference", "classification_qos")
 
 
 class Host:
@@ -127,6 +127,9 @@ class Host:
         clock = "this host's" if plan.is_local else "not compared; all times are of this host"
         self.record.device["clock"] = clock
         found = services.read_parameters(ASKED)
+        own_ms: list[int] = list(found.pop("camera_deadlines_ms", ()))  # type: ignore[arg-type]
+        if len(own_ms) == 1 and own_ms[0]:  # the only camera's
+            found["deadline_ms"] = own_ms[0]
         self.record.device.update({name: str(value) for name, value in found.items()})
         qos = named_qos(str(found.get("classification_qos", "default")))
         qos.depth = DEPTH

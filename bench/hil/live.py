@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
 from perception_node.bench.hil.calm import deadline_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from rich.console import Console
 
     from perception_node.bench.hil.record import HilRecord
@@ -33,8 +36,8 @@ class Tally:
         sent: frames so far.
         answered: frames that were answered.
         missed: frames whose answer came after the deadline, or has not come by then.
-        now_ns: the time of the newest entry.
-        fault: what is wrong with the camera now.
+        now_ns: the moment of the last look.
+        fault: what was wrong with the camera then.
         state: of the device.
         alarms: rows of /diagnostics that are not well, and their levels.
 
@@ -51,13 +54,13 @@ class Tally:
         self._late: set[int] = set()  # stamps that were counted as missed already
         self._recent: deque[tuple[int, int]] = deque()  # received, latency
 
-    def update(self, record: HilRecord) -> None:
-        """Take what is new in the record."""
+    def update(self, record: HilRecord, now_ns: int) -> None:
+        """Take what is new in the record; ``now_ns`` is on its clock."""
+        self.now_ns, self.fault = now_ns, _find_fault(record, now_ns)
         answers = record.answers[self._answers_seen :]  # before their frames: none is unknown
         for frame in record.sent[self._sent_seen :]:
             self._sent_seen += 1
             self._open[frame.stamp_ns] = frame.sent_ns
-            self.fault, self.now_ns = frame.fault, max(self.now_ns, frame.sent_ns)
         for answer in answers:
             self._answers_seen += 1
             self._take_answer(answer.stamp_ns, answer.received_ns)
@@ -82,7 +85,6 @@ class Tally:
 
     def _take_answer(self, stamp_ns: int, received_ns: int) -> None:
         sent_ns = self._open.pop(stamp_ns, None)
-        self.now_ns = max(self.now_ns, received_ns)
         if sent_ns is None:
             return
         self.answered += 1
@@ -100,15 +102,28 @@ class Tally:
                 self.missed += 1
 
 
+def _find_fault(record: HilRecord, now_ns: int) -> Fault:
+    on = (i.fault for i in record.faults if i.begin_ns <= now_ns < i.end_ns)
+    return next(on, Fault.OK)
+
+
 class LiveView:
     """Shows a run on a console, from entering to leaving."""
 
-    def __init__(self, console: Console, scenario: Scenario) -> None:
-        """Prepare for the run of a scenario."""
+    def __init__(
+        self,
+        console: Console,
+        scenario: Scenario,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Prepare for the run of a scenario; ``steady_ns`` is the clock of its record."""
         self._console = console
         self._scenario = scenario
         self._tally: Tally | None = None  # the deadline may be the device's
+        self._steady_ns = steady_ns
         self._time_s, self._next_line_s = 0.0, LINE_PERIOD_S
+        # Replaced as a whole: a thread of rich's reads it.
+        self._cells: Mapping[str, Text] = {"waiting for": Text(scenario.node.target)}
         self._live = Live(console=console, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> LiveView:
@@ -129,8 +144,10 @@ class LiveView:
             return  # it has not begun
         if self._tally is None:
             self._tally = Tally(deadline_ms(self._scenario, record))
-        self._tally.update(record)
-        self._time_s = max(0.0, (self._tally.now_ns - record.begin_ns) / SECOND_NS)
+        self._tally.update(record, self._steady_ns())
+        time_s = (self._tally.now_ns - record.begin_ns) / SECOND_NS
+        self._time_s = min(max(0.0, time_s), self._scenario.camera.seconds)
+        self._cells = self._describe(self._tally)
         if not self._console.is_terminal and self._time_s >= self._next_line_s:
             self._next_line_s = self._time_s - self._time_s % LINE_PERIOD_S + LINE_PERIOD_S
             self._print_line()
@@ -138,10 +155,7 @@ class LiveView:
     def _print_line(self) -> None:
         self._console.print(self._say(), soft_wrap=True, highlight=False, markup=False)
 
-    def _cells(self) -> dict[str, Text]:
-        tally = self._tally
-        if tally is None:
-            return {"waiting for": Text(self._scenario.node.target)}
+    def _describe(self, tally: Tally) -> dict[str, Text]:
         p50_ms, p99_ms = tally.percentiles_ms()
         alarms = ", ".join(f"{row} {level}" for row, level in tally.alarms.items())
         return {
@@ -157,9 +171,9 @@ class LiveView:
 
     def _render(self) -> Table:
         table = Table("", "", title=self._scenario.name, show_header=False, min_width=WIDTH)
-        for name, cell in self._cells().items():
+        for name, cell in self._cells.items():
             table.add_row(name, cell)
         return table
 
     def _say(self) -> str:
-        return ", ".join(f"{name}: {cell.plain}" for name, cell in self._cells().items())
+        return ", ".join(f"{name}: {cell.plain}" for name, cell in self._cells.items())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from perception_node.bench.hil.calm import deadline_ms, find_calm
+from perception_node.bench.hil.calm import count_held_back, deadline_ms, find_calm
 from perception_node.bench.hil.distribution import draw_distribution
 from perception_node.bench.hil.lanes import duration_s, seconds_into
 from perception_node.bench.hil.page_rows import (
@@ -87,7 +87,7 @@ def to_html(
         description=scenario.description,
         verdict=judge_in_words(record, checks),
         facts=find_facts(scenario, record),
-        tiles=make_tiles(durations, int(calm.sum())),
+        tiles=make_tiles(durations, int(calm.sum()) + count_held_back(scenario, record)),
         checks=sorted(checks, key=lambda check: check.is_ok),
         timelines=timelines,
         thinned=_describe_thinning(trips),

@@ -96,8 +96,8 @@ class HilRecord:
         device: what the device says of itself: ``method`` (of ~/vision_info), ``host`` and others.
         log: lines of the node's log, where the host started it; empty otherwise.
         skipped: frames that this host could not send in time, and did not send.
-        held_back: the same, but because the publish call before did not return: of a network that
-            takes nothing, for example.
+        held_back: when frames were due that were not sent because the publish call before did not
+            return: of a network that takes nothing, for example. They count as not answered.
         unexpected_ends: how often the node's process ended by itself, where the host started it.
         exit_code: of the node after SIGTERM, where the host started it; None otherwise.
 
@@ -112,10 +112,10 @@ class HilRecord:
     diagnostics: list[DiagnosticChange] = field(default_factory=list)
     steps: list[StepDone] = field(default_factory=list)
     states: list[StateChange] = field(default_factory=list)
+    held_back: list[int] = field(default_factory=list)
     device: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     skipped: int = 0
-    held_back: int = 0
     unexpected_ends: int = 0
     exit_code: int | None = None
 

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from perception_node.bench.hil.calm import find_calm
+from perception_node.bench.hil.calm import count_held_back, find_calm
 from perception_node.bench.hil.lanes import duration_s
 from perception_node.bench.hil.round_trips import find_effects, find_remarks, join
 from perception_node.files import replace_file
@@ -74,10 +74,11 @@ def to_report(
         "counts": {
             "sent": len(record.sent),
             "answered": int(trips.is_answered.sum()),
-            "judged": int(calm.sum()),
+            "judged": int(calm.sum()) + count_held_back(scenario, record),
             "judged_and_answered": int((calm & trips.is_answered).sum()),
             "answers": len(record.answers),
             "skipped": record.skipped,
+            "held_back": len(record.held_back),
         },
         "latencies": {
             "judged": _to_latencies(trips.durations(calm)),

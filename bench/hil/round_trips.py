@@ -92,6 +92,11 @@ def find_remarks(record: HilRecord) -> list[str]:
         remarks.append(
             f"{record.skipped} frame(s) were not sent, because this host was too late for them"
         )
+    if record.held_back:
+        remarks.append(
+            f"{len(record.held_back)} frame(s) were not sent, because the network did not take "
+            "the one before in time; they count as not answered"
+        )
     if record.unexpected_ends:
         remarks.append(f"the node ended {record.unexpected_ends} time(s) by itself; see its log")
     return remarks

@@ -89,8 +89,9 @@ def _parse_node(data: dict[str, Any], folder: Path) -> DeviceUnderTest:
     parameters = {name: _to_value(name, v) for name, v in data.get("parameters", {}).items()}
     for name in PATHS:
         given = parameters.get(name)
-        if isinstance(given, str) and given.startswith("."):
-            parameters[name] = str((folder / given).resolve())
+        is_path = isinstance(given, str) and "/" in given and not given.startswith("~")
+        if is_path:  # an absolute one stays
+            parameters[name] = str((folder / str(given)).resolve())
     values = {name: v for name, v in parameters.items() if name not in OTHER_PARAMETERS}
     NodeConfig(**values)  # type: ignore[arg-type] # which checks them
     rest = {**data, "parameters": parameters, "command": tuple(data.get("command", ()))}

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perception_node.bench.camera.fault_schedule import Fault
-from perception_node.bench.hil.calm import deadline_ms, find_calm, find_outages
+from perception_node.bench.hil.calm import (
+    count_held_back,
+    deadline_ms,
+    find_calm,
+    find_outages,
+)
 from perception_node.bench.hil.record import Check
 from perception_node.bench.hil.round_trips import join
 from perception_node.bench.hil.verdict_alarms import judge_alarms, judge_diagnostics
@@ -62,7 +67,7 @@ def _judge_host(record: HilRecord) -> Check:
     percent = 100.0 * record.skipped / max(1, planned)
     found = f"{len(record.sent)} frames, {percent:.1f} % left out"
     if record.held_back:
-        found += f", {record.held_back} more held back by the network"
+        found += f", {len(record.held_back)} more held back by the network"
     is_ok = bool(record.sent) and percent <= MOST_SKIPPED_PERCENT
     limit = f"at most {MOST_SKIPPED_PERCENT:g} % left out by this host"
     return Check("camera of the host", found, limit, is_ok)
@@ -92,7 +97,7 @@ def _judge_answers(
     scenario: Scenario, record: HilRecord, trips: RoundTrips, calm: NDArray[np.bool_]
 ) -> list[Check]:
     expect, limit_ms = scenario.expect, deadline_ms(scenario, record)
-    frames = int(np.count_nonzero(calm))
+    frames = int(np.count_nonzero(calm)) + count_held_back(scenario, record)
     in_time = int(np.count_nonzero(calm & (trips.latency_ms <= limit_ms)))  # NaN is not
     answered = int(np.count_nonzero(calm & trips.is_answered))
     checks = []

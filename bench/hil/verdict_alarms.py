@@ -66,7 +66,8 @@ def _find_begins(demand: DiagnosticDemand, record: HilRecord) -> Iterator[int]:
     """Yield when the cause of a row began."""
     if not demand.during:
         yield record.begin_ns
-    yield from (i.begin_ns for i in record.faults if str(i.fault) == demand.during)
+    faults = (i for i in record.faults if i.begin_ns < record.end_ns)  # not after an interrupt
+    yield from (i.begin_ns for i in faults if str(i.fault) == demand.during)
     yield from (s.time_ns for s in record.steps if s.what == demand.during)
 
 
@@ -83,11 +84,23 @@ def _fits(demand: DiagnosticDemand, change: DiagnosticChange) -> bool:
     return change.row == demand.row and is_level and demand.contains in change.message
 
 
+def _is_demanded(demand: DiagnosticDemand, change: DiagnosticChange, record: HilRecord) -> bool:
+    """Return whether a row is one that must be seen, and at its time."""
+    if not _fits(demand, change) or not demand.during:
+        return _fits(demand, change)
+    within_ns = int(demand.within_s * SECOND_NS)
+    faults = (i for i in record.faults if str(i.fault) == demand.during)
+    causes = [Span(i.begin_ns, max(i.end_ns, i.begin_ns + within_ns)) for i in faults]
+    begins_ns = (s.time_ns for s in record.steps if s.what == demand.during)
+    causes += [Span(begin_ns, begin_ns + within_ns) for begin_ns in begins_ns]
+    return any(_is_near(change, cause) for cause in causes)
+
+
 def _is_explained(change: DiagnosticChange, scenario: Scenario, record: HilRecord) -> bool:
     """Return whether a fault, an outage, a demand or a busy machine explains an alarm."""
     if change.row in BUSY or change.message.startswith(BUSY):
         return True
-    if any(_fits(demand, change) for demand in scenario.expect.diagnostics):
+    if any(_is_demanded(demand, change, record) for demand in scenario.expect.diagnostics):
         return True
     for interval in record.faults:
         row, words = NAMED.get(interval.fault, ("", ""))

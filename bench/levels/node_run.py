@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -64,7 +63,7 @@ def make_run(  # noqa: PLR0913 - all that is known of it
     deadline_ns: int,
     log: Sequence[str],
     exit_code: int,
-    is_complete: bool,
+    interrupted_ns: int | None = None,
 ) -> Run | None:
     """Put a run together.
 
@@ -75,20 +74,22 @@ def make_run(  # noqa: PLR0913 - all that is known of it
         deadline_ns: what counts as missed.
         log: the node's lines, also those after its end; empty for a subject without an account.
         exit_code: the subject's.
-        is_complete: False if it was interrupted; frames that may still be answered do not count.
+        interrupted_ns: steady time up to which all is known of a run that was interrupted; frames
+            that could have been answered in time after it do not count. None: it is complete.
 
     Returns:
         The run; None if it was interrupted before the first frame counted.
 
     """
-    frames, now_ns = join.measured(), time.monotonic_ns()
-    if not is_complete:
-        frames = [f for f in frames if f.received_ns or f.sent.call_ns + deadline_ns < now_ns]
+    frames = join.measured()
+    if interrupted_ns is not None:
+        end_ns = interrupted_ns - deadline_ns
+        frames = [f for f in frames if f.received_ns or f.sent.call_ns < end_ns]
     if not frames:
         return None
     counts, remarks = count_frames(frames, deadline_ns), _judge_camera(frames)
     account = _read_accounts(log)
-    if account is not None:
+    if account is not None and interrupted_ns is None:  # it holds more frames than we have read
         received, published = account
         if join.traces:
             counts |= count_dropped(frames, max(0, len(join.frames) - received))

@@ -66,6 +66,7 @@ class NodeSession:
         self._is_matched = self._is_ready = False
         self._graph = ""
         self._news_s = 0.0  # steady time
+        self._read_ns = 0  # the same: what happened before is known
 
     def run(self, on_progress: Callable[[Progress], None]) -> Run:
         """Do it all.
@@ -89,13 +90,13 @@ class NodeSession:
                 with suppress(OSError):  # the subject may have ended before us
                     self._look()
                 exit_code = process.end()
-                raise RunInterrupted(self._make_run(exit_code, is_complete=False)) from None
+                raise RunInterrupted(self._make_run(exit_code, self._read_ns)) from None
             exit_code = process.end()
-            run = self._make_run(exit_code, is_complete=True)
+            run = self._make_run(exit_code)
         assert run is not None  # noqa: S101 - it is complete
         return run
 
-    def _make_run(self, exit_code: int, *, is_complete: bool) -> Run | None:
+    def _make_run(self, exit_code: int, interrupted_ns: int | None = None) -> Run | None:
         return make_run(
             self._join,
             self._looks,
@@ -103,7 +104,7 @@ class NodeSession:
             deadline_ns=self._deadline_ns,
             log=self._process.log(),
             exit_code=exit_code,
-            is_complete=is_complete,
+            interrupted_ns=interrupted_ns,
         )
 
     def _wait_until_ready(self) -> None:
@@ -147,6 +148,8 @@ class NodeSession:
                 break
             time.sleep(POLL_S)
             self._receive()
+        time.sleep(POLL_S)  # ~/latency of the last frame comes after its result
+        self._receive()
         if not (join.results or join.traces):
             self._fail(f"{self._subject} gave no answer to {len(join.frames)} frames")
 
@@ -163,6 +166,7 @@ class NodeSession:
 
         """
         self._process.require_alive()
+        read_ns = time.monotonic_ns()
         self._camera.receive()
         self._subscriber.receive()
         sent = list(take_sent(self._camera.received))
@@ -175,6 +179,7 @@ class NodeSession:
         self._is_ready |= any(one.kind == READY for one in heard)
         self._graph = next((o.payload.decode() for o in heard if o.kind == GRAPH), self._graph)
         self._join.add_heard(one for one in heard if one.kind not in {READY, GRAPH})
+        self._read_ns = read_ns
         if sent or heard:
             self._news_s = time.monotonic()
 

@@ -108,14 +108,14 @@ def measure_frames(
     step: Callable[[int], list[int]],
     write_row: Callable[[list[int]], None],
 ) -> dict[str, Any]:
-    """Do a step for each frame, and write when it was due and how long its stages took.
+    """Do a step for each frame, and write when it was due, began, and how long its stages took.
 
     Args:
         schedule: when.
         config: its real-time settings count for this process as for the node's.
         pipeline: what is measured.
         step: gets the frame's number and returns nanoseconds.
-        write_row: gets ``[due_ns, *step(number)]``, warm-up excluded.
+        write_row: gets ``[due_ns, begin_ns, *step(number)]``, warm-up excluded.
 
     Returns:
         ``resources`` of a ``Run``, and ``model`` of a ``Report``.
@@ -127,7 +127,7 @@ def measure_frames(
     setup.apply([], [threading.get_native_id()], pipeline.native_thread_ids)
     before = Usage.read()
     for number, due_ns in enumerate(pace(schedule.rate_hz, schedule.frames)):
-        write_row([due_ns, *step(number)])
+        write_row([due_ns, time.monotonic_ns(), *step(number)])
     resources = Usage.read().per_frame(before, schedule.frames)
     setup.undo()
     return {"resources": resources, "model": _describe_model(config, pipeline)}

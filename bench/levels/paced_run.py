@@ -13,14 +13,18 @@ import numpy as np
 from perception_node.bench.camera.load import Load
 from perception_node.bench.levels.measuring_process import run_measurement
 from perception_node.bench.levels.node_level import RunInterrupted
-from perception_node.bench.levels.node_run import HIGHEST_STOLEN_SHARE
+from perception_node.bench.levels.node_run import (
+    FEWEST_FRAMES,
+    HIGHEST_STOLEN_SHARE,
+    LEAST_KEPT_RATE,
+)
 from perception_node.bench.process_watch import read_stolen_time
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import Run, Timeline
 from perception_node.bench.reporting.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from perception_node.bench.levels.paced import Schedule
 
@@ -33,7 +37,8 @@ REPORT_PERIOD_S = 0.25
 class PacedRun:
     """Collects what the process of one run writes.
 
-    Each row is ``[due_ns, ...]`` with the nanoseconds of each stage; the last stage is the age.
+    Each row is ``[due_ns, begin_ns, ...]`` with the nanoseconds of each stage; the last stage is
+    the age. A frame that had to wait for those before it is missed by the time it was due.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class PacedRun:
         self._on_progress = on_progress
         self._stages = {name: Durations() for name in stages}
         self._due_ns: list[int] = []
+        self._begin_ns: list[int] = []
         self._ages_ns: list[int] = []
         self._recent: deque[tuple[int, int]] = deque()
         self._missed = 0
@@ -76,19 +82,35 @@ class PacedRun:
 
     def _make_run(self, resources: dict[str, float], remarks: tuple[str, ...]) -> Run:
         count, timeline = self._count(), self._timeline()
-        return Run(self._subject, self._stages, count, resources, timeline, remarks)
+        return Run(
+            self._subject,
+            self._stages,
+            count,
+            resources,
+            timeline,
+            (*self._judge_rate(), *remarks),
+        )
+
+    def _judge_rate(self) -> Iterable[str]:
+        """Say whether it fell behind its schedule, which the times of the stages do not show."""
+        due_s, took_s = ((ns[-1] - ns[0]) / 1e9 for ns in (self._due_ns, self._begin_ns))
+        frames = len(self._due_ns) - 1
+        if frames + 1 >= FEWEST_FRAMES and due_s < LEAST_KEPT_RATE * took_s:
+            kept = f"{frames / took_s:.1f} of {frames / due_s:.1f} frames per second"
+            yield f"{self._subject} kept up with {kept} only; the stages are without the waiting"
 
     def _add(self, row: list[int]) -> None:
-        due_ns, *durations_ns = row
+        due_ns, begin_ns, *durations_ns = row
         for durations, duration_ns in zip(self._stages.values(), durations_ns, strict=True):
             durations.add(duration_ns)
         age_ns = durations_ns[-1]
         self._due_ns.append(due_ns)
+        self._begin_ns.append(begin_ns)
         self._ages_ns.append(age_ns)
-        self._missed += age_ns > self._deadline_ns
+        self._missed += begin_ns - due_ns + age_ns > self._deadline_ns
         if self._on_progress is not None:
-            self._recent.append((due_ns, age_ns))
-            while self._recent[0][0] < due_ns - RECENT_NS:
+            self._recent.append((begin_ns, age_ns))
+            while self._recent[0][0] < begin_ns - RECENT_NS:
                 self._recent.popleft()
             if time.monotonic() - self._reported_s >= REPORT_PERIOD_S:
                 self._reported_s = time.monotonic()
@@ -105,9 +127,9 @@ class PacedRun:
         )
 
     def _progress(self) -> Progress:
-        due_ns, ages_ns = zip(*self._recent, strict=True)
-        lasted_s = (due_ns[-1] - due_ns[0]) / 1e9
-        rate_hz = (len(due_ns) - 1) / lasted_s if lasted_s > 0 else float("nan")
+        begins_ns, ages_ns = zip(*self._recent, strict=True)
+        lasted_s = (begins_ns[-1] - begins_ns[0]) / 1e9
+        rate_hz = (len(begins_ns) - 1) / lasted_s if lasted_s > 0 else float("nan")
         sent, total = len(self._ages_ns), self._schedule.frames
         return Progress(
             sent=sent,

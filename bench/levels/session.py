@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from perception_node.bench.camera.load import HIGHEST_RATE_HZ
 from perception_node.bench.levels.engine_level import measure_engine
 from perception_node.bench.levels.node_level import RunInterrupted, measure_node
 from perception_node.bench.levels.pipeline_level import measure_pipeline
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from perception_node.parameter import Value
 
 BARE_FRAMES = 300  # enough for the median of what hardly varies, and for its 99th percentile
-LOWEST_OF_LIMIT, HIGHEST_OF_LIMIT = 0.3, 1.5  # a sweep looks around what bare inference allows
-PROBES = 12  # of a sweep, about
+# A sweep looks around what bare inference allows, which is up to twice as fast back to back.
+LOWEST_OF_LIMIT, HIGHEST_OF_LIMIT = 0.3, 2.0
+PROBES = 13  # of a sweep, about
+NOT_HIGHEST = "a higher rate than this was not tried"
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,10 @@ class Session:
                     self._measure_level(level, load)
         if "startup" in self._plan.levels:
             case = self._begin_case("startup", {})
+            transport = self._plan.loads[0].transport
+            parameters = {**self._plan.parameters, "image_transport": transport}
             for _ in range(self._plan.runs):
-                self._turn(case, "startup", partial(measure_start, self._plan.parameters))
+                self._turn(case, "startup", partial(measure_start, parameters))
         self._report.complete = True
 
     def _measure_level(self, level: str, load: Load) -> None:
@@ -110,42 +115,45 @@ class Session:
         self._turn(case, "bare", partial(self._measure_bare, short))
 
     def _sweep(self, load: Load) -> None:
-        """Find the highest rate; the run that confirms it becomes the case."""
-        bare = self._probe(load, "bare", self._measure_bare)
+        """Find the highest rate: the case is its run, and bare inference at this rate.
+
+        After Ctrl-C each rate that was tried is a case.
+        """
+        cases = self._report.cases
+        before, first = len(cases), self._begin_case("node", load.describe())
+        self._measure_short_bare(first, load)
+        limit_hz = 1e3 / first.merged("bare", INFER).percentile_ms(50) / load.cameras
 
         def measure(rate_hz: float) -> Run:
-            return probe(replace(load, rate_hz=rate_hz, frames=count_probe_frames(rate_hz)))
+            return self._probe(replace(load, rate_hz=rate_hz, frames=count_probe_frames(rate_hz)))
 
         def confirm(rate_hz: float) -> Run:
-            return probe(replace(load, rate_hz=rate_hz))
+            return self._probe(replace(load, rate_hz=rate_hz))
 
-        def probe(at: Load) -> Run:
-            # ~/latency would cost the node a part of what is looked for.
-            return self._probe(
-                at, "node", partial(self._measure_node, subject="node", with_stages=False)
-            )
-
-        limit_hz = 1e3 / bare.stages[INFER].percentile_ms(50) / load.cameras
-        found = find_highest_rate(
-            measure, LOWEST_OF_LIMIT * limit_hz, HIGHEST_OF_LIMIT * limit_hz, confirm
-        )
+        highest_hz = min(HIGHEST_RATE_HZ, HIGHEST_OF_LIMIT * limit_hz)
+        lowest_hz = min(load.rate_hz, LOWEST_OF_LIMIT * limit_hz, highest_hz)
+        found = find_highest_rate(measure, lowest_hz, highest_hz, confirm)
         kept = [probe.run for probe in found.probes if probe.is_confirmation and probe.is_kept]
         at = replace(load, rate_hz=round(found.rate_hz, 1)) if kept else load
-        case = self._begin_case("node", {**at.describe(), "highest_rate_hz": found.rate_hz})
-        case.runs += [bare, *kept]
+        case = Case("node", {**at.describe(), "highest_rate_hz": found.rate_hz})
+        self._measure_short_bare(case, at)
+        for run in kept:
+            remarks = run.remarks if found.is_highest else (*run.remarks, NOT_HIGHEST)
+            case.runs.append(replace(run, remarks=remarks))
+        cases[before:] = [case]
 
-    def _probe(self, load: Load, subject: str, measure: Callable[[Load], Run]) -> Run:
-        self._table.begin(f"highest rate, {load.name}", subject)
-        run = measure(load)
-        self._table.end(run)
-        return run
+    def _probe(self, load: Load) -> Run:
+        """Measure the node; without ~/latency, which would cost a part of what is looked for."""
+        case = self._begin_case("node", load.describe())
+        measure = partial(self._measure_node, load, "node", with_stages=False)
+        return self._turn(case, "node", measure)
 
     def _begin_case(self, level: str, load: dict[str, Any]) -> Case:
         case = Case(level, load)
         self._report.cases.append(case)
         return case
 
-    def _turn(self, case: Case, subject: str, measure: Callable[[], Run]) -> None:
+    def _turn(self, case: Case, subject: str, measure: Callable[[], Run]) -> Run:
         self._table.begin(case.name, subject)
         try:
             run = measure()
@@ -155,6 +163,7 @@ class Session:
             raise
         case.runs.append(run)
         self._table.end(run)
+        return run
 
     def _measure_bare(self, load: Load) -> Run:
         plan = self._plan

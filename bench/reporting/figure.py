@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SIZE_INCHES, DPI = (16.0, 9.0), 100
 MOST_PANELS = 3
+MOST_LETTERS = 150  # below the title
 LEFT, RIGHT = 0.06, 0.975
 LEVELS = ("node", "pipeline", "engine", "startup")  # the first that was measured is drawn
 
@@ -70,10 +71,10 @@ def _write_header(figure: Figure, report: Report, cases: list[Case]) -> None:
     if not report.complete:
         facts.append("PARTIAL: it was interrupted")
     if report.warnings:
-        facts.append(f"see the warnings in the report: {len(report.warnings)}")
+        facts.append(f"warnings: {len(report.warnings)}")
     figure.text(LEFT, 0.93, name, fontsize=25, fontweight="bold", color=INK, parse_math=False)
     words = "   ·   ".join(fact for fact in facts if fact)
-    figure.text(LEFT, 0.887, words[:170], fontsize=14, color=MUTED, parse_math=False)
+    figure.text(LEFT, 0.887, words[:MOST_LETTERS], fontsize=14, color=MUTED, parse_math=False)
 
 
 def _draw_panels(figure: Figure, cases: list[Case], deadline_ms: float) -> None:

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from perception_node.bench.reporting.comparable import find_main_stage
+from perception_node.bench.reporting.facts import list_facts
 from perception_node.bench.reporting.rich_tables import new_table, print_whole, to_rich
 from perception_node.bench.reporting.tables import (
     BOUND_NOTE,
     NONE,
     describe_ms,
-    list_facts,
     list_sections,
     list_warnings,
     percentile_text,

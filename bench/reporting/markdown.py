@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perception_node.bench.reporting.facts import list_facts
 from perception_node.bench.reporting.measurement import END_TO_END, INFER
 from perception_node.bench.reporting.merging import describe_machine
-from perception_node.bench.reporting.ratios import compute_ratios
+from perception_node.bench.reporting.ratios import LIMIT, compute_ratios
 from perception_node.bench.reporting.tables import (
     BOUND_NOTE,
     NONE,
-    list_facts,
     list_sections,
     list_warnings,
     percentile_text,
@@ -37,6 +37,7 @@ README_HEADERS = (
     "bare inference p50, ms",
     "p50 / bare p50",
     "p99 / bare p50",
+    "least p50 / bare p50 (bare + floor)",
     "naive node p50, ms",
     "overhead, naive / ours",
     "frames answered",
@@ -80,16 +81,16 @@ def _describe_size(size: str, case: Case) -> tuple[str, ...]:
     ratios = {ratio.name: ratio.value for ratio in compute_ratios(case)}
     factors = [
         f"{ratios[name]:.2f}" if name in ratios else NONE
-        for name in (P50_TO_BARE, P99_TO_BARE, OVERHEAD_TO_NAIVE)
+        for name in (P50_TO_BARE, P99_TO_BARE, LIMIT, OVERHEAD_TO_NAIVE)
     ]
     sent, answered = (sum(run.counts.get(n, 0) for run in case.of("node")) for n in COUNTED)
     return (
         size,
         f"{percentile_text(node, 50)} / {percentile_text(node, 99)}",
         percentile_text(case.merged("bare", INFER), 50),
-        *factors[:2],
+        *factors[:3],
         percentile_text(naive, 50),
-        factors[2],
+        factors[3],
         "all" if answered == sent else f"{answered} of {sent}",
     )
 

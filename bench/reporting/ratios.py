@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OVERHEAD_MS = "overhead p50, ms"
 OVER_BARE_MS = "end to end p50 - bare p50, ms"
 TO_FLOOR = "end to end p50, node / floor"
+LIMIT = "the least p50 / bare p50: (bare + floor) / bare"
 GROWTH = "p99, last third / first third"
 START = "start to active"
 FEWEST_AGES = 100  # per third
@@ -62,6 +63,7 @@ def compute_ratios(case: Case) -> list[Ratio]:
         (targets.HIGHEST_RATE, _find_highest_rate(case)),
         (targets.OVERHEAD_TO_NAIVE, _compare(node, repeat(case, "naive"), _over_own_ms)),
         (TO_FLOOR, _compare(repeat(case, "floor"), node, _p50_ms)),
+        (LIMIT, [_find_limit(floor, bare) for floor, bare in repeat(case, "floor")]),
     ]
     return [
         _pool_answers(case, ratio) if name == targets.ANSWERED_PERCENT else ratio
@@ -112,6 +114,11 @@ def _p50_to_bare(run: Run, bare: Run | None) -> float:
 
 def _p99_to_bare(run: Run, bare: Run | None) -> float:
     return _divide(_percentile_ms(run, END_TO_END, 99), _bare_ms(bare))
+
+
+def _find_limit(floor: Run, bare: Run | None) -> float:
+    """Return what bare inference and bare transport come to: no node of this kind is faster."""
+    return _divide(_bare_ms(bare) + _p50_ms(floor), _bare_ms(bare))
 
 
 def _overhead_ms(run: Run, _bare: Run | None) -> float:

@@ -33,7 +33,8 @@ COLORS = dict(
         strict=True,
     )
 )
-UNSTATED, UNSTATED_COLOR = "states no stages", "#c9cac6"
+UNSTATED, UNSTATED_COLOR = "not stated", "#c9cac6"
+LEAST_UNSTATED = 0.2  # of the whole
 ROOM = 1.16  # right of the longest bar, for its length in figures
 WIDE = 0.08  # of the axis: a part that has room for its length
 FAR, CUT = 5.0, 2.5  # a bar that is so much longer than all with stages ends at so much
@@ -75,7 +76,7 @@ def _draw_bar(axes: Axes, row: int, parts: dict[str, float], end: float) -> None
         color = COLORS.get(name, UNSTATED_COLOR)
         shown = min(length, end - begin)
         axes.barh(row, shown, BAR_HEIGHT, begin, color=color, edgecolor="white", linewidth=0.7)
-        if length > WIDE * end and len(parts) > 1:
+        if WIDE * end < length <= shown and len(parts) > 1:
             ink = "white" if name == "infer" else INK
             _write(axes, begin + length / 2, row, _short(length), color=ink, ha="center")
         begin += length
@@ -84,14 +85,18 @@ def _draw_bar(axes: Axes, row: int, parts: dict[str, float], end: float) -> None
 
 
 def _find_parts(case: Case, subject: str) -> dict[str, float]:
-    """Return the medians by group, in milliseconds; one part alone for what states no stages."""
+    """Return the medians by group, in milliseconds, and what a subject says nothing about."""
     parts = {}
     for group, names in GROUPS.items():
         medians = [case.merged(subject, name).percentile_ms(50) for name in names]
         length = sum(median for median in medians if median > 0)
         if length > 0:
             parts[group] = length
-    return parts or {UNSTATED: _find_total_ms(case, subject)}
+    total = _find_total_ms(case, subject)
+    unstated = total - sum(parts.values())
+    if unstated > LEAST_UNSTATED * total:  # medians never add up exactly
+        parts[UNSTATED] = unstated
+    return parts
 
 
 def _find_total_ms(case: Case, subject: str) -> float:

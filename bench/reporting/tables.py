@@ -8,7 +8,6 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.bench.reporting.brackets import find_remarks
-from perception_node.bench.reporting.merging import describe_machine
 from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
 
@@ -52,24 +51,6 @@ class Section(NamedTuple):
     remarks: list[str]
 
 
-def list_facts(report: Report) -> list[tuple[str, str]]:
-    """Return what was measured, where, when and how."""
-    machine = report.machine
-    versions = machine.get("versions", {})
-    known = versions if isinstance(versions, dict) else {}
-    model = ", ".join(value[:12] if key == "sha256" else value for key, value in _items(report))
-    facts = [
-        ("machine", describe_machine(machine)),
-        ("kernel", str(machine.get("kernel", ""))),
-        ("versions", ", ".join(f"{name} {version}" for name, version in known.items())),
-        ("date", report.started_utc),
-        ("command", " ".join(["perception bench", *report.command])),
-        ("model", model),
-        ("deadline", f"{report.deadline_ms:g} ms"),
-    ]
-    return [(name, text) for name, text in facts if text]
-
-
 def list_warnings(report: Report) -> list[str]:
     """Return why the report is not to be trusted as a whole."""
     partial = [] if report.complete else ["partial: the benchmark was interrupted"]
@@ -96,10 +77,6 @@ def percentile_text(durations: Durations, percent: float) -> str:
     if len(durations) < NEEDED.get(percent, 1):
         return NONE
     return describe_ms(durations.percentile_ms(percent))
-
-
-def _items(report: Report) -> Iterable[tuple[str, str]]:
-    return ((key, str(value)) for key, value in report.model.items())
 
 
 def _list_tables(case: Case, deadline_ms: float) -> Iterable[Table]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception hil smoke --out /tmp/smoke"
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+NEEDED = ("jinja2", "junitparser", "matplotlib")  # of the report: to be missed before the run
 BAG, REPORT, JUNIT, PAGE = "bag", "report.json", "junit.xml", "index.html"
 
 
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from perception_node.bench.hil.verdict import judge  # noqa: PLC0415
 
+    for name in NEEDED:
+        import_module(name)
     scenario = load_scenario(find_scenario(arguments.scenario))
     pictures = read_pictures(scenario.camera)
     golden = scenario.expect.golden
@@ -98,12 +102,13 @@ def _play(
 @contextmanager
 def _removed_on_error(folder: Path) -> Iterator[None]:
     """Leave nothing of a run that never began; what was there before stays."""
-    was_there = (folder / BAG).exists()
+    had_bag, had_folder = (folder / BAG).exists(), folder.exists()
     try:
         yield
     except BaseException:
-        if not was_there:
+        if not had_bag:
             shutil.rmtree(folder / BAG, ignore_errors=True)
+        if not had_folder:
             with suppress(OSError):  # something else is in it
                 folder.rmdir()
         raise
@@ -138,4 +143,4 @@ def _print(console: Console, record: HilRecord, checks: Sequence[Check], folder:
         console.print(f"{verdict}  {escape(row)}", soft_wrap=True, highlight=False)
     if not record.complete:
         console.print("partial: the run was interrupted", soft_wrap=True)
-    console.print(f"report: {folder / PAGE}", soft_wrap=True, highlight=False)
+    console.print(f"report: {folder / PAGE}", soft_wrap=True, highlight=False, markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,15 +118,32 @@ def _check(arguments: argparse.Namespace) -> None:
         problem = "--report and --junit need something to compare with; give --golden FILE"
     elif arguments.rate is not None and not arguments.live:
         problem = "--rate sets the pace of --live; give both"
-    for path in filter(None, (arguments.report, arguments.junit, arguments.out)):
-        if not path.parent.is_dir():
-            problem = f"{path}: the folder {path.parent} does not exist"
     if problem:
         raise ConfigError(problem)
+    _check_places(arguments)
     if arguments.rate is not None:
         check_rate(arguments.rate)
-    if arguments.out is not None:
-        require_place(arguments.out)
+    for package, place in (("junitparser", arguments.junit), ("jinja2", arguments.report)):
+        if place is not None:
+            import_module(package)
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    golden = arguments.golden if arguments.update_golden else None
+    out = arguments.out
+    for path in filter(None, (arguments.report, arguments.junit, out, golden)):
+        if not path.parent.is_dir():
+            msg = f"{path}: cannot be written: the folder {path.parent} does not exist"
+            raise ConfigError(msg)
+    if out is not None:
+        require_place(out)
+        if _is_of(arguments.bag, out):
+            raise ConfigError(f"{out}: is the bag that is replayed; give another name")
+
+
+def _is_of(bag: Path, file: Path) -> bool:
+    """Return whether a file is a bag, or a part of it."""
+    return bag.resolve() in (file.resolve(), file.resolve().parent)
 
 
 def _replay(

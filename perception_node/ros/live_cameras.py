@@ -7,6 +7,7 @@ node has cameras of one transport.
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,9 +53,12 @@ class LiveNode(NamedTuple):
 
 
 def plan_nodes(topics: dict[str, str]) -> list[LiveNode]:
-    """Return the nodes that it takes to subscribe to all of these topics."""
+    """Return the nodes that it takes to subscribe to all of these topics.
+
+    Their names are of this process alone: another replay may run in the same ROS domain.
+    """
     return [
-        _plan_node(f"{ROOT}/node_{number}", names, kind)
+        _plan_node(f"{ROOT}_{os.getpid()}/node_{number}", names, kind)
         for number, (names, kind) in enumerate(_group(topics))
     ]
 

@@ -159,6 +159,16 @@ def test_a_file_is_replaced_and_a_folder_is_not(replay, tmp_path, capsys, bag, c
     assert capsys.readouterr().err == error
 
 
+def test_the_bag_that_is_replayed_is_not_overwritten(capsys, bag, color_bundle):
+    (file,) = bag.glob("*.mcap")
+    before = file.read_bytes()
+    for given in (bag, file):
+        arguments = ["replay", str(given), "--model", str(color_bundle), "--out", str(file)]
+        assert main(arguments) == 2
+        assert "is the bag that is replayed; give another name" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_results_go_where_a_node_would_have_them():
     assert name_prefixes(["/image"]) == {"/image": "/perception"}
     two = name_prefixes(["/front/image_raw", "/rear/image_raw/compressed"])

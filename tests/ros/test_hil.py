@@ -6,12 +6,19 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 
 import pytest
 import yaml
 from junitparser import JUnitXml
+from rclpy._rclpy_pybind11 import RCLError
 
 from perception_node.bags import open_bag
+from perception_node.bench.hil.camera import Playback
+from perception_node.bench.hil.pictures import read_pictures
+from perception_node.bench.hil.record import HilRecord
+from perception_node.bench.hil.scenario_file import load_scenario
+from perception_node.bench.hil.verdict import judge
 from perception_node.cli import (
     EXIT_CHECK_FAILED,
     EXIT_ENVIRONMENT,
@@ -143,6 +150,47 @@ def test_a_node_that_does_not_start_is_one_line(hil, tmp_path):
         assert program.process.wait(60) == EXIT_ENVIRONMENT
         assert "perception: the node ended with code 1: no such GPU" in program.log()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_is_not_there_is_one_line(hil, tmp_path):
+    (tmp_path / "out").mkdir()
+    with hil(node={"command": ["no_such_program"]}) as program:
+        assert program.process.wait(60) == EXIT_WRONG_INPUT
+        assert "perception: node.command: no_such_program cannot be started: " in program.log()
+        assert "Traceback" not in program.log()
+    assert list((tmp_path / "out").iterdir()) == []  # it was there before
+
+
+class RefusingPlayer:
+    """Takes frames as a middleware does that takes one in two, and keeps us waiting for it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def play(self, messages, _rate, _stop, before_publish):
+        for message in messages:
+            before_publish(message)
+            self.number += 1
+            if self.number == 1:
+                time.sleep(0.2)
+            if self.number % 2:
+                raise RCLError("cannot publish data")
+
+
+def test_frames_that_the_network_does_not_take_are_no_answered_ones(tmp_path):
+    path = tmp_path / "scenario.yaml"
+    camera = {"size": "32x32", "rate_hz": 50, "seconds": 0.5, "warm_up_s": 0}
+    demanded = {"answered_percent": 1}
+    path.write_text(yaml.safe_dump({"name": "x", "camera": camera, "expect": demanded}))
+    scenario, record = load_scenario(path), HilRecord()
+    playback = Playback(
+        scenario, read_pictures(scenario.camera)[:2], RefusingPlayer(), record, lambda *_: None
+    )
+    playback.thread.start()
+    playback.thread.join()
+    assert len(record.held_back) >= 5  # of those that were due in 0.2 s
+    assert len(record.sent) + len(record.held_back) + record.skipped == 25
+    assert f"of {len(record.sent) + len(record.held_back)}" in str(judge(scenario, record))
 
 
 def test_an_interrupt_leaves_a_report_of_the_part(hil, tmp_path):

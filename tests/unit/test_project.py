@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -62,9 +63,10 @@ def test_package_xml_has_the_version_of_the_package():
     assert package.findtext("name") == "perception_node"
 
 
-def test_generated_files_are_up_to_date():
+@pytest.mark.parametrize("tool", ["generate_parameters", "generate_benchmark_table"])
+def test_generated_files_are_up_to_date(tool):
     result = subprocess.run(
-        [sys.executable, "tools/generate_parameters.py", "--check"],
+        [sys.executable, f"tools/{tool}.py", "--check"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -128,3 +130,14 @@ def test_choosing_an_engine_needs_none_of_the_optional_packages():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_readme_without_marks_is_left_alone():
+    file = ROOT / "tools/generate_benchmark_table.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.with_table(f"before\n{tool.BEGIN}old\n{tool.END}\nafter").endswith("\nafter")
+    for text in ("nothing", f"before\n{tool.BEGIN}after", f"{tool.END}{tool.BEGIN}after"):
+        with pytest.raises(SystemExit, match=r"README\.md lacks"):
+            tool.with_table(text)

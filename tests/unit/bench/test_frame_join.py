@@ -204,7 +204,7 @@ LOG = [
 
 def run_of(join, looks=None, **changes):
     known = {"subject": "node", "deadline_ns": DEADLINE_NS, "log": (), "exit_code": 0}
-    return make_run(join, looks or Looks(), **{**known, "is_complete": True, **changes})
+    return make_run(join, looks or Looks(), **{**known, **changes})
 
 
 def test_a_run_says_why_it_is_not_to_be_trusted():
@@ -243,7 +243,8 @@ def test_a_slow_camera_is_told():
 
 
 def test_an_interrupted_run_leaves_out_what_may_still_be_answered():
-    join = join_of(result(1, 5.0))
-    join.add_sent(SentFrame(0, 9, 1, 2**62, 2**62, 2**62))
-    assert run_of(join, is_complete=False).counts["sent"] == 4
-    assert run_of(join_of(frames=1), is_complete=False) is None
+    join, end_ns = join_of(result(1, 5.0)), 4 * PERIOD_NS + DEADLINE_NS
+    run = run_of(join, interrupted_ns=end_ns, log=LOG)
+    assert run.counts == {"sent": 3, "answered": 1, "missed": 2}
+    assert run.remarks == ()
+    assert run_of(join_of(frames=1), interrupted_ns=end_ns) is None

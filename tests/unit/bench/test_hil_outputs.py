@@ -217,6 +217,14 @@ def test_report_is_json_that_says_it_all(tmp_path):
     assert report["host"]["versions"]["perception_node"]
 
 
+def test_frames_that_the_network_held_back_are_said():
+    record = make_record(held_back=[BEGIN_NS + 3 * SECOND_NS])
+    counts = report_json.to_report(SCENARIO, record, [])["counts"]
+    before = report_json.to_report(SCENARIO, RECORD, [])["counts"]
+    assert (counts["held_back"], counts["judged"]) == (1, before["judged"] + 1)
+    assert "1 frame(s) were not sent, because the network" in page.to_html(SCENARIO, record, [])
+
+
 def test_report_of_nothing_has_null_for_what_is_not_known():
     report = report_json.to_report(SCENARIO, HilRecord(), [])
     assert report["latencies"]["all"]["p50_ms"] is None
@@ -310,19 +318,24 @@ def test_thinning_keeps_the_extremes(values, most):
 
 
 def grow():
-    """Yield the record as it was known four times a second."""
+    """Yield what was known, and when, four times a second."""
     for now_ns in range(BEGIN_NS, RECORD.end_ns + 1, SECOND_NS // 4):
-        yield make_record(
-            sent=[frame for frame in RECORD.sent if frame.sent_ns <= now_ns],
-            answers=[answer for answer in RECORD.answers if answer.received_ns <= now_ns],
-            diagnostics=[d for d in RECORD.diagnostics if d.time_ns <= now_ns],
+        yield (
+            now_ns,
+            make_record(
+                sent=[frame for frame in RECORD.sent if frame.sent_ns <= now_ns],
+                answers=[answer for answer in RECORD.answers if answer.received_ns <= now_ns],
+                diagnostics=[d for d in RECORD.diagnostics if d.time_ns <= now_ns],
+            ),
         )
 
 
 def test_tally_counts_each_entry_once():
-    tally = Tally(80.0)
-    for growing in grow():
-        tally.update(growing)
+    tally, faults = Tally(80.0), set()
+    for now_ns, growing in grow():
+        tally.update(growing, now_ns)
+        faults.add((tally.fault, BEGIN_NS + 4 * SECOND_NS <= now_ns < BEGIN_NS + 6 * SECOND_NS))
+    assert faults == {(Fault.OFF, True), (Fault.OK, False), (Fault.GARBAGE, False)}
     assert (tally.sent, tally.answered) == (len(RECORD.sent), len(RECORD.answers))
     assert tally.missed == RATE_HZ + 2  # noise, the slow one, and one without an answer
     assert (tally.state, tally.alarms) == ("active", {"input": "WARN"})
@@ -333,9 +346,10 @@ def test_tally_counts_each_entry_once():
 
 def test_live_view_prints_lines_where_there_is_no_terminal():
     console = Console(file=io.StringIO(), force_terminal=False)
-    with LiveView(console, SCENARIO) as view:
+    moments = iter([now_ns for now_ns, _ in grow()])
+    with LiveView(console, SCENARIO, lambda: next(moments)) as view:
         view.update(HilRecord())
-        for growing in grow():
+        for _, growing in grow():
             view.update(growing)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 3  # two in twelve seconds, and the last
@@ -344,7 +358,7 @@ def test_live_view_prints_lines_where_there_is_no_terminal():
 
 def test_live_view_draws_on_a_terminal():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with LiveView(console, SCENARIO) as view:
+    with LiveView(console, SCENARIO, lambda: RECORD.end_ns) as view:
         view.update(RECORD)
     assert "input WARN" in console.file.getvalue()
 

@@ -141,6 +141,18 @@ def test_a_bag_and_its_golden_file_lie_beside_the_scenario(load, tmp_path):
     assert {golden[0], golden[60]} == {"Egyptian cat", "tripod"}
 
 
+@pytest.mark.parametrize("given", ["birds", "/opt/birds", "~/birds"])
+def test_a_name_or_a_whole_path_of_a_model_stays(load, given):
+    node = {"parameters": {"model": given}}
+    assert load(with_values(node=node)).node.parameters["model"] == given
+
+
+@pytest.mark.parametrize("given", ["models/birds", "./models/birds"])
+def test_a_model_lies_beside_the_scenario(load, tmp_path, given):
+    node = {"parameters": {"model": given}}
+    assert load(with_values(node=node)).node.parameters["model"] == str(tmp_path / "models/birds")
+
+
 REMOTE = {"start": "none"}
 WRONG = [
     (with_values(camera={"sise": 1}), ["camera: unknown key 'sise'", "size"]),

@@ -110,7 +110,7 @@ def slow_answers(numbers, latency_ms) -> list[Answer]:
 
 
 STEPPED = [frame(number, Fault.CLOCK_STEP) for number in range(200)]
-OFF = fault(Fault.OFF, 3, 4)
+OFF, STUCK = fault(Fault.OFF, 3, 4), fault(Fault.STUCK, 3, 4)
 KILLED = replace(
     without(make_run(), 3, 6),
     steps=[StepDone(at(3), "kill", 0.01, "")],
@@ -200,6 +200,13 @@ CASES = {
         make_run(answers=slow_answers({30}, 3000)),
         without(make_run(), 5, 5.1),
         "98.89 %",
+    ),
+    "held back": (
+        "answered",
+        scenario(answered_percent=100),
+        make_run(held_back=[at(0.5)]),  # in the warm-up
+        make_run(held_back=[at(5), at(5.1)]),
+        "98.90 % of 182",
     ),
     "a fault is no excuse for later": (
         "answered",
@@ -333,6 +340,15 @@ CASES = {
         make_run(diagnostics=[change(5, "engine", "ERROR", "no engine is left")]),
         "engine: no engine",
     ),
+    "an alarm that is demanded at another time": (
+        "other alarms",
+        scenario(
+            no_unexpected_alarms=True, diagnostics=(replace(LOST, within_s=1, during="stuck"),)
+        ),
+        make_run(faults=[STUCK], diagnostics=[change(3.5, "engine", "WARN", "CPU took over")]),
+        make_run(faults=[STUCK], diagnostics=[change(8, "engine", "WARN", "CPU took over")]),
+        "engine: CPU took over",
+    ),
     "an alarm is left": (
         "alarms at the end",
         ALARM,
@@ -420,8 +436,12 @@ def test_nothing_is_demanded_that_the_scenario_does_not_say():
 
 
 def test_an_interrupted_run_is_judged_by_what_there_is():
-    demanded = scenario(exit_code=0, account_exact=True, latency_ms={"p50": 20})
-    part = replace(make_run(), complete=False, end_ns=at(5), exit_code=None, log=[])
+    demanded = scenario(
+        exit_code=0, account_exact=True, latency_ms={"p50": 20}, diagnostics=(TIMEOUT,)
+    )
+    seen = change(3.5, "input", "ERROR", "Timeout: x")
+    part = make_run(faults=[OFF, fault(Fault.OFF, 8, 9)], diagnostics=[seen])
+    part = replace(part, complete=False, end_ns=at(5), exit_code=None, log=[])
     part = replace(part, sent=part.sent[:100], answers=part.answers[:100])
     assert [check for check in judge(demanded, part) if not check.is_ok] == []
 

@@ -15,8 +15,8 @@ from perception_node.bench.levels.engine_level import describe_model, measure_en
 from perception_node.bench.levels.first_inference import STEADY, measure_first_inference
 from perception_node.bench.levels.measuring_process import run_measurement
 from perception_node.bench.levels.node_level import RunInterrupted
-from perception_node.bench.levels.paced import pace, read_config
-from perception_node.bench.levels.paced_run import read_load, to_task
+from perception_node.bench.levels.paced import Schedule, pace, read_config
+from perception_node.bench.levels.paced_run import PacedRun, read_load, to_task
 from perception_node.bench.levels.pipeline_level import measure_pipeline
 from perception_node.bundle import load_bundle
 from perception_node.config import NodeConfig
@@ -140,6 +140,17 @@ def test_the_schedule_is_absolute():
     assert {b - a for a, b in pairwise(due_ns)} == {1_000_000}
     assert min(late) >= 0
     assert late[3] >= 4_000_000
+
+
+def test_a_rate_that_is_not_kept_is_told_and_the_waiting_is_missed():
+    run = PacedRun("pipeline", ("total",), Schedule(100.0, 20, 0), 50.0)
+    for number in range(20):
+        run._add([number * 10_000_000, number * 20_000_000, 5_000_000])
+    made = run._make_run({}, ("another",))
+    assert made.remarks[0].startswith("pipeline kept up with 50.0 of 100.0 frames per second only")
+    assert made.remarks[1:] == ("another",)
+    assert made.counts == {"sent": 20, "answered": 20, "missed": 15}
+    assert made.stages["total"].summarize().max_ms == pytest.approx(5.0, rel=1e-3)
 
 
 def test_a_task_is_plain_and_comes_back(tmp_path, color_bundle):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from perception_node.bench.noise import Noise
 from perception_node.bench.reporting.brackets import find_remarks
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.markdown import readme_table, to_markdown
@@ -225,8 +226,25 @@ def test_the_readme_has_a_row_for_each_size_and_says_where():
 def test_the_readme_leaves_out_what_was_not_measured():
     case = make_node_case(frames=300)
     case.runs = case.of("node")
-    assert readme_table([make_report(case)]).splitlines()[2].count("—") == 5
+    assert readme_table([make_report(case)]).splitlines()[2].count("—") == 6
     assert len(readme_table([make_report(make_startup_case())]).splitlines()) == 3
+
+
+def test_the_state_of_the_machine_is_told():
+    machine = {
+        "governor": "schedutil",
+        "cpu_mhz": [1510, 1510, 2201],
+        "power_mode": "15W",
+        "load_average": 0.3,
+        "temperatures_c": {"cpu-thermal": 45.0, "gpu-thermal": 44.5},
+        "noise": Noise(50, 91.6, 0.11, 0.19, 1.4, 888)._asdict(),
+    }
+    text = to_markdown(make_report(make_startup_case(), machine=machine))
+    state = "governor schedutil; CPU MHz 1510, 2201; power mode 15W; load 0.3; Celsius cpu-thermal"
+    assert f"- state: {state} 45.0, gpu-thermal 44.5" in text
+    assert "- noise: clock: steps of 50 ns, 92 ns a look; sleeps of 1 ms end late by 0.110" in text
+    odd = to_markdown(make_report(make_startup_case(), machine={"noise": {"sleeps": "many"}}))
+    assert "- noise" not in odd
 
 
 def test_an_unknown_machine_is_no_error():
