@@ -21,8 +21,6 @@ from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rclpy.lifecycle import LifecycleNode
     from rclpy.qos import QoSProfile
 
@@ -62,11 +60,6 @@ class Outputs:
         )
         self.read = reader.read
         self.classify = classifier.classify
-        self._make_message: Callable[[Prediction, str], bytes | Classification] = (
-            messages.serialize_classification
-            if messages.knows_classification()
-            else messages.to_classification
-        )
 
         # rclpy keeps a few references for each publisher in its group, and in the node's own
         # group it would keep them until the node ends.
@@ -108,9 +101,9 @@ class Outputs:
         """Read the beginning of a serialized image."""
         return read_header(CdrReader(message))
 
-    def compose(self, prediction: Prediction, config: NodeConfig) -> bytes | Classification:
+    def compose(self, prediction: Prediction, config: NodeConfig) -> Classification:
         """Make the message for ``~/classification``."""
-        return self._make_message(prediction, config.class_id_format)
+        return messages.to_classification(prediction, config.class_id_format)
 
     def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
         """Publish ``~/classification``."""

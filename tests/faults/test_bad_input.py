@@ -210,7 +210,8 @@ def test_bad_frames_are_counted_and_survived(start, peer, jpeg, case):
     counts = account(log)
     require_balance(counts)
     assert counts["kinds"] == {kind: sent}
-    assert counts["published"] == len(stream.results)
+    # The very first result may have come before the node had found the subscriber.
+    assert counts["published"] - len(stream.results) in {0, 1}
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
