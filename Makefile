@@ -38,7 +38,8 @@ bench: setup ## measure bench/reports/ and the README's table again; 40 min, not
 	$(BIN)/perception bench node --rate 240 --frames 7200 --out bench/reports/overload
 	$(BIN)/perception bench node --sweep --out bench/reports/sweep
 	$(BIN)/perception bench node --sweep $(ONE_CPU) --out bench/reports/sweep-one-cpu
-	$(BIN)/perception bench engine pipeline startup --runs 3 --frames 300 --out bench/reports/parts
+	$(BIN)/perception bench engine pipeline --runs 3 --frames 300 --out bench/reports/parts
+	$(BIN)/perception bench startup --runs 3 --out bench/reports/startup
 	$(BIN)/python tools/generate_benchmark_table.py
 
 soak: setup ## let a failing camera play to the node for SECONDS (60), then judge leaks and bounds
