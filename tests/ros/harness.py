@@ -29,10 +29,11 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
-from vision_msgs.msg import Classification
+from vision_msgs.msg import Classification, LabelInfo
 
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.node_process import to_argument
+from perception_node.ros.qos import LATCHED
 
 DEADLINE_S = 30.0
 POLL_S = 0.01
@@ -74,6 +75,8 @@ ACCOUNT = re.compile(
 ROS_LINE = re.compile(r"\[(DEBUG|INFO|WARN|ERROR|FATAL)\] \[")
 DDS_PORTS, PORTS_PER_DOMAIN = 7400, 250  # OMG DDSI-RTPS 9.6.1.1
 LOCK_PORTS = 7000  # below them
+MOST_RESULTS = 10_000
+EVERY_RESULT = {"qos_overrides./perception/classification.publisher.depth": MOST_RESULTS}
 _domains = itertools.cycle(random.sample(range(1, 101), 100))
 
 
@@ -397,13 +400,25 @@ class Diagnostics:
 
 
 class Stream:
-    """A camera's frames, and what the node made of them."""
+    """A camera's frames, and what the node made of them.
+
+    The results of a burst wait for this process where all cores are busy, so there is room for
+    each of them; the publisher's own room is ``EVERY_RESULT``, a parameter of the node.
+    """
 
     def __init__(self, peer: Peer, node=NODE, topic="image", kind=Image, qos=10) -> None:
         self.results: list[Classification] = peer.collect(
-            Classification, f"{node}/classification", 100
+            Classification, f"{node}/classification", MOST_RESULTS
         )
+        self._labels = peer.collect(LabelInfo, f"{node}/label_info", LATCHED)
         self.camera = peer.camera(topic, kind, qos)
+
+    def wait_until_heard(self) -> None:
+        """Wait until no result can be lost because the node has not found the subscriber yet.
+
+        Discovery keeps the order of subscriptions, and the labels, which are latched, came last.
+        """
+        wait_for(lambda: self._labels, lambda: "the labels of a node that is configured")
 
     def stamps(self) -> list[int]:
         """Return the stamps of the results so far, in the order of arrival."""
