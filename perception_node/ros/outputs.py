@@ -21,6 +21,8 @@ from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.lifecycle import LifecycleNode
     from rclpy.qos import QoSProfile
 
@@ -60,6 +62,11 @@ class Outputs:
         )
         self.read = reader.read
         self.classify = classifier.classify
+        self._make_message: Callable[[Prediction, str], bytes | Classification] = (
+            messages.serialize_classification
+            if messages.knows_classification()
+            else messages.to_classification
+        )
 
         # rclpy keeps a few references for each publisher in its group, and in the node's own
         # group it would keep them until the node ends.
@@ -101,9 +108,9 @@ class Outputs:
         """Read the beginning of a serialized image."""
         return read_header(CdrReader(message))
 
-    def compose(self, prediction: Prediction, config: NodeConfig) -> Classification:
+    def compose(self, prediction: Prediction, config: NodeConfig) -> bytes | Classification:
         """Make the message for ``~/classification``."""
-        return messages.to_classification(prediction, config.class_id_format)
+        return self._make_message(prediction, config.class_id_format)
 
     def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
         """Publish ``~/classification``."""
