@@ -42,11 +42,6 @@ POLL_S = 0.1
 FIXED: dict[str, Any] = {"autostart": True, "age_reference": "arrival", "image_topics": ("image",)}
 
 
-def measure_startup(parameters: Mapping[str, Any], runs: int) -> list[Run]:
-    """Start a node again and again; see ``measure_start``."""
-    return [measure_start(parameters) for _ in range(runs)]
-
-
 def measure_start(parameters: Mapping[str, Any]) -> Run:
     """Start a node once, beside a camera that plays 640x480 at 30 Hz, and wait for its result.
 
