@@ -98,22 +98,22 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
     bundle = load_bundle(find_model(arguments.bundle))
     cancel = Event()
     with _progress() as report, ThreadPoolExecutor(1, "perception-build") as thread:
-        future = thread.submit(
-            build_bundle,
-            bundle,
-            arguments.precision,
-            arguments.backend,
-            store,
-            options,
-            report=report,
-            cancel=cancel,
-            force=arguments.force,
-            allow_ungated=arguments.allow_ungated,
-            classic=arguments.classic,
-        )
         try:
+            future = thread.submit(
+                build_bundle,
+                bundle,
+                arguments.precision,
+                arguments.backend,
+                store,
+                options,
+                report=report,
+                cancel=cancel,
+                force=arguments.force,
+                allow_ungated=arguments.allow_ungated,
+                classic=arguments.classic,
+            )
             return future.result()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # it may come before submit() has returned
             cancel.set()
             raise
 
