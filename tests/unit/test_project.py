@@ -119,6 +119,19 @@ def test_the_network_is_not_used(color_bundle, monkeypatch):
         pass
 
 
+def test_onnx_runtime_reports_to_nobody(tmp_path):
+    """Its telemetry begins with a file in the user's cache."""
+    program = (
+        "from perception_node.config import NodeConfig\n"
+        "from perception_node.selection import load_pipeline\n"
+        "load_pipeline(NodeConfig()).close()"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", program], env={**environment, **homes}, check=True)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_choosing_an_engine_needs_none_of_the_optional_packages():
     """A robot without a GPU has no TensorRT, a node converts nothing: both must start."""
     optional = ["tensorrt", "tensorrt_rtx_bindings", "pycuda", "torch", "onnx"]
