@@ -61,6 +61,7 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(COMPILE) build.in -o build.txt
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros.in -o ros-wheels.txt
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros-sourced.in -o ros-sourced.txt
+	cd requirements && $(COMPILE) -c ros-wheels.txt serve.in -o serve.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
 	cd requirements && $(COMPILE) -c ros-wheels.txt -c ros-sourced.txt torch.in -o torch.txt
 

@@ -13,6 +13,18 @@ EXTRAS = {
     "build": ["onnx"],  # perception build, to derive a model in half precision
     "gpu": ["pycuda>=2025.1.2"],  # the first one that compiles with CUDA 13; TensorRT: JetPack
     "import": ["onnx", "torch==2.13.0"],  # perception import
+    # perception serve, on a machine without ROS: all that it imports, as requirements/serve.in
+    "serve": [
+        "flask>=3.1",  # these four as in cli/http_findings.py
+        "flask-cors>=6.0",
+        "jsonschema",
+        "numpy",
+        "onnxruntime",
+        "opencv-python-headless",
+        "prometheus-client>=0.19",
+        "rich",
+        "waitress>=3.0.1",
+    ],
     "test": ["hypothesis", "onnx", "pytest", "pytest-timeout"],  # colcon looks for pytest here
 }
 
@@ -40,6 +52,7 @@ setup(
         "": ["*.json", "*.j2", "scenarios/*.yaml", "examples/*.yaml"],  # schemas, pages
         NAME: ["py.typed"],
         f"{NAME}.engines.tensorrt.cuda": ["*.cu"],
+        f"{NAME}.serving": ["page/*"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

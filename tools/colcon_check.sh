@@ -59,7 +59,7 @@ check_package() {
   local package file
   package=$(run "$bin/python" -c 'import perception_node; print(*perception_node.__path__)')
   find -L src/perception_node/perception_node -type f -printf '%P\n' |
-    grep -E '[.](py|cu|typed|schema[.]json|j2|yaml)$' |
+    grep -E '[.](py|cu|typed|schema[.]json|j2|yaml|html|css|js)$' |
     while read -r file; do
       [[ -e $package/$file ]] || { echo "colcon build did not install $package/$file" >&2; exit 1; }
     done
