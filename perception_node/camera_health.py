@@ -7,6 +7,7 @@ error; the rows that judge images are stale.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from perception_node.health import Level, Status
 if TYPE_CHECKING:
     from perception_node.config import NodeConfig
     from perception_node.counters import FrameCounts
-    from perception_node.latency import AgeSummary
+    from perception_node.latency import AgeHistogram, AgeSummary
 
 NO_IMAGES = "no images to judge"
 PROFILE_ADVICE = (
@@ -29,6 +30,7 @@ class CameraReport:
 
     Attributes:
         topic: resolved name of the image topic.
+        results_topic: resolved name of the topic its classifications go to.
         now: the counters.
         before: the counters one period ago.
         silent_s: seconds since the last image, or since activation if there was none.
@@ -43,12 +45,14 @@ class CameraReport:
         incompatible: the QoS policy for which a publisher was refused; empty if none was.
         deadline_ms: the deadline of this camera.
         ages: ages of the last published results; None before the first.
+        histogram: the same ages, in bins up to the deadline.
         predicted_ms: how long a frame probably takes.
         refusal: why the last stale frame was dropped; empty if none was.
 
     """
 
     topic: str
+    results_topic: str
     now: FrameCounts
     before: FrameCounts
     silent_s: float
@@ -63,6 +67,7 @@ class CameraReport:
     incompatible: str
     deadline_ms: float
     ages: AgeSummary | None
+    histogram: AgeHistogram | None
     predicted_ms: float
     refusal: str
 
@@ -82,8 +87,11 @@ def _input(report: CameraReport, *, is_silent: bool) -> Status:
     now, before = report.now, report.before
     values = {
         "topic": report.topic,
+        "results": report.results_topic,
         "received": str(now.received),
+        "published": str(now.published),
         "superseded": str(now.superseded),
+        "failed": str(now.failed),
         "malformed": str(now.malformed),
         **{f"malformed ({kind})": str(n) for kind, n in sorted(now.malformed_by_kind.items())},
     }
@@ -175,6 +183,7 @@ def _deadline(report: CameraReport, config: NodeConfig) -> Status:
         "age p50 (ms)": "none yet" if ages is None else f"{ages.p50_ms:.1f}",
         "age p99 (ms)": "none yet" if ages is None else f"{ages.p99_ms:.1f}",
         "age max (ms)": "none yet" if ages is None else f"{ages.max_ms:.1f}",
+        "age histogram": "none yet" if report.histogram is None else _to_json(report.histogram),
     }
     stale, late = now.stale - before.stale, now.late - before.late
     # Superseded images are none that missed: many of them must not hide that all others did.
@@ -195,3 +204,7 @@ def _deadline(report: CameraReport, config: NodeConfig) -> Status:
         f"({stale} stale, {late} late): {why}"
     )
     return Status("deadline", level, message, values)
+
+
+def _to_json(histogram: AgeHistogram) -> str:
+    return json.dumps(histogram._asdict(), separators=(",", ":"))

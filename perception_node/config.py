@@ -128,6 +128,14 @@ class NodeConfig:
     threshold: float = parameter(
         0.0, "Hypotheses with a lower score are left out.", lowest=0.0, highest=1.0, when=When.LIVE
     )
+    overlay_rate_hz: float = parameter(
+        5.0,
+        "Draw and publish at most so many pictures per second on ~/overlay of each camera; 0 "
+        "draws every image that is classified.",
+        lowest=0.0,
+        highest=1000.0,
+        when=When.LIVE,
+    )
     class_id_format: str = parameter(
         "index",
         "class_id in results: the class's index (as in ~/label_info) or its name.",

@@ -48,8 +48,8 @@ class Decoder:
     def __init__(self, max_pixels: int, smallest_side: int) -> None:
         """Accept up to ``max_pixels``.
 
-        A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as its
-        shorter side keeps ``smallest_side`` pixels.
+        An image is decoded at 1/2, 1/4 or 1/8 of its size, which is faster for a JPEG, as long
+        as its shorter side keeps ``smallest_side`` pixels.
         """
         self._max_pixels = max_pixels
         self._smallest_side = smallest_side

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 WINDOW = 512
+BINS = 50  # of a histogram
 
 
 @dataclass(slots=True)
@@ -51,6 +55,19 @@ class AgeSummary(NamedTuple):
     max_ms: float
 
 
+class AgeHistogram(NamedTuple):
+    """How many ages are in each bin; the first bin begins at 0.
+
+    Attributes:
+        bin_ms: width of a bin.
+        counts: one number per bin; negative ages are in the first, what is beyond in the last.
+
+    """
+
+    bin_ms: float
+    counts: list[int]
+
+
 class AgeWindow:
     """Ages of the last 512 published results. Written by one thread, read by any."""
 
@@ -65,8 +82,19 @@ class AgeWindow:
 
     def summarize(self) -> AgeSummary | None:
         """Return the percentiles; None before the first result."""
-        ages_ns = self._ages_ns[: min(self._count, WINDOW)]
+        ages_ns = self._known_ns()
         if not ages_ns.size:
             return None
         p50, p99 = np.percentile(ages_ns, (50, 99))
         return AgeSummary(p50 / 1e6, p99 / 1e6, float(ages_ns.max()) / 1e6)
+
+    def histogram(self, end_ns: int) -> AgeHistogram | None:
+        """Return the ages in 50 bins from 0 to ``end_ns``; None before the first result."""
+        ages_ns = self._known_ns()
+        if not ages_ns.size:
+            return None
+        bins = np.clip(ages_ns * BINS // end_ns, 0, BINS - 1)
+        return AgeHistogram(end_ns / BINS / 1e6, np.bincount(bins, minlength=BINS).tolist())
+
+    def _known_ns(self) -> NDArray[np.int64]:
+        return self._ages_ns[: min(self._count, WINDOW)]

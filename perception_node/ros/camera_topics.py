@@ -121,7 +121,7 @@ class CameraTopics:
         self._reported = (counters.snapshot(), 0)
         clock = node.get_clock()
         deadline = Deadline(config.age_reference, lambda: clock.now().nanoseconds)
-        self.outputs = Outputs(node, classifier, config, place.prefix, place.of)
+        self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
         self.camera = Camera(self.outputs, counters, deadline)
 
     def subscribe(self, submit: Callable[[int, bytes], None]) -> None:
@@ -185,8 +185,10 @@ class CameraTopics:
         (before, lost_before), stream = self._reported, camera.stream
         counts, lost = camera.counters.snapshot(), stream.lost
         self._reported = (counts, lost)
+        deadline_ns = config.deadline_ns(self._place.index)
         report = CameraReport(
             topic=self.topic,
+            results_topic=self.outputs.results_topic,
             now=counts,
             before=before,
             silent_s=stream.silent_ns(now_ns) / 1e9,
@@ -199,8 +201,9 @@ class CameraTopics:
             lost_before=lost_before,
             replaced=stream.replaced,
             incompatible=stream.incompatible,
-            deadline_ms=config.deadline_ns(self._place.index) / 1e6,
+            deadline_ms=deadline_ns / 1e6,
             ages=camera.ages.summarize(),
+            histogram=camera.ages.histogram(deadline_ns),
             predicted_ms=camera.deadline.remaining.predict_ns() / 1e6,
             refusal=camera.deadline.refusal,
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.errors import PerceptionError
+from perception_node.rate import RateLimit
 from perception_node.ros import messages
 from perception_node.ros.cdr import CdrReader
 from perception_node.ros.images import Header, ImageReader, read_header
@@ -40,21 +42,29 @@ class Outputs:
     """Publishers and log lines of one camera; the ``FrameHandler`` of the worker."""
 
     def __init__(
-        self, node: LifecycleNode, classifier: Classifier, config: NodeConfig, prefix: str, of: str
+        self,
+        node: LifecycleNode,
+        classifier: Classifier,
+        get_config: Callable[[], NodeConfig],
+        prefix: str,
+        of: str,
     ) -> None:
         """Create the publishers.
 
         Args:
             node: owner of the publishers.
             classifier: runs the model.
-            config: the configuration of this moment; what is live is handed over per frame.
+            get_config: returns the configuration of the moment.
             prefix: where the topics are: ``~`` or a camera's namespace.
             of: which camera's, in words for a log, such as " of /front/image"; may be empty.
 
         """
+        config = get_config()
         self._node = node
         self._classifier = classifier
+        self._get_config = get_config
         self._of = of
+        self._overlay_limit = RateLimit()
         self._throttle = Throttle(LOG_PERIOD_S)
         pipeline = classifier.pipeline
         reader = ImageReader(
@@ -92,6 +102,11 @@ class Outputs:
             self._vision_info = create(VisionInfo, "vision_info", LATCHED)
             self._undo = made.pop_all()
 
+    @property
+    def results_topic(self) -> str:
+        """Resolved name of ``~/classification``."""
+        return str(self._classification.topic_name)
+
     def announce(self, version: int, threshold: float) -> None:
         """Publish the latched messages; ``version`` counts the models this node has loaded."""
         header = messages.to_header(self._node.get_clock().now().nanoseconds, "")
@@ -117,8 +132,11 @@ class Outputs:
         self._classification.publish(result)
 
     def after_publish(self, frame: Frame, prediction: Prediction) -> None:
-        """Publish ``~/overlay`` if somebody looks at it."""
+        """Publish ``~/overlay`` if somebody looks at it, and the last one is old enough."""
         if self._overlay.get_subscription_count() == 0:
+            return
+        max_rate_hz = self._get_config().overlay_rate_hz
+        if not self._overlay_limit.admits(time.monotonic_ns(), max_rate_hz):
             return
         header = messages.to_header(frame.stamp_ns, frame.frame_id)
         picture = self._classifier.pipeline.draw(frame, prediction)

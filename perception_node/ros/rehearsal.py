@@ -32,6 +32,7 @@ PARAMETERS: dict[str, Value] = {
     "autostart": True,
     "diagnostics_period_s": 0.2,
     "age_reference": "arrival",
+    "overlay_rate_hz": 0.0,
 }
 START_TIMEOUT_S = 30.0
 LAST_RESULT_TIMEOUT_S = 2.0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 
@@ -15,7 +16,15 @@ pytestmark = pytest.mark.ros
 OK, WARN, ERROR, STALE = range(4)
 # Each row and its values, in their order.
 ROWS = {
-    "input": ["topic", "received", "superseded", "malformed"],
+    "input": [
+        "topic",
+        "results",
+        "received",
+        "published",
+        "superseded",
+        "failed",
+        "malformed",
+    ],
     "connection": ["publishers", "lost on the way", "replaced by newer ones"],
     "rate": ["rate (Hz)"],
     "picture": ["identical images in a row"],
@@ -27,6 +36,7 @@ ROWS = {
         "age p50 (ms)",
         "age p99 (ms)",
         "age max (ms)",
+        "age histogram",
     ],
     "inference": ["published", "failed", "in flight", "last inference (ms)"],
     "engine": ["model", "engine", "chosen because"],
@@ -52,10 +62,14 @@ def test_an_active_node_reports_on_its_camera_its_work_and_itself(start, peer):
     assert {status.hardware_id for status in statuses.values()} == {socket.gethostname()}
     assert {task: status.level[0] for task, status in statuses.items()} == dict.fromkeys(ROWS, OK)
     assert diagnostics.value("topic") == "/image"
+    assert diagnostics.value("results") == f"{NODE}/classification"
     assert diagnostics.value("publishers") == "1"
     assert int(diagnostics.value("received")) >= 1
     assert diagnostics.value("deadline (ms)") == "5000"
     assert 0.0 < float(diagnostics.value("age p50 (ms)")) < 5000.0
+    histogram = json.loads(diagnostics.value("age histogram"))
+    assert histogram["bin_ms"] == 100.0
+    assert sum(histogram["counts"]) == int(diagnostics.value("published"))
     assert diagnostics.value("model") == "colors"
     assert "ONNX Runtime" in diagnostics.value("engine")
     assert float(diagnostics.value("last inference (ms)")) > 0.0

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import LabelInfo, VisionInfo
@@ -177,3 +178,25 @@ def test_overlay_costs_nothing_while_nobody_watches(local, peer):
     stream.classify_once(make_image("red", 20))
     wait_for(lambda: overlays, lambda: "an overlay")
     assert len(drawn) == 1
+
+
+def test_overlays_are_drawn_at_most_at_their_rate(local, peer):
+    drawn = []
+    local.set_parameters([Parameter("overlay_rate_hz", value=1e-3)])  # one in a quarter of an hour
+    peer.change("configure")
+    peer.change("activate")
+    draw = local._classifier.pipeline.draw
+    local._classifier.pipeline.draw = lambda *arguments: drawn.append(1) or draw(*arguments)
+    stream = Stream(peer)
+    stream.classify(make_image("red", 1))
+    overlays = peer.collect(Image, f"{NODE}/overlay", qos_profile_sensor_data)
+    wait_for(lambda: local.count_subscribers(f"{NODE}/overlay"), lambda: "the watcher")
+    for stamp_ns in range(10, 20):
+        stream.classify_once(make_image("red", stamp_ns))
+    wait_for(lambda: overlays, lambda: "the first overlay")
+    assert len(drawn) == 1
+
+    local.set_parameters([Parameter("overlay_rate_hz", value=0.0)])
+    for stamp_ns in range(20, 30):
+        stream.classify_once(make_image("red", stamp_ns))
+    wait_for(lambda: len(drawn) == 11, lambda: f"one for each image, drawn: {len(drawn)}")

@@ -10,7 +10,7 @@ from perception_node.camera_health import CameraReport, camera_statuses
 from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounts
 from perception_node.health import Level
-from perception_node.latency import AgeSummary
+from perception_node.latency import AgeHistogram, AgeSummary
 
 TASKS = ["input", "connection", "rate", "picture", "deadline"]
 JUDGES_OF_IMAGES = ["rate", "picture", "deadline"]
@@ -19,6 +19,7 @@ NOW = FrameCounts(received=200, published=180, superseded=20)
 CONFIG = NodeConfig(image_timeout_s=2.0)
 GOOD = CameraReport(
     topic="/front/image",
+    results_topic="/front/perception/classification",
     now=NOW,
     before=BEFORE,
     silent_s=0.03,
@@ -33,6 +34,7 @@ GOOD = CameraReport(
     incompatible="",
     deadline_ms=100.0,
     ages=AgeSummary(20.0, 40.25, 55.0),
+    histogram=AgeHistogram(2.0, [0, 90, 0]),
     predicted_ms=12.34,
     refusal="",
 )
@@ -107,8 +109,11 @@ def test_unusable_images_are_a_warning_while_they_arrive():
     assert row.message == "3 unusable image(s); see the log for the cause"
     assert row.values == {
         "topic": "/front/image",
+        "results": "/front/perception/classification",
         "received": "200",
+        "published": "180",
         "superseded": "20",
+        "failed": "0",
         "malformed": "3",
         "malformed (codec)": "2",
         "malformed (stamp)": "1",
@@ -326,8 +331,10 @@ def test_the_numbers_of_the_deadline():
         "age p50 (ms)": "20.0",
         "age p99 (ms)": "40.2",
         "age max (ms)": "55.0",
+        "age histogram": '{"bin_ms":2.0,"counts":[0,90,0]}',
     }
-    values = judge("deadline", ages=None).values
+    values = judge("deadline", ages=None, histogram=None).values
+    assert values["age histogram"] == "none yet"
     assert {values[f"age {name} (ms)"] for name in ("p50", "p99", "max")} == {"none yet"}
 
 
@@ -345,6 +352,7 @@ def test_every_row_has_words_whatever_happens():
         "lost": (0, 1),
         "incompatible": ("", "durability"),
         "ages": (None, GOOD.ages),
+        "histogram": (None, GOOD.histogram),
         "now": (NOW, missed(stale=1), missed(late=1)),
     }
     for values in itertools.product(*choices.values()):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.latency import WINDOW, AgeSummary, AgeWindow, FrameTrace
+from perception_node.latency import BINS, WINDOW, AgeSummary, AgeWindow, FrameTrace
 
 MS = 1_000_000
 
@@ -38,6 +38,37 @@ def test_the_summary_is_of_the_last_results(ages_ns):
 def test_an_old_outlier_is_forgotten():
     assert summarize([900 * MS] + [10 * MS] * (WINDOW - 1)).max_ms == 900.0
     assert summarize([900 * MS] + [10 * MS] * WINDOW) == AgeSummary(10.0, 10.0, 10.0)
+
+
+def histogram(ages_ns, end_ns):
+    window = AgeWindow()
+    for age_ns in ages_ns:
+        window.add(age_ns)
+    return window.histogram(end_ns)
+
+
+def test_there_is_no_histogram_before_the_first_result():
+    assert AgeWindow().histogram(100 * MS) is None
+
+
+def test_the_bins_end_at_the_deadline_and_the_last_takes_what_is_beyond():
+    ages_ns = [0, 2 * MS - 1, 2 * MS, 99 * MS, 100 * MS, 900 * MS, -5 * MS]
+    bin_ms, counts = histogram(ages_ns, 100 * MS)
+    assert bin_ms == 2.0
+    assert (counts[0], counts[1], counts[-1]) == (3, 1, 3)
+    assert len(counts) == BINS
+
+
+@given(
+    st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=2 * WINDOW),
+    st.integers(MS, 60_000 * MS),
+)
+def test_the_histogram_holds_the_last_results(ages_ns, end_ns):
+    bin_ms, counts = histogram(ages_ns, end_ns)
+    assert bin_ms * BINS == pytest.approx(end_ns / 1e6)
+    assert sum(counts) == min(len(ages_ns), WINDOW)
+    first = sum(age_ns * BINS < end_ns for age_ns in ages_ns[-WINDOW:])
+    assert counts[0] == first
 
 
 def test_a_trace_begins_with_nothing_reached():
