@@ -30,6 +30,13 @@
     │       ├── PlanMismatch      built for another model, GPU or TensorRT
     │       └── PlanIntegrityError  the plan or its manifest was changed or damaged
     ├── BagError                  a bag cannot be read
+    ├── RequestError              a request over HTTP that is not answered with a result
+    │   ├── BadUpload             no image in it, or more than one
+    │   ├── UnsupportedUpload     a body that is no image and no form
+    │   ├── UploadTooLarge        more bytes than the server takes
+    │   ├── UntrustedHost         another name in the Host header than the server's
+    │   ├── ServerBusy            every place is taken
+    │   └── DeadlineMissed        not classified in time
     └── EnvironmentLacks          something this machine does not have
         └── MissingPackage        a Python package that cannot be imported
 
@@ -71,6 +78,8 @@ class MissingPackage(EnvironmentLacks):
 
     HOW_TO_INSTALL: ClassVar = {
         "cv2": "sudo apt install python3-opencv",
+        "flask": "pip install flask",
+        "flask_cors": "pip install flask-cors",
         "hdrh": "pip install hdrhistogram",
         "jinja2": "sudo apt install python3-jinja2",
         "jsonschema": "sudo apt install python3-jsonschema",
@@ -80,12 +89,14 @@ class MissingPackage(EnvironmentLacks):
         "onnx": "pip install onnx",
         "onnxruntime": "pip install onnxruntime",
         "PIL": "sudo apt install python3-pil",
+        "prometheus_client": "pip install prometheus-client",
         "pycuda": "pip install pycuda",
         "rclpy": "source /opt/ros/jazzy/setup.bash",
         "rich": "sudo apt install python3-rich",
         "rosbags": "pip install rosbags",
         "torch": "pip install torch==2.13.0",
         "vision_msgs": "sudo apt install ros-$ROS_DISTRO-vision-msgs",
+        "waitress": "pip install waitress",
         "yaml": "sudo apt install python3-yaml",
     }
 
@@ -269,3 +280,60 @@ class BagError(PerceptionError):
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
+
+
+class RequestError(PerceptionError):
+    """A request over HTTP that gets no result; the message is for the client, and harmless.
+
+    Attributes:
+        status: the HTTP status of the answer.
+
+    """
+
+    status: ClassVar[int] = 400
+
+
+class BadUpload(RequestError):
+    """A request without an image, with several, or one that cannot be read."""
+
+
+class UnsupportedUpload(RequestError):
+    """The Content-Type is neither a form's nor an image's."""
+
+    status = 415
+
+
+class UploadTooLarge(RequestError):
+    """The request has more bytes or more parts than the server takes."""
+
+    status = 413
+
+
+class UntrustedHost(RequestError):
+    """The Host header has a name that is not the server's: a page elsewhere may be behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server is not called by this name; its operator can allow it (--trusted-host)"
+        )
+
+
+class ServerBusy(RequestError):
+    """Every place is taken.
+
+    Attributes:
+        retry_after_s: when another try makes sense; whole seconds, at least 1.
+
+    """
+
+    status = 503
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, retry_after_s)
+
+
+class DeadlineMissed(RequestError):
+    """The image was not classified within the time that a request may take."""
+
+    status = 504

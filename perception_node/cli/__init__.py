@@ -32,6 +32,7 @@ VERBS = {
     "inspect": "say everything about a model bundle or a plan",
     "bench": "measure latency, from bare inference to the whole node; compare two reports",
     "hil": "play a scenario of faults to a device under test, and judge what it answers",
+    "serve": "answer images over HTTP with what they show, and show a page",
     "doctor": "say what this machine has and what is missing",
 }
 MODULES = {"import": "import_model"}  # a keyword of Python is no name for a module

@@ -29,6 +29,7 @@ from perception_node.cli.gpu_findings import (
     check_tensorrt,
     check_tensorrt_rtx,
 )
+from perception_node.cli.http_findings import check_http
 from perception_node.cli.realtime_findings import check_locked_memory, check_priority
 from perception_node.cli.segment_findings import check_segments
 from perception_node.cli.transport_findings import (
@@ -123,7 +124,7 @@ def check_onnxruntime() -> Finding:
 def check_libraries() -> Finding:
     """Look at the other packages that the node and the command line import."""
     names = ("numpy", "cv2", "jsonschema", "rosbags", "rich")
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = _missing_of(names)
     if missing:
         advice = "rosdep install --from-paths src --ignore-src -y"
         return Finding("libraries", MISSING, f"no {', '.join(missing)}", advice)
@@ -135,12 +136,16 @@ def check_libraries() -> Finding:
 def check_reports() -> Finding:
     """Look for the packages with which benchmarks and tests report."""
     names = ("hdrh", "jinja2", "junitparser", "matplotlib", "PIL", "yaml")
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = _missing_of(names)
     if missing:
         found = f"no {', '.join(missing)}: without perception bench, hil, replay --report"
         advice = "pip install hdrhistogram jinja2 junitparser matplotlib pillow pyyaml"
         return Finding("reports", OPTIONAL, found, advice)
     return Finding("reports", OK, ", ".join(names))
+
+
+def _missing_of(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def check_model() -> Finding:
@@ -176,4 +181,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_tensorrt_rtx,
     check_importers,
     check_reports,
+    check_http,
 )

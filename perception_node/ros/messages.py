@@ -24,6 +24,7 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
+from perception_node.health import Level, Status
 from perception_node.pipeline import Prediction, StageTimes
 from perception_node.postprocess import Hypothesis
 from perception_node.ros.cdr import HEADER_BYTES, LITTLE_ENDIAN
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.health import Status
     from perception_node.latency import FrameTrace
 
 # Of CDR in little-endian order.
@@ -161,6 +161,20 @@ def to_diagnostics(
             for status in statuses
         ],
     )
+
+
+def to_statuses(message: DiagnosticArray, prefix: str) -> list[Status]:
+    """Return the rows whose names begin with ``prefix``; a level that nobody knows is an error."""
+    return [
+        Status(
+            task=row.name.removeprefix(prefix),
+            level=Level(row.level[0]) if row.level[0] in set(Level) else Level.ERROR,
+            message=row.message,
+            values={pair.key: pair.value for pair in row.values},
+        )
+        for row in message.status
+        if row.name.startswith(prefix)
+    ]
 
 
 def to_latency(trace: FrameTrace, node_name: str) -> DiagnosticArray:

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``perception serve``: the node's pipeline over HTTP, and a page that watches a node."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from perception_node.cli.classify import add_model_arguments, to_config
+from perception_node.cli.http_findings import require_http
+from perception_node.errors import ConfigError, EnvironmentLacks, quote
+from perception_node.process import use_one_opencv_thread
+from perception_node.selection import load_pipeline
+from perception_node.serving.settings import ServerSettings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from perception_node.config import NodeConfig
+    from perception_node.serving.classification import ClassificationQueue
+    from perception_node.serving.live import LiveView
+
+EXAMPLE = "perception serve --port 5000 --ros"
+DEFAULT_NODE = "/perception"
+ENGINE_TIMEOUTS_MS = (1000, 60_000)
+POLITE = 10  # nice: with a node on the machine, its images come first
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments; the defaults are those of ``ServerSettings``."""
+    default = ServerSettings()
+    add_model_arguments(parser)
+    parser.add_argument("--host", default=default.host, help="address (default: this machine)")
+    parser.add_argument("--port", type=int, default=default.port, help="0: any that is free")
+    parser.add_argument(
+        "--queue", type=int, default=default.queue, metavar="N", help="images that may wait"
+    )
+    parser.add_argument(
+        "--deadline-ms", type=int, default=default.deadline_ms, metavar="MS", help="per image"
+    )
+    parser.add_argument(
+        "--max-body-mib", type=int, default=default.max_body_mib, metavar="MIB", help="per request"
+    )
+    parser.add_argument(
+        "--request-timeout",
+        type=int,
+        default=default.request_timeout_s,
+        metavar="S",
+        help="a request must have arrived so soon",
+    )
+    parser.add_argument(
+        "--viewers", type=int, default=default.viewers, metavar="N", help="pages that watch a node"
+    )
+    parser.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="whose pages may call the server, such as https://example.com; * for all; repeatable",
+    )
+    parser.add_argument(
+        "--trusted-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name by which the server may be called; repeatable",
+    )
+    parser.add_argument(
+        "--ros",
+        nargs="?",
+        const=DEFAULT_NODE,
+        metavar="NODE",
+        help=f"show the node that runs on this machine (default {DEFAULT_NODE})",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    require_http()
+    from perception_node.serving.app import create_app  # noqa: PLC0415 - an optional extra
+    from perception_node.serving.classification import ClassificationQueue  # noqa: PLC0415
+    from perception_node.serving.http_server import HttpServer  # noqa: PLC0415
+
+    settings, config = to_settings(arguments), _to_config(arguments)
+    _require_temporary_folder()
+    _log_to_stderr()
+    use_one_opencv_thread()
+    watching: AbstractContextManager[LiveView | None] = nullcontext()
+    if arguments.ros is not None:
+        watching = _watch(arguments.ros, settings)
+    with (
+        watching as live,
+        load_pipeline(config) as pipeline,
+        ClassificationQueue(pipeline, config, settings) as classifier,
+    ):
+        app = create_app(classifier, settings, live)
+        server = HttpServer(app, settings, live.close if live else lambda: None)
+        for number in (signal.SIGINT, signal.SIGTERM):  # an exception would break off a request
+            signal.signal(number, lambda *_: server.stop())
+        _announce(classifier, settings, server.port)
+        server.run()
+    return 0
+
+
+def to_settings(arguments: argparse.Namespace) -> ServerSettings:
+    """Check the arguments of the server; ConfigError where one is out of its range."""
+    return ServerSettings(
+        host=arguments.host,
+        port=arguments.port,
+        queue=arguments.queue,
+        deadline_ms=arguments.deadline_ms,
+        max_body_mib=arguments.max_body_mib,
+        request_timeout_s=arguments.request_timeout,
+        viewers=arguments.viewers,
+        cors_origins=tuple(arguments.cors_origin),
+        trusted_hosts=tuple(arguments.trusted_host),
+    )
+
+
+def _to_config(arguments: argparse.Namespace) -> NodeConfig:
+    """Return the configuration of the pipeline.
+
+    An engine counts as hanging when it takes longer for an image than a request may take. To
+    wait longer helps nobody, since the request has had its answer (504). To wait less would give
+    up an engine that still answers in time, and there are only two. With a short deadline a busy
+    machine alone would cost both, therefore never less than a second.
+    """
+    shortest, longest = ENGINE_TIMEOUTS_MS
+    timeout_ms = max(shortest, min(arguments.deadline_ms, longest))
+    return to_config(arguments).with_values({"engine_timeout_ms": timeout_ms})
+
+
+def _require_temporary_folder() -> None:
+    """Look now, not with the first large body, for the place where such wait."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        msg = "no temporary folder can be written to; set TMPDIR to one, large bodies wait there"
+        raise EnvironmentLacks(msg) from error
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()  # one line each; tracebacks only of bugs
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    for name in ("perception.serve", "waitress"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.propagate = False
+    logging.getLogger("perception.serve").setLevel(logging.INFO)
+
+
+def _announce(classifier: ClassificationQueue, settings: ServerSettings, port: int) -> None:
+    pipeline = classifier.pipeline
+    host = settings.url_host
+    logging.getLogger("perception.serve").info("%s", pipeline.reason)
+    if not settings.is_loopback:
+        sys.stderr.write(
+            f"perception: everybody who can reach {host} may use it; a reverse proxy in front of "
+            "it adds TLS and passwords\n"
+        )
+    sys.stderr.write(  # last: who waits for this line may go on at once
+        f"serving {classifier.model} on {pipeline.description}, http://{host}:{port} "
+        "(Ctrl-C stops)\n"
+    )
+    sys.stderr.flush()
+
+
+@contextmanager
+def _watch(node: str, settings: ServerSettings) -> Iterator[LiveView]:
+    """Watch a node meanwhile; its images come before our pages."""
+    from perception_node.ros.required import require_ros  # noqa: PLC0415 - with --ros only
+
+    require_ros()
+    from perception_node.ros.node_watcher import NodeWatcher  # noqa: PLC0415
+    from perception_node.serving.live import LiveView  # noqa: PLC0415
+
+    os.nice(POLITE)
+    live = LiveView(node, _domain(), settings.viewers)
+    try:
+        with NodeWatcher(live):
+            yield live
+    finally:
+        live.close()
+
+
+def _domain() -> int:
+    text = os.environ.get("ROS_DOMAIN_ID") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"ROS_DOMAIN_ID: a number from 0 to 232, found {quote(text)}")
+    return int(text)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ROS node for a program that is not one: its own context, executor and thread."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from perception_node.errors import ConfigError
+from perception_node.ros.transport import use_large_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HIGHEST_DOMAIN = 232  # beyond it there are no UDP ports, and Fast DDS ends the process
+
+
+class BackgroundNode:
+    """Spins a node from entering to leaving."""
+
+    def __init__(
+        self,
+        name: str,
+        domain: int,
+        set_up: Callable[[Node], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            name: of the node.
+            domain: its ROS domain.
+            set_up: makes its timers and subscriptions, before the thread runs.
+            on_failure: called from the thread if it ends because of an error.
+
+        """
+        self._name, self._domain = name, domain
+        self._set_up, self._on_failure = set_up, on_failure
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
+
+    def __enter__(self) -> BackgroundNode:
+        """Join the ROS graph and start the thread.
+
+        Raises:
+            ConfigError: there is no such domain.
+
+        """
+        if not 0 <= self._domain <= HIGHEST_DOMAIN:
+            problem = f"must be from 0 to {HIGHEST_DOMAIN}, found {self._domain}"
+            raise ConfigError(f"ROS_DOMAIN_ID {problem}")
+        use_large_frames()
+        context = Context()
+        with ExitStack() as undo:
+            try:
+                rclpy.init(args=[], context=context, domain_id=self._domain)
+                undo.callback(context.try_shutdown)
+                node = Node(
+                    self._name,
+                    context=context,
+                    start_parameter_services=False,
+                    enable_rosout=False,
+                )
+            except RuntimeError as error:
+                problem = " ".join(str(error).split())
+                raise ConfigError(f"ROS domain {self._domain}: {problem}") from error
+            undo.callback(node.destroy_node)
+            self._set_up(node)
+            self._executor = SingleThreadedExecutor(context=context)
+            undo.callback(self._executor.shutdown)
+            self._executor.add_node(node)
+            self._thread.start()
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop the thread and leave the graph."""
+        self._is_ending.set()
+        self._executor.wake()
+        self._thread.join()
+        self._undo.close()
+
+    def _spin(self) -> None:
+        try:
+            while not self._is_ending.is_set():
+                self._executor.spin_once()
+        except Exception as error:  # noqa: BLE001 - whoever started us must know
+            self._on_failure(error)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watch a node for the page: follow it in the graph, hear it, and cost it next to nothing."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.serialization import deserialize_message
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
+from perception_node.config import NodeConfig
+from perception_node.errors import ConfigError, quote
+from perception_node.ros.background_node import BackgroundNode
+from perception_node.ros.images import ImageReader
+from perception_node.ros.messages import to_statuses
+from perception_node.ros.watched_topics import (
+    LABELS,
+    PICTURES,
+    RESULTS,
+    WatchedTopic,
+    WatchedTopics,
+    find_topics,
+)
+from perception_node.serving.node_status import read_status
+from perception_node.throttle import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+
+    from perception_node.serving.live import LiveView
+    from perception_node.serving.node_status import NodeStatus
+
+LOOK_PERIOD_S = 0.25  # at the graph, and at how many look at us
+SILENT_S = 5.0  # a node whose /diagnostics stop for so long is not there
+LOG_PERIOD_S = 30.0
+OVERLAY_ENCODING = "bgr8"
+logger = getLogger("perception.serve")
+
+
+class NodeWatcher:
+    """Fills a ``LiveView`` from entering to leaving, on a thread of its own."""
+
+    def __init__(self, live: LiveView) -> None:
+        """Prepare to watch the node and the domain that ``live`` names."""
+        self._live = live
+        self._prefix = f"{live.node.lstrip('/')}: "  # of its rows in /diagnostics
+        self._is_in_graph = self._is_shown = self._is_viewed = False
+        self._heard_s: float | None = None  # steady time of its last /diagnostics
+        self._status: NodeStatus | None = None
+        self._labels: dict[str, dict[str, str]] = {}  # names by class_id, of each camera
+        self._read_image = ImageReader("raw", NodeConfig().max_image_pixels, 0).read
+        self._throttle = Throttle(LOG_PERIOD_S)
+        name = f"perception_page_{secrets.token_hex(3)}"  # several may watch
+        self._background = BackgroundNode(name, live.domain, self._set_up, self._on_failure)
+
+    def __enter__(self) -> NodeWatcher:
+        """Join the ROS graph.
+
+        Raises:
+            ConfigError: the node cannot have that name, or the domain that number.
+
+        """
+        _check_name(self._live.node)
+        self._background.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the graph."""
+        self._background.__exit__(*exception)
+
+    def _set_up(self, node: Node) -> None:
+        self._node = node
+        self._topics = WatchedTopics(node, self._on_message)
+        hear = self._guard(self._on_diagnostics)
+        node.create_subscription(DiagnosticArray, "/diagnostics", hear, 10, raw=True)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(LOOK_PERIOD_S, self._guard(self._look), clock=steady)
+
+    def _on_failure(self, error: Exception) -> None:
+        logger.error("ROS cannot be heard any more", exc_info=error)
+        self._live.show_absence("the server does not hear ROS any more; restart it")
+
+    def _look(self) -> None:
+        """Follow the node: is it there, what does it publish, does anybody look?"""
+        published = self._find_published()
+        self._is_in_graph = published is not None
+        if not self._is_in_graph:
+            self._heard_s = self._status = None
+        absence = self._explain_absence()
+        if absence:
+            self._live.show_absence(absence)
+            self._is_shown = False
+        elif not self._is_shown:
+            self._show()
+        is_viewed = self._live.viewers_now > 0
+        cameras = self._status.cameras if self._status else ()
+        outputs = (LABELS, RESULTS, PICTURES) if is_viewed else (LABELS,)
+        self._topics.follow(find_topics(cameras, published or {}, outputs))
+        if self._is_viewed and not is_viewed:
+            self._live.forget_results()
+        self._is_viewed = is_viewed
+
+    def _find_published(self) -> dict[str, list[str]] | None:
+        """Return the types of all that the node publishes, by topic; None if it is not there."""
+        namespace, _, name = self._live.node.rpartition("/")
+        namespace = namespace or "/"
+        if (name, namespace) not in self._node.get_node_names_and_namespaces():
+            return None
+        return dict(self._node.get_publisher_names_and_types_by_node(name, namespace))
+
+    def _explain_absence(self) -> str:
+        """Return why the node is not there; empty if it is."""
+        live = self._live
+        if not self._is_in_graph:
+            where = f"ROS domain {live.domain}"
+            return f"{live.node} does not run in {where}; start it, or check ROS_DOMAIN_ID"
+        if self._heard_s is None:
+            return f"waiting for the first /diagnostics of {live.node}"
+        if time.monotonic() - self._heard_s > SILENT_S:
+            silent = f"no /diagnostics of {live.node} for {SILENT_S:.0f} s"
+            return f"{silent}: it hangs, was killed or cannot be reached"
+        return ""
+
+    def _show(self) -> None:
+        if self._status is not None:
+            self._live.show_status(self._status)
+            self._is_shown = True
+
+    def _on_diagnostics(self, message: bytes) -> None:
+        if self._prefix.encode() not in message:
+            return  # of another node; to make Python objects of it would cost most
+        own = to_statuses(deserialize_message(message, DiagnosticArray), self._prefix)
+        if not own:
+            return
+        self._status, self._heard_s = read_status(own), time.monotonic()
+        if self._is_in_graph:
+            self._show()
+
+    def _on_message(self, watched: WatchedTopic, message: Any) -> None:  # noqa: ANN401
+        handle = {
+            LABELS: self._on_labels,
+            RESULTS: self._on_result,
+            PICTURES: self._on_picture,
+        }[watched.output]
+        if watched in self._topics:  # one that was on its way is late
+            self._guard(handle)(watched.camera, message)
+
+    def _on_labels(self, camera: str, message: Any) -> None:  # noqa: ANN401 - LabelInfo
+        self._labels[camera] = {str(one.class_id): one.class_name for one in message.class_map}
+
+    def _on_result(self, camera: str, message: Any) -> None:  # noqa: ANN401 - Classification
+        names = self._labels.get(camera, {})
+        found = [(names.get(one.class_id, one.class_id), one.score) for one in message.results]
+        self._live.show_result(camera, found)
+
+    def _on_picture(self, camera: str, message: bytes) -> None:
+        frame = self._read_image(message)
+        if frame.encoding == OVERLAY_ENCODING:
+            self._live.show_picture(camera, frame.pixels)
+
+    def _guard(self, call: Callable[..., None]) -> Callable[..., None]:
+        """Let nothing that another version of the node says end the thread."""
+
+        def guarded(*arguments: Any) -> None:  # noqa: ANN401 - those of the call
+            try:
+                call(*arguments)
+            except Exception as error:
+                if self._throttle.is_due(type(error).__name__):
+                    logger.exception("%s cannot be watched as it should be", self._live.node)
+
+        return guarded
+
+
+def _check_name(node: str) -> None:
+    try:
+        validate_full_topic_name(node)  # the rules are the same
+    except InvalidTopicNameException as error:
+        problem = f"{quote(node)} is no node's name, such as /perception"
+        raise ConfigError(f"{problem}: {' '.join(str(error).split())}") from error

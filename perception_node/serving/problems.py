@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exceptions as answers: the client is told what it can do, the log what happened."""
+
+from __future__ import annotations
+
+import threading
+from logging import getLogger
+from typing import TYPE_CHECKING
+
+from flask import jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from perception_node.errors import (
+    EngineError,
+    EngineLost,
+    FrameError,
+    FrameTooLarge,
+    PerceptionError,
+    RequestError,
+    ServerBusy,
+    quote,
+)
+from perception_node.throttle import Throttle
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+LOG_PERIOD_S = 5.0
+RESTART_S = 10  # until a server without an engine may have been started anew
+TEXTS = {
+    404: "there is nothing at this address; POST /predict classifies an image",
+    405: "this address does not know the method; see the header Allow",
+    500: "the server failed on this request; its log says why",
+}
+logger = getLogger("perception.serve")
+
+
+class Problems:
+    """Turns what a view raises into ``{"error": "..."}`` with the right status."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._throttle = Throttle(LOG_PERIOD_S)
+
+    def register(self, app: Flask) -> None:
+        """Answer for everything that is raised in an application."""
+        app.register_error_handler(HTTPException, self._answer_http)
+        app.register_error_handler(Exception, self._answer)
+
+    def _answer_http(self, error: HTTPException) -> Response:
+        """Answer what Flask or Werkzeug refuse; their headers, such as Allow, stay."""
+        status = error.code or 500
+        response = problem(status, TEXTS.get(status, f"the request cannot be used: {error.name}"))
+        for name, value in error.get_headers():
+            if name.lower() != "content-type":
+                response.headers[name] = value
+        self._log(status, error)
+        return response
+
+    def _answer(self, error: Exception) -> Response:
+        status, text = to_answer(error)
+        response = problem(status, text)
+        if isinstance(error, ServerBusy):
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        elif isinstance(error, EngineLost):
+            response.headers["Retry-After"] = str(RESTART_S)
+        self._log(status, error)
+        return response
+
+    def _log(self, status: int, error: Exception) -> None:
+        """Write one line per kind of problem and period: who sends nonsense cannot fill a disk."""
+        kind = type(error).__name__
+        with self._lock:
+            if not self._throttle.is_due(f"{status} {kind}"):
+                return
+        is_bug = not isinstance(error, (PerceptionError, HTTPException))
+        level = logger.error if status == 500 else logger.warning  # noqa: PLR2004
+        what = error.name if isinstance(error, HTTPException) else f"{kind}: {error}"
+        level(
+            "%s %s: %d %s",
+            quote(request.method),
+            quote(request.path),
+            status,
+            ascii(what)[1:-1],
+            exc_info=error if is_bug else None,
+        )
+
+
+def problem(status: int, text: str) -> Response:
+    """Return the answer that says what is wrong."""
+    response = jsonify(error=text)
+    response.status_code = status
+    return response
+
+
+def to_answer(error: Exception) -> tuple[int, str]:
+    """Return the HTTP status, and the line that a client may read."""
+    if isinstance(error, RequestError):
+        return error.status, str(error)
+    if isinstance(error, FrameTooLarge):
+        size = str(error).partition(";")[0]  # what follows is advice for a robot
+        return 413, f"{size}; send a smaller image"
+    if isinstance(error, FrameError):
+        reason = "the image cannot be decoded" if error.__cause__ else str(error)
+        return 400, f"{reason}; send a whole JPEG or PNG"
+    if isinstance(error, EngineLost):
+        return 503, "the server has no engine left and must be restarted; its log says why"
+    if isinstance(error, EngineError):
+        return 500, "the engine failed on this image; the log of the server says why"
+    return 500, TEXTS[500]
