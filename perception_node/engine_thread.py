@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 _Answer: TypeAlias = "SimpleQueue[tuple[object, Exception | None]]"
 
 CLOSE_TIMEOUT_S = 1.0
+INTERRUPT_TIMEOUT_S = 5.0  # to finish making an engine that nobody wants any more
 SLICES = 10  # of each timeout
 THREAD_NAME = "perception-engine"
 INTERRUPTED = "it did not finish its frame in time to stop"
@@ -89,8 +90,11 @@ class EngineThread:
             self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
             self._thread.start()
             self._ask(lambda: self._load(make), timeout_s)
-        except BaseException:
+        except BaseException as error:
             self.give_up("the engine could not be made")
+            if not isinstance(error, Exception) and self._thread is not None:
+                # Ctrl-C: libraries abort the process if Python ends while they work on a thread.
+                self._thread.join(INTERRUPT_TIMEOUT_S)
             raise
 
     def call(self, job: Callable[[Pipeline], Result]) -> Result:

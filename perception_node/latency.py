@@ -93,7 +93,8 @@ class AgeWindow:
         ages_ns = self._known_ns()
         if not ages_ns.size:
             return None
-        bins = np.clip(ages_ns * BINS // end_ns, 0, BINS - 1)
+        # Clipped first: the age of a stamp of another epoch times 50 is beyond an int64.
+        bins = np.clip(ages_ns, 0, end_ns - 1) * BINS // end_ns
         return AgeHistogram(end_ns / BINS / 1e6, np.bincount(bins, minlength=BINS).tolist())
 
     def _known_ns(self) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ M_TRIM_THRESHOLD = -1  # malloc.h
 M_MMAP_THRESHOLD = -3
 KEEP_BLOCKS_UP_TO_BYTES = 32 << 20
 KEEP_FREE_BYTES = 256 << 20
+RETURN_BLOCKS_FROM_BYTES = 8 << 20
 MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
 CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23  # linux/capability.h
 ALL_IDS = ["0", "0", "4294967295"]
@@ -25,13 +26,19 @@ def keep_large_blocks() -> bool:
     By default glibc maps and unmaps each of them: a 1080p message costs 4500 page faults.
     Call it before the first frame. Returns False where the C library has no ``mallopt``.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(
-        mallopt(M_MMAP_THRESHOLD, KEEP_BLOCKS_UP_TO_BYTES)
-        and mallopt(M_TRIM_THRESHOLD, KEEP_FREE_BYTES)
+    return _tune_malloc(
+        {M_MMAP_THRESHOLD: KEEP_BLOCKS_UP_TO_BYTES, M_TRIM_THRESHOLD: KEEP_FREE_BYTES}
     )
+
+
+def return_large_blocks() -> bool:
+    """Let malloc return large blocks to the kernel as soon as they are free, from any thread.
+
+    By default glibc learns from the first ones to keep them, for each thread on its own: many
+    threads that take megabytes now and then hold them for good. Returns False where the C library
+    has no ``mallopt``.
+    """
+    return _tune_malloc({M_MMAP_THRESHOLD: RETURN_BLOCKS_FROM_BYTES})
 
 
 def use_one_opencv_thread() -> None:
@@ -91,3 +98,8 @@ def has_capability(capability: int) -> bool:
         return False
     effective = int(status.partition("\nCapEff:")[2].split()[0], 16)
     return users == ALL_IDS and bool(effective >> capability & 1)
+
+
+def _tune_malloc(options: dict[int, int]) -> bool:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(*option) for option in options.items())

@@ -6,10 +6,12 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from perception_node.process import use_one_opencv_thread
 from tests.builders import make_bundle
 
 # A shell that runs `make test` in the background has it ignore SIGINT, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+use_one_opencv_thread()  # as in the node; OpenCV would start threads in the middle of a test
 settings.register_profile(
     "perception",
     deadline=None,  # the machines that run this are shared

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from perception_node.cli.classify import add_model_arguments, to_config
 from perception_node.cli.http_findings import require_http
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
-from perception_node.process import use_one_opencv_thread
+from perception_node.process import return_large_blocks, use_one_opencv_thread
 from perception_node.selection import load_pipeline
 from perception_node.serving.settings import ServerSettings
 
@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings, config = to_settings(arguments), _to_config(arguments)
     _require_temporary_folder()
     _log_to_stderr()
+    return_large_blocks()
     use_one_opencv_thread()
     watching: AbstractContextManager[LiveView | None] = nullcontext()
     if arguments.ros is not None:

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.node import NodeNameNonExistentError
 from rclpy.serialization import deserialize_message
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
@@ -105,6 +106,8 @@ class NodeWatcher:
         cameras = self._status.cameras if self._status else ()
         outputs = (LABELS, RESULTS, PICTURES) if is_viewed else (LABELS,)
         self._topics.follow(find_topics(cameras, published or {}, outputs))
+        for gone in self._labels.keys() - {camera.topic for camera in cameras}:
+            del self._labels[gone]  # the next node of this name may have another model
         if self._is_viewed and not is_viewed:
             self._live.forget_results()
         self._is_viewed = is_viewed
@@ -115,7 +118,10 @@ class NodeWatcher:
         namespace = namespace or "/"
         if (name, namespace) not in self._node.get_node_names_and_namespaces():
             return None
-        return dict(self._node.get_publisher_names_and_types_by_node(name, namespace))
+        try:
+            return dict(self._node.get_publisher_names_and_types_by_node(name, namespace))
+        except NodeNameNonExistentError:  # it has left meanwhile
+            return None
 
     def _explain_absence(self) -> str:
         """Return why the node is not there; empty if it is."""

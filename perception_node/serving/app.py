@@ -54,7 +54,8 @@ def create_app(
     metrics = Metrics(classifier, live)
     Problems().register(app)
     app.before_request(_note_arrival)
-    app.before_request(lambda: _require_trusted_host(settings.answered_hosts))
+    names = settings.answered_hosts
+    app.before_request(lambda: _require_trusted_host(names))
     app.after_request(lambda response: _finish(response, metrics))
     _add_page(app, classifier, settings, has_live=live is not None)
     _add_predict(app, classifier, settings, metrics)

@@ -124,6 +124,7 @@ class HttpServer:
         self._is_stopping = True
         for listener in self._listeners:
             listener.stop_listening()
+            listener.abort_idle_connections()
         self._on_stop()
         end_s = time.monotonic() + FINISH_TIMEOUT_S
         while any(listener.is_busy for listener in self._listeners):

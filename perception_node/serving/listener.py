@@ -55,7 +55,7 @@ class Listener(TcpWSGIServer):
     @property
     def is_busy(self) -> bool:
         """Whether a request is at work or an answer on its way."""
-        channels = self.active_channels.values()
+        channels = list(self.active_channels.values())  # a worker may close one meanwhile
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
     def describe(self, message: str) -> str:
@@ -86,6 +86,12 @@ class Listener(TcpWSGIServer):
         self.is_stopping = True
         wasyncore.dispatcher.close(self)
 
+    def abort_idle_connections(self) -> None:
+        """Close the connections that wait for a request, or for the rest of one."""
+        for channel in list(self.active_channels.values()):
+            if not channel.requests and not channel.total_outbufs_len:
+                channel.abort()
+
     def abort_connections(self) -> None:
         """Close every connection; workers that wait for a client go on."""
         for channel in list(self.active_channels.values()):
@@ -102,7 +108,7 @@ def bind(settings: ServerSettings) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     where = f"--host {settings.host} --port {settings.port}"
     error = None
-    for family, address in _addresses(settings):
+    for family, address in settings.find_addresses():
         port = sockets[0].getsockname()[1] if sockets else settings.port
         try:
             sockets.append(socket.create_server((address[0], port, *address[2:]), family=family))
@@ -116,14 +122,3 @@ def bind(settings: ServerSettings) -> list[socket.socket]:
         bound.close()
     reason = os.strerror(error.errno).lower() if error and error.errno else "no such host"
     raise ConfigError(f"{where}: {reason}; choose another address or port") from error
-
-
-def _addresses(settings: ServerSettings) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    """Look the host up; an empty list if it has no address."""
-    try:
-        found = socket.getaddrinfo(
-            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
-        )
-    except (OSError, UnicodeError):
-        return []
-    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))

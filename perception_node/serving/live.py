@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import ServerBusy
+from perception_node.serving.node_status import cut
 from perception_node.serving.picture import Picture
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.serving.node_status import CameraStatus, NodeStatus
+
+MOST_RESULTS = 20  # of an image; a node may publish a thousand
 
 
 @dataclass(slots=True)
@@ -78,8 +81,12 @@ class LiveView:
                 self._absence, self._shown = why, {}
 
     def show_result(self, topic: str, results: Sequence[tuple[str, float]]) -> None:
-        """Take the labels and scores of an image of camera ``topic``, best first."""
-        known = [{"label": name, "score": s} for name, s in results if math.isfinite(s)]
+        """Take the labels and scores of an image of camera ``topic``, best first.
+
+        At most 20 are kept, and none whose score is not finite.
+        """
+        best = [(name, score) for name, score in results if math.isfinite(score)][:MOST_RESULTS]
+        known = [{"label": cut(name), "score": score} for name, score in best]
         with self._change():
             shown = self._shown.setdefault(topic, _Shown())
             shown.results, shown.received_ns = known, self._steady_ns()

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from perception_node.serving.live import LiveView
     from perception_node.serving.settings import ServerSettings
 
-COMMENT_PERIOD_S = 5.0  # only writing finds out that a client is gone
-COMMENT = b":\n\n"
+QUIET_S = 5.0  # without a change; only writing finds out that a client is gone, or the server
 
 
 def live_routes(live: LiveView, settings: ServerSettings) -> Blueprint:
@@ -49,18 +48,17 @@ def live_routes(live: LiveView, settings: ServerSettings) -> Blueprint:
 
 
 def stream_events(
-    live: LiveView, event_period_s: float, comment_period_s: float = COMMENT_PERIOD_S
+    live: LiveView, event_period_s: float, quiet_s: float = QUIET_S
 ) -> Iterator[bytes]:
-    """Yield the state after every change, at most once a period, until the view is closed."""
+    """Yield the state after every change, at most once a period, until the view is closed.
+
+    Without a change it is sent once more after ``quiet_s``: the page sees no other sign of life.
+    """
     seen = -1
     while True:
-        version = live.wait(seen, comment_period_s)
+        seen = live.wait(seen, quiet_s)
         if live.is_closed:
             return
-        if version == seen:
-            yield COMMENT
-            continue
-        seen = version
         text = json.dumps(live.snapshot(), allow_nan=False, separators=(",", ":"))
         yield f"data: {text}\n\n".encode()
         live.pause(event_period_s)

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WIDEST, JPEG_QUALITY = 1280, 80  # pixels, percent
+LONGEST_SIDE, JPEG_QUALITY = 1280, 80  # pixels, percent
 
 
 class Picture:
@@ -26,7 +26,7 @@ class Picture:
         self._lock = threading.Lock()
 
     def to_jpeg(self) -> bytes:
-        """Return it at most 1280 pixels wide; the work is done once."""
+        """Return it with sides of at most 1280 pixels; the work is done once."""
         with self._lock:
             if self._pixels is not None:
                 self._jpeg, self._pixels = _encode(self._pixels), None
@@ -35,9 +35,14 @@ class Picture:
 
 def _encode(pixels: NDArray[np.uint8]) -> bytes:
     height, width = pixels.shape[:2]
-    if width > WIDEST:
-        size = WIDEST, max(1, round(height * WIDEST / width))
+    longest = max(height, width)
+    if longest > LONGEST_SIDE:  # a JPEG has no more than 65 535 anyway
+        size = _shrink(width, longest), _shrink(height, longest)
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     packed = np.ascontiguousarray(pixels)
     _, data = cv2.imencode(".jpg", packed, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return data.tobytes()
+
+
+def _shrink(side: int, longest: int) -> int:
+    return max(1, round(side * LONGEST_SIDE / longest))

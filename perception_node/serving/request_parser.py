@@ -13,6 +13,8 @@ MAX_CHUNK_LINE_BYTES = 1 << 10  # of a chunk's size, or of what follows the last
 class RequestParser(HTTPRequestParser):
     """Reads a request, and refuses what another server could read differently."""
 
+    path: str  # once the first line was read
+
     def received(self, data: bytes) -> int:
         """Take bytes from the connection; return how many belong to this request."""
         consumed = super().received(data)

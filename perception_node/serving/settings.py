@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
+from typing import Any
 
 from perception_node.errors import ConfigError, quote
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ORIGIN = re.compile(r"https?://[^/?#\s]+|\*")  # as browsers send it: without a path
-HOST_NAME = re.compile(r"[^/:\s]+|\[[0-9A-Fa-f:.]+\]")
+HOST_NAME = re.compile(r"[^*/:\s]+|\[[0-9A-Fa-f:.]+\]")
 SPARE_THREADS = 4  # for /healthz, /metrics and refusals, while all places are taken
 RANGES = {
     "port": (0, 65_535),
@@ -75,15 +77,20 @@ class ServerSettings:
         """Threads that answer: waiting images and live views occupy one each."""
         return self.queue + self.viewers + SPARE_THREADS
 
+    def find_addresses(self) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+        """Look the host up; an empty list if it has no address."""
+        host = self.host.strip("[]")
+        try:
+            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return []
+        return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host.lower() == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:  # a name
-            return False
+        numbers = [address[0].partition("%")[0] for _, address in self.find_addresses()]
+        return bool(numbers) and all(ipaddress.ip_address(n).is_loopback for n in numbers)
 
     @property
     def answered_hosts(self) -> tuple[str, ...] | None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from flask import Request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
@@ -80,5 +80,4 @@ def _read_form(request: Request) -> bytes:
     if len(files) != 1:
         problem = f"the form has {len(files) or 'no'} files in its field 'file'"
         raise BadUpload(f"{problem}; {HOW}")
-    data: bytes = files[0].read()
-    return data
+    return cast("BytesIO", files[0].stream).getvalue()  # read() would copy it

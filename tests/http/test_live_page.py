@@ -27,6 +27,7 @@ pytestmark = pytest.mark.ros
 HOSTILE = "<img src=x onerror=alert(1)>"
 LOAD = "perception_node.engines.tensorrt.loading.load_engine"
 PERIOD_S = 0.1
+QUICK = {"diagnostics_period_s": 0.1, "stuck_after": 0}  # one colour is not a camera that hangs
 FACTS = {
     "rate_hz": 30.0,
     "deadline_ms": 100.0,
@@ -112,7 +113,7 @@ def color_of_picture(visit):
 
 
 def test_a_real_node_is_seen_and_its_death(browser, domain, peer, model):  # noqa: F811
-    node = start_node(domain, {"model": model, "autostart": True, "diagnostics_period_s": 0.1})
+    node = start_node(domain, {"model": model, "autostart": True, **QUICK})
     with node, Feed(peer) as feed, page_of(browser, domain, model) as visit:
         visit.wait_for_text(".camera .label", HOSTILE)
         assert visit.page.locator(".answer img").count() == 0, "a label is text"
@@ -147,7 +148,7 @@ def test_a_lost_engine_cannot_be_missed(browser, domain, peer, model, monkeypatc
 
     monkeypatch.setattr(LOAD, load)
     with (
-        local_node(domain, model=str(model), diagnostics_period_s=0.1),
+        local_node(domain, model=str(model), **QUICK),
         page_of(browser, domain, model) as visit,
     ):
         assert peer.change("configure")
@@ -268,6 +269,48 @@ def test_a_hidden_page_costs_nothing(visit, live):
     visit.page.evaluate(hide, False)  # noqa: FBT003
     visit.wait_for_text("#state", "ok")
     assert live.viewers_now == 1
+
+
+def test_a_connection_that_broke_without_a_word_is_made_anew(visit, live, monkeypatch):
+    """Nothing comes on the stream any more, nor a picture, but the server answers others."""
+    broken_streams, lost_pictures, is_over, wait = [], [], threading.Event(), live.wait
+
+    def wait_or_hang(version, timeout_s):
+        if lost_pictures and not broken_streams:
+            broken_streams.append(threading.get_ident())
+        if threading.get_ident() in broken_streams:
+            is_over.wait()
+        return wait(version, timeout_s)
+
+    def lose(route):
+        lost_pictures.append(route)
+
+    def is_broken():
+        live.show_result("/image", [("blue", 0.75)])
+        return visit.page.title() and broken_streams
+
+    visit.page.locator(".camera img").wait_for()
+    visit.page.route("**/live/pictures/**", lose, times=1)
+    monkeypatch.setattr(live, "wait", wait_or_hang)
+    live.show_picture("/image", solid((0, 200, 0), 120, 160))
+    try:
+        wait_for(is_broken, lambda: "the stream")
+        live.show_result("/image", [("green", 0.75)])
+        with visit.page.expect_response(
+            lambda answer: answer.url.endswith("/live/pictures/0?n=3")
+        ):
+            visit.page.evaluate("const { now } = Date; Date.now = () => now() + 60_000; 0")
+        visit.wait_for_text(".camera .label", "green")
+    finally:
+        is_over.set()
+
+
+def test_the_picture_of_one_camera_is_not_shown_as_that_of_another(visit, live):
+    visit.page.locator(".camera img").wait_for()
+    live.show_status(replace(HEALTHY, cameras=(CameraStatus("/other", "", FACTS),)))
+    visit.wait_for_text(".camera h3", "/other")
+    visit.wait_for_text(".camera .badge", "○ no picture")
+    assert not visit.page.locator(".camera img").is_visible()
 
 
 def test_nobody_takes_a_frozen_page_for_a_live_one(visit, served):

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from perception_node.cli import serve
+from perception_node.cli import main, serve
 from tests.builders import RED, ROOT, encode, perception, solid
 from tests.http_builders import ask, serve_process, upload
 
@@ -78,15 +78,23 @@ def test_whoever_opens_it_to_others_is_warned(color_bundle):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--queue", 0], "--queue: from 1 to 1000, found 0"),
-        (["--request-timeout", 0], "--request-timeout: from 1"),
+        (["--queue", "0"], "--queue: from 1 to 1000, found 0"),
+        (["--request-timeout", "0"], "--request-timeout: from 1"),
         (["--cors-origin", "a.example"], "--cors-origin: such as https://example.com"),
-        (["--model", "/nowhere"], "/nowhere"),
-        (["--top-k", 0], "top_k"),
-        (["--host", "203.0.113.9"], "--host 203.0.113.9"),
+        (["--top-k", "0"], "top_k"),
     ],
 )
-def test_wrong_options_are_one_line(color_bundle, arguments, words):
+def test_wrong_options_are_one_line(color_bundle, capsys, arguments, words):
+    assert main(["serve", "--port", "0", "--model", str(color_bundle), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--model", "/nowhere"], "/nowhere"), (["--host", "203.0.113.9"], "--host 203.0.113.9")],
+)
+def test_what_cannot_be_opened_is_one_line(color_bundle, arguments, words):
     result = perception("serve", "--port", 0, "--model", color_bundle, *arguments)
     assert (result.returncode, words in result.stderr.splitlines()[-1]) == (2, True), result.stderr
     assert "Traceback" not in result.stderr

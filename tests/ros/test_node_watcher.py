@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from contextlib import contextmanager
 
 import cv2
@@ -12,10 +13,15 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
 from perception_node.errors import ConfigError
 from perception_node.ros.node_watcher import NodeWatcher
+from perception_node.ros.qos import LATCHED
+from perception_node.ros.watched_topics import PICTURES, RESULTS, find_topics
 from perception_node.serving.live import LiveView
+from perception_node.serving.node_status import CameraStatus
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
 pytestmark = pytest.mark.ros
@@ -199,6 +205,22 @@ def test_two_may_watch_and_one_that_looks_does_not_count_for_the_other(domain, s
         assert (live.viewers_now, other.viewers_now) == (0, 1)
 
 
+def test_the_topic_of_one_camera_is_not_taken_for_that_of_another():
+    """Topics are discovered one by one."""
+    cameras = [CameraStatus(f"/{n}/image", f"/{n}/classification", {}) for n in ("front", "rear")]
+    published = {"/front/classification": [RESULTS.type_name], "/front/overlay": ["other"]}
+    (found,) = find_topics(cameras, published, (RESULTS, PICTURES))
+    assert (found.camera, found.topic) == ("/front/image", "/front/classification")
+
+
+def test_a_node_that_leaves_while_it_is_looked_for_is_absent(live, complaints, monkeypatch):
+    monkeypatch.setattr(Node, "get_node_names_and_namespaces", lambda _: [("perception", "/")])
+    seen, gone = threading.Event(), "does not run in ROS domain"
+    monkeypatch.setattr(live, "show_absence", lambda why: gone in why and seen.set())
+    assert seen.wait(30)
+    assert complaints() == []
+
+
 @pytest.fixture
 def stranger(peer):
     """Yield the publisher of /diagnostics of a node that has our node's name and nothing else."""
@@ -236,6 +258,29 @@ def test_nonsense_in_diagnostics_ends_nothing(live, stranger, complaints):
     assert shown["topic"] == "no topic at all!"
     assert shown["counters"]["published"] == 0
     assert complaints() == []
+
+
+def test_labels_of_a_model_are_forgotten_with_the_camera(live, stranger, peer):
+    """The node that comes next under this name may have another model."""
+    node = rclpy.create_node("perception", context=peer.node.context)
+    labels = node.create_publisher(LabelInfo, "/perception/label_info", LATCHED)
+    labels.publish(LabelInfo(class_map=[VisionClass(class_id=1, class_name="cat")]))
+    results = node.create_publisher(Classification, "/perception/classification", 10)
+
+    def shows(label, *topics):
+        values = [KeyValue(key="topic", value=topic) for topic in topics]
+        row = DiagnosticStatus(level=b"\x00", name="perception: input", values=values)
+        stranger.publish(DiagnosticArray(status=[row]))
+        results.publish(Classification(results=[ObjectHypothesis(class_id="1", score=0.5)]))
+        return camera(live).get("label") == label
+
+    with live.viewing():
+        wait_for(lambda: shows("cat", "/image"), lambda: str(live.snapshot()))
+        node.destroy_publisher(labels)
+        wait_for(lambda: shows(None), lambda: str(live.snapshot()))
+        wait_for(lambda: not peer.node.count_subscribers("/perception/label_info"), str)
+        wait_for(lambda: shows("1", "/image"), lambda: str(live.snapshot()))
+    node.destroy_node()
 
 
 def test_a_bug_in_a_callback_is_logged_and_does_not_end_the_watch(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from perception_node import engine_thread
 from perception_node.bundle import load_bundle
 from perception_node.engine_thread import EngineThread
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
@@ -48,22 +49,39 @@ def test_an_engine_that_cannot_be_made_leaves_no_thread():
         engine.call(lambda _: None)
 
 
-def test_an_engine_is_freed_if_ctrl_c_comes_while_it_is_made(color_bundle):
-    bundle, end, made = load_bundle(color_bundle), threading.Event(), []
+def test_ctrl_c_while_an_engine_is_made_waits_until_it_is_freed(color_bundle):
+    """Python must not end while ONNX Runtime works on a thread: that aborts the process."""
+    bundle, made = load_bundle(color_bundle), []
     main = threading.get_ident()
 
     def make():
         signal.pthread_kill(main, signal.SIGINT)
-        end.wait()
+        time.sleep(HANG_S)  # so that a caller that does not wait is gone
         made.append(OnnxRuntimeEngine(bundle, 1))
         return Pipeline(bundle, made[0])
 
     engine = EngineThread(make, PATIENCE_S)
     with pytest.raises(KeyboardInterrupt):
         engine.start()
+    assert not engine._thread.is_alive()
+    assert made[0]._session is None
+
+
+def test_ctrl_c_does_not_wait_for_an_engine_that_hangs_for_ever(monkeypatch):
+    monkeypatch.setattr(engine_thread, "INTERRUPT_TIMEOUT_S", HANG_S)
+    end, main = threading.Event(), threading.get_ident()
+
+    def make():
+        signal.pthread_kill(main, signal.SIGINT)
+        end.wait()
+        raise EngineError("too late")
+
+    engine = EngineThread(make, PATIENCE_S)
+    with pytest.raises(KeyboardInterrupt):
+        engine.start()
+    assert engine._thread.is_alive()
     end.set()
     engine._thread.join(PATIENCE_S)
-    assert made[0]._session is None
 
 
 STOPPED = """

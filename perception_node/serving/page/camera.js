@@ -4,6 +4,7 @@ import { find, make, percent, put, showAnswer } from "./answer.js";
 import { drawHistogram } from "./histogram.js";
 
 const OLD_S = 3;
+const PATIENCE_S = 15; // a picture that takes longer is lost on its way
 const MOST_OPEN = 2; // of more cameras, only the pictures and answers are open at first
 const COUNTERS = {
   received: "from the camera",
@@ -15,12 +16,13 @@ const COUNTERS = {
   failed: "the engine failed on it",
 };
 
-export function makeCard(index, number, render) {
+export function makeCard(index, topic, number, render) {
   const root = find("#camera").content.firstElementChild.cloneNode(true);
-  const card = { root, index, shown: 0, isLoading: false, drawn: "" };
+  const card = { root, index, topic, shown: 0, loads: 0, asked_ms: 0, drawn: "" };
+  put(find("h3", root), topic);
   const image = find("img", root);
   image.onload = image.onerror = ({ type }) => {
-    card.isLoading = false;
+    card.asked_ms = 0;
     image.hidden = type === "error";
     image.width = image.naturalWidth;
     image.height = image.naturalHeight;
@@ -42,7 +44,6 @@ export function makeCard(index, number, render) {
 
 export function showCamera(card, camera, isLive, waited_s) {
   const { root } = card;
-  put(find("h3", root), camera.topic);
   showAnswer(root, camera, "no result");
   showAge(card, camera, isLive, waited_s);
   if (isLive) showPicture(card, camera);
@@ -59,12 +60,13 @@ function showAge({ root, shown }, { result_age_s, rate_hz }, isLive, waited_s) {
 }
 
 function showPicture(card, { picture, topic }) {
-  if (card.isLoading || !picture || card.shown === picture) return;
+  const isLoading = Date.now() - card.asked_ms < PATIENCE_S * 1000;
+  if (isLoading || !picture || card.shown === picture) return;
   card.shown = picture;
-  card.isLoading = true;
+  card.asked_ms = Date.now();
   const image = find("img", card.root);
   image.alt = `Newest picture of ${topic}`;
-  image.src = `/live/pictures/${card.index}?n=${picture}`;
+  image.src = `/live/pictures/${card.index}?n=${++card.loads}`; // for one address browsers ask once
 }
 
 function showCounters(table, counters) {

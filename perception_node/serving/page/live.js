@@ -3,19 +3,16 @@
 import { makeCard, showCamera } from "./camera.js";
 import { find, make, put } from "./answer.js";
 
-const SILENCE_S = 7; // the server sends a sign of life every 5 s, which scripts cannot see
-const PATIENCE_S = 3;
+const SILENCE_S = 7; // the server sends an event every 5 s, also if nothing has changed
 const RETRY_S = 5;
 const ANY = -1; // the next picture is new, whatever its number: a new server counts anew
 const SYMBOLS = { ok: "✓", inactive: "○", warn: "▲", degraded: "⚠\uFE0E", error: "✕", absent: "✕" };
 const cards = [];
 let source;
 let view;
-let viewed_ms = 0; // when the newest event came
-let heard_ms = 0; // when the server last gave a sign of life
+let heard_ms = 0; // when the newest event came
 let lost_ms = 0; // the same, where nothing came after it; 0: not lost
 let isConnected = false;
-let isAsking = false;
 let refusal = "";
 let timer;
 
@@ -24,7 +21,7 @@ function connect() {
   source = new EventSource("/live/events");
   source.onmessage = (event) => {
     view = JSON.parse(event.data);
-    viewed_ms = heard_ms = Date.now();
+    heard_ms = Date.now();
     lost_ms = 0;
     isConnected = true;
     refusal = "";
@@ -58,21 +55,12 @@ function lose() {
   render();
 }
 
-// A connection that breaks without a word, as radio does, is found by asking.
-async function probe() {
-  isAsking = true;
-  const signal = AbortSignal.timeout(PATIENCE_S * 1000);
-  const answer = await fetch("/healthz", { signal }).catch(() => null);
-  isAsking = false;
-  if (answer) heard_ms = Date.now();
-  else if (Date.now() - heard_ms > SILENCE_S * 1000) {
+// Called every second. A connection may break without a word, as radio does.
+function tick() {
+  if (isConnected && Date.now() - heard_ms > SILENCE_S * 1000) {
     lose();
     connect();
   }
-}
-
-function tick() {
-  if (isConnected && !isAsking && Date.now() - heard_ms > SILENCE_S * 1000) probe();
   render();
 }
 
@@ -106,11 +94,13 @@ function render() {
   showAlarms(isConnected ? view.alarms : []);
   showEngine(view.engine);
   const { cameras } = view;
-  while (cards.length > cameras.length) cards.pop().root.remove();
+  // A card is not passed on: it shows a picture of the camera it was made for.
+  const isSame = cards.every(({ topic }, index) => topic === cameras[index]?.topic);
+  while (!isSame && cards.length) cards.pop().root.remove();
   const isLive = isConnected && view.state === "active";
-  const waited_s = (Date.now() - viewed_ms) / 1000;
+  const waited_s = (Date.now() - heard_ms) / 1000;
   cameras.forEach((camera, index) => {
-    cards[index] ??= makeCard(index, cameras.length, render);
+    cards[index] ??= makeCard(index, camera.topic, cameras.length, render);
     showCamera(cards[index], camera, isLive, waited_s);
   });
 }

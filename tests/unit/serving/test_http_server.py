@@ -14,7 +14,6 @@ from dataclasses import replace
 import pytest
 
 from perception_node.errors import ConfigError
-from perception_node.serving import listener
 from perception_node.serving.headers import SECURITY_HEADERS
 from perception_node.serving.http_server import HttpServer
 from perception_node.serving.settings import ServerSettings
@@ -271,11 +270,10 @@ def test_what_is_at_work_is_finished_and_nothing_more_is_taken(app):
             assert stopping.wait(PATIENCE_S)
             with pytest.raises(ConnectionRefusedError):
                 connect(server.port)
-            idle.sendall(head("GET", "/late"))
+            assert is_closed(idle)
             app.may_end.set()
             assert read_answer(client).body == b"0"
             assert is_closed(client)
-        assert is_closed(idle)
     assert app.paths.empty()
 
 
@@ -337,7 +335,7 @@ def test_an_address_that_is_switched_off_is_left_out(app, monkeypatch):
         return real(address, **options)
 
     found = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
-    monkeypatch.setattr(listener, "_addresses", lambda _: found)
+    monkeypatch.setattr(ServerSettings, "find_addresses", lambda _: found)
     monkeypatch.setattr(socket, "create_server", create)
     with running(app, ServerSettings(host="localhost", port=0)) as server:
         assert get(server.port).status == 200

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 
 from perception_node.errors import ServerBusy
-from perception_node.serving.live import LiveView
-from perception_node.serving.live_routes import live_routes, stream_events
+from perception_node.serving.live import MOST_RESULTS, LiveView
+from perception_node.serving.live_routes import QUIET_S, live_routes, stream_events
 from perception_node.serving.node_status import CameraStatus, NodeStatus
 from perception_node.serving.settings import ServerSettings
 from tests.http_builders import serving
@@ -165,6 +165,14 @@ def test_what_nobody_looked_at_is_forgotten(live):
     assert live.snapshot()["cameras"][0]["picture"] == 2, "a number is never used again"
 
 
+def test_what_is_shown_of_an_image_is_bounded(live):
+    live.show_status(node_status("/a"))
+    live.show_result("/a", [("x" * 100_000, float("nan")), *[("y" * 100_000, 0.5)] * 1000])
+    results = live.snapshot()["cameras"][0]["results"]
+    assert len(results) == MOST_RESULTS
+    assert max(len(result["label"]) for result in results) < 1000
+
+
 def test_saying_again_that_it_is_absent_is_no_change(live):
     live.show_absence("it is gone")
     version = live.version
@@ -224,9 +232,14 @@ def test_a_closed_view_takes_no_viewers(live):
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((640, 480), (640, 480)), ((1920, 1080), (1280, 720)), ((3000, 1), (1280, 1))],
+    [
+        ((640, 480), (640, 480)),
+        ((1920, 1080), (1280, 720)),
+        ((3000, 1), (1280, 1)),
+        ((80, 70_000), (1, 1280)),  # no JPEG can be so high
+    ],
 )
-def test_a_picture_is_a_jpeg_of_bounded_width(live, size, expected):
+def test_a_picture_is_a_jpeg_of_bounded_size(live, size, expected):
     live.show_status(node_status("/image"))
     live.show_picture("/image", blank(*size))
     decoded = cv2.imdecode(np.frombuffer(live.picture(0), np.uint8), cv2.IMREAD_COLOR)
@@ -278,19 +291,22 @@ def test_the_stream_sends_the_state_at_once_and_after_each_change(live):
     assert data_of(next(events))["summary"] == "it is gone"
 
 
-def test_without_a_change_the_stream_sends_comments(live):
-    events = stream_events(live, 0.001, 0.001)
-    next(events)
-    assert [next(events) for _ in range(3)] == [b":\n\n"] * 3
+def test_without_a_change_the_stream_sends_the_same_again_after_a_while(live, monkeypatch):
+    waits, wait = [], live.wait
+    monkeypatch.setattr(live, "wait", lambda *args: waits.append(args) or wait(args[0], 0.001))
+    events = stream_events(live, 0.001)
+    assert [data_of(next(events)) for _ in range(3)] == [live.snapshot()] * 3
+    assert waits == [(-1, QUIET_S), (live.version, QUIET_S), (live.version, QUIET_S)]
 
 
 def test_changes_between_two_events_become_one(live):
-    events = stream_events(live, 0.001, 0.001)
+    events = stream_events(live, 0.001, 60.0)
     next(events)
     for number in range(100):
         live.show_absence(str(number))
     assert data_of(next(events))["summary"] == "99"
-    assert next(events) == b":\n\n"
+    threading.Timer(0.01, live.close).start()
+    assert list(events) == []
 
 
 def test_after_an_event_the_stream_rests_for_a_period(live, monkeypatch):

@@ -21,7 +21,7 @@ from perception_node.health import (
     process_status,
 )
 from perception_node.latency import AgeHistogram, AgeSummary
-from perception_node.serving.node_status import MOST_BINS, read_status
+from perception_node.serving.node_status import MOST_ALARMS, MOST_BINS, read_status
 
 COUNTS = FrameCounts(received=20, published=11, superseded=1, stale=2, late=3, malformed=1)
 REPORT = CameraReport(
@@ -124,6 +124,12 @@ def test_the_worst_row_gives_level_and_summary():
     assert "TensorRT hangs" in status.alarms[2]["message"]
 
 
+def test_thousands_of_alarms_are_not_sent_to_everybody_who_looks():
+    rows = [Status(str(number), Level.ERROR, "no", {}) for number in range(5000)]
+    status = read_status([*node_rows(), *rows])
+    assert (status.level, len(status.alarms)) == ("error", MOST_ALARMS)
+
+
 def test_a_node_that_waits_for_its_first_image_says_so():
     new = replace(REPORT, now=FrameCounts(), before=FrameCounts(), has_images=False, ages=None)
     status = read_status(node_rows(replace(new, rate_hz=None, histogram=None)))
@@ -163,6 +169,7 @@ def test_an_older_node_is_read_as_far_as_it_goes():
         '{"bin_ms": 1e999, "counts": [1]}',
         '{"bin_ms": 2.0, "counts": []}',
         '{"bin_ms": 2.0, "counts": [-1]}',
+        f'{{"bin_ms": 2.0, "counts": [{10**400}]}}',
         '{"bin_ms": 2.0, "counts": [1e999]}',
         '{"bin_ms": 2.0, "counts": ["x"]}',
         '{"bin_ms": 2.0, "counts": 3}',
