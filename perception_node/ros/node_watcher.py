@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from perception_node.serving.node_status import NodeStatus
 
 LOOK_PERIOD_S = 0.25  # at the graph, and at how many look at us
-SILENT_S = 5.0  # a node whose /diagnostics stop for so long is not there
+SILENT_S = 5.0  # a node whose /diagnostics stop for so long, or for three periods, is not there
+SILENT_PERIODS = 3
 LOG_PERIOD_S = 30.0
 OVERLAY_ENCODING = "bgr8"
 logger = getLogger("perception.serve")
@@ -56,6 +57,7 @@ class NodeWatcher:
         self._prefix = f"{live.node.lstrip('/')}: "  # of its rows in /diagnostics
         self._is_in_graph = self._is_shown = self._is_viewed = False
         self._heard_s: float | None = None  # steady time of its last /diagnostics
+        self._period_s = 0.0  # between its last two
         self._status: NodeStatus | None = None
         self._labels: dict[str, dict[str, str]] = {}  # names by class_id, of each camera
         self._read_image = ImageReader("raw", NodeConfig().max_image_pixels, 0).read
@@ -131,8 +133,9 @@ class NodeWatcher:
             return f"{live.node} does not run in {where}; start it, or check ROS_DOMAIN_ID"
         if self._heard_s is None:
             return f"waiting for the first /diagnostics of {live.node}"
-        if time.monotonic() - self._heard_s > SILENT_S:
-            silent = f"no /diagnostics of {live.node} for {SILENT_S:.0f} s"
+        limit_s = max(SILENT_S, SILENT_PERIODS * self._period_s)
+        if time.monotonic() - self._heard_s > limit_s:
+            silent = f"no /diagnostics of {live.node} for {limit_s:.0f} s"
             return f"{silent}: it hangs, was killed or cannot be reached"
         return ""
 
@@ -147,7 +150,9 @@ class NodeWatcher:
         own = to_statuses(deserialize_message(message, DiagnosticArray), self._prefix)
         if not own:
             return
-        self._status, self._heard_s = read_status(own), time.monotonic()
+        now_s = time.monotonic()
+        self._period_s = 0.0 if self._heard_s is None else now_s - self._heard_s
+        self._status, self._heard_s = read_status(own), now_s
         if self._is_in_graph:
             self._show()
 

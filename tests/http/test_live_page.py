@@ -257,6 +257,17 @@ def test_each_picture_is_loaded_once_and_only_when_it_is_new(visit, live):
     assert loaded() == ["0?n=1", "0?n=2"]
 
 
+def test_an_old_picture_is_said_so_although_results_go_on(visit, live):
+    visit.wait_for_text(".camera .badge", "● live")
+    badge = visit.page.locator(".camera .badge")
+
+    def is_old():
+        live.show_result("/image", [("green", 0.75)])
+        return badge.text_content().startswith("■ old: ")
+
+    wait_for(is_old, badge.text_content)
+
+
 def test_a_hidden_page_costs_nothing(visit, live):
     hide = """(hidden) => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });

@@ -150,6 +150,19 @@ def test_a_node_that_hangs_is_absent_until_it_goes_on(live, start, monkeypatch):
         wait_for_state(live, "active")
 
 
+def test_a_node_that_says_something_seldom_is_not_taken_for_absent(live, start, monkeypatch):
+    monkeypatch.setattr("perception_node.ros.node_watcher.SILENT_S", 0.1)
+    shown = []
+    show_status, show_absence = live.show_status, live.show_absence
+    monkeypatch.setattr(live, "show_status", lambda s: shown.append("") or show_status(s))
+    monkeypatch.setattr(live, "show_absence", lambda why: shown.append(why) or show_absence(why))
+    with start(diagnostics_period_s=0.6):
+        wait_for(lambda: shown.count("") > 2, lambda: shown)
+        del shown[:]  # now its period is known
+        wait_for(lambda: len(shown) > 2, lambda: shown)
+        assert set(shown) == {""}
+
+
 def test_the_lifecycle_is_followed_to_other_cameras(live, start, peer):
     with start(autostart=False), live.viewing():
         inactive = wait_for_state(live, "inactive")

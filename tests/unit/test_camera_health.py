@@ -6,38 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from perception_node.camera_health import CameraReport, camera_statuses
+from perception_node.camera_health import camera_statuses
 from perception_node.config import NodeConfig
-from perception_node.counters import FrameCounts
 from perception_node.health import Level
-from perception_node.latency import AgeHistogram, AgeSummary
+from tests.camera_reports import BEFORE, GOOD, NOW
 
 TASKS = ["input", "connection", "rate", "picture", "deadline"]
 JUDGES_OF_IMAGES = ["rate", "picture", "deadline"]
-BEFORE = FrameCounts(received=100, published=90, superseded=10)
-NOW = FrameCounts(received=200, published=180, superseded=20)
 CONFIG = NodeConfig(image_timeout_s=2.0)
-GOOD = CameraReport(
-    topic="/front/image",
-    results_topic="/front/perception/classification",
-    now=NOW,
-    before=BEFORE,
-    silent_s=0.03,
-    has_images=True,
-    clock_stands=False,
-    rate_hz=30.0,
-    identical=0,
-    publishers=1,
-    lost=0,
-    lost_before=0,
-    replaced=0,
-    incompatible="",
-    deadline_ms=100.0,
-    ages=AgeSummary(20.0, 40.25, 55.0),
-    histogram=AgeHistogram(2.0, [0, 90, 0]),
-    predicted_ms=12.34,
-    refusal="",
-)
 
 
 def judge(task, config=CONFIG, **changes):

@@ -30,6 +30,7 @@ export function showAnswer(root, { label, score, results }, otherwise) {
 function makeBar(list) {
   const row = make(list, "li");
   for (const tag of ["span", "b", "i"]) make(row, tag);
+  row.firstChild.dir = "auto"; // labels of every script
   return row;
 }
 

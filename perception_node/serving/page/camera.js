@@ -18,7 +18,7 @@ const COUNTERS = {
 
 export function makeCard(index, topic, number, render) {
   const root = find("#camera").content.firstElementChild.cloneNode(true);
-  const card = { root, index, topic, shown: 0, loads: 0, asked_ms: 0, drawn: "" };
+  const card = { root, index, topic, newest: 0, newest_ms: 0, shown: 0, loads: 0, asked_ms: 0, drawn: "" };
   put(find("h3", root), topic);
   const image = find("img", root);
   image.onload = image.onerror = ({ type }) => {
@@ -44,6 +44,10 @@ export function makeCard(index, topic, number, render) {
 
 export function showCamera(card, camera, isLive, waited_s) {
   const { root } = card;
+  if (camera.picture !== card.newest) {
+    card.newest = camera.picture;
+    card.newest_ms = Date.now();
+  }
   showAnswer(root, camera, "no result");
   showAge(card, camera, isLive, waited_s);
   if (isLive) showPicture(card, camera);
@@ -51,8 +55,9 @@ export function showCamera(card, camera, isLive, waited_s) {
   showAges(card, camera);
 }
 
-function showAge({ root, shown }, { result_age_s, rate_hz }, isLive, waited_s) {
-  const age_s = result_age_s + waited_s;
+function showAge({ root, shown, newest_ms }, { result_age_s, rate_hz }, isLive, waited_s) {
+  const pictureAge_s = shown ? (Date.now() - newest_ms) / 1000 : 0;
+  const age_s = Math.max(result_age_s + waited_s, pictureAge_s);
   const isOld = !isLive || result_age_s === null || age_s > OLD_S;
   root.classList.toggle("old", isOld);
   const old = result_age_s === null ? (shown ? "■ old picture" : "○ no picture") : `■ old: ${Math.round(age_s)} s ago`;

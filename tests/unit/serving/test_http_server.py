@@ -261,19 +261,22 @@ def test_who_has_gone_is_noticed():
 
 def test_what_is_at_work_is_finished_and_nothing_more_is_taken(app):
     stopping = threading.Event()
-    with running(app, on_stop=stopping.set) as server, connect(server.port) as idle:
-        with connect(server.port) as client:
-            client.sendall(head("GET", "/wait"))
-            assert app.paths.get(timeout=PATIENCE_S) == "/wait"
-            server.stop()
-            server.stop()
-            assert stopping.wait(PATIENCE_S)
-            with pytest.raises(ConnectionRefusedError):
-                connect(server.port)
-            assert is_closed(idle)
-            app.may_end.set()
-            assert read_answer(client).body == b"0"
-            assert is_closed(client)
+    with (
+        running(app, on_stop=stopping.set) as server,
+        connect(server.port) as idle,
+        connect(server.port) as client,
+    ):
+        client.sendall(head("GET", "/wait"))
+        assert app.paths.get(timeout=PATIENCE_S) == "/wait"
+        server.stop()
+        server.stop()
+        assert stopping.wait(PATIENCE_S)
+        with pytest.raises(ConnectionRefusedError):
+            connect(server.port)
+        assert is_closed(idle)
+        app.may_end.set()
+        assert read_answer(client).body == b"0"
+        assert is_closed(client)
     assert app.paths.empty()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.camera_health import CameraReport, camera_statuses
+from perception_node.camera_health import camera_statuses
 from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounts
 from perception_node.errors import EngineLost
@@ -22,28 +22,16 @@ from perception_node.health import (
 )
 from perception_node.latency import AgeHistogram, AgeSummary
 from perception_node.serving.node_status import MOST_ALARMS, MOST_BINS, read_status
+from tests.camera_reports import GOOD
 
 COUNTS = FrameCounts(received=20, published=11, superseded=1, stale=2, late=3, malformed=1)
-REPORT = CameraReport(
-    topic="/front/image",
-    results_topic="/front/perception/classification",
+REPORT = replace(
+    GOOD,
     now=COUNTS,
     before=COUNTS,
-    silent_s=0.0,
-    has_images=True,
-    clock_stands=False,
     rate_hz=29.96,
-    identical=0,
-    publishers=1,
-    lost=0,
-    lost_before=0,
-    replaced=0,
-    incompatible="",
-    deadline_ms=100.0,
     ages=AgeSummary(11.3, 14.6, 20.1),
     histogram=AgeHistogram(2.0, [0, 0, 3]),
-    predicted_ms=10.0,
-    refusal="",
 )
 ENGINE = engine_status("colors", "ONNX Runtime, CPU, float32", "no NVIDIA GPU", None)
 INFERENCE = inference_status(COUNTS, COUNTS, 5.0)
