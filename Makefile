@@ -7,6 +7,8 @@ PYTHON ?= python3
 export TORCH ?= cpu
 BIN := .venv/bin
 SECONDS ?= 60
+# The tests wait for DDS and for processes about half of their time.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 # One lock file serves Python 3.10 to 3.13.
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
@@ -29,7 +31,7 @@ demo: setup ## classify sample photos through the whole ROS node
 test: lint ## lint, types, colcon, then all tests with coverage
 	@$(PYTHON) tools/setup_environment.py --tests
 	tools/colcon_check.sh
-	$(BIN)/pytest -n auto -m "not alone" --cov --cov-report=
+	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
 
 bench: setup ## measure bench/reports/ and the README's table again; 40 min, nothing else may run
