@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class HttpServer:
         """
         self._on_stop = on_stop
         self._is_stopping = False
+        self._waking = threading.Lock()  # the trigger is not closed while it is pulled
         self._sockets: dict[int, Any] = {}  # by file descriptor, as waitress wants it
         self._workers = ThreadedTaskDispatcher()
         # A queue in front of the workers is no news: places, and 503, are the application's.
@@ -92,9 +94,12 @@ class HttpServer:
 
     def stop(self) -> None:
         """Let ``run`` return; from any thread or a signal handler, and more than once."""
-        if not self._is_stopping:
-            self._is_stopping = True
-            self._listeners[0].pull_trigger()
+        if self._is_stopping:  # also where a signal interrupts the very end of run()
+            return
+        with self._waking:
+            if not self._is_stopping:
+                self._is_stopping = True
+                self._listeners[0].pull_trigger()
 
     def _listen(self, app: WSGIApplication, settings: ServerSettings) -> list[Listener]:
         sockets = bind(settings)
@@ -136,7 +141,8 @@ class HttpServer:
             listener.abort_connections()
         self._workers.shutdown(timeout=ABANDON_TIMEOUT_S)  # type: ignore[arg-type]
         if not self._workers.threads:  # one that is stuck may still pull the trigger
-            wasyncore.close_all(self._sockets)
+            with self._waking:
+                wasyncore.close_all(self._sockets)
 
 
 def _adjust(settings: ServerSettings, listeners: int) -> Adjustments:

@@ -280,6 +280,25 @@ def test_what_is_at_work_is_finished_and_nothing_more_is_taken(app):
     assert app.paths.empty()
 
 
+def test_a_server_that_ends_at_once_does_not_break_the_call_that_stops_it(app, monkeypatch):
+    """It may wake up by itself between the two steps of stopping: telling it, and waking it."""
+    server = HttpServer(app, CALM)
+    thread = threading.Thread(target=server.run)
+    listener = server._listeners[0]
+    wake = listener.pull_trigger
+
+    def wake_late():
+        wake()
+        thread.join(0.2)  # it has all the time to end, and must wait for us
+        wake()
+
+    monkeypatch.setattr(listener, "pull_trigger", wake_late)
+    thread.start()
+    server.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
 def test_a_large_answer_arrives_whole_although_the_server_stops():
     size, started = 8 * MIB, threading.Event()
 
