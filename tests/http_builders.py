@@ -103,9 +103,12 @@ class ServeProcess:
 
 
 @contextmanager
-def serve_process(*arguments, **options):
-    """Start ``perception serve --port 0 ...``, wait for its address; yields a ``ServeProcess``."""
-    command = [sys.executable, "-m", "perception_node.cli", "serve", "--port", "0"]
+def serve_process(*arguments, program=("-m", "perception_node.cli"), **options):
+    """Start ``perception serve --port 0 ...``, wait for its address; yields a ``ServeProcess``.
+
+    ``program`` are other arguments of Python in the place of the command's own.
+    """
+    command = [sys.executable, *program, "serve", "--port", "0"]
     with subprocess.Popen(
         [*command, *map(str, arguments)],
         cwd=ROOT,

@@ -31,7 +31,9 @@ EXAMPLE = "perception serve --port 5000 --ros"
 DEFAULT_NODE = "/perception"
 ENGINE_TIMEOUTS_MS = (1000, 60_000)
 POLITE = 10  # nice: with a node on the machine, its images come first
+EXIT_ENGINES_LOST = 1  # for systemd and container runtimes to start it again
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+logger = logging.getLogger("perception.serve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM, or until no engine is left."""
     require_http()
     from perception_node.serving.app import create_app  # noqa: PLC0415 - an optional extra
     from perception_node.serving.classification import ClassificationQueue  # noqa: PLC0415
@@ -104,10 +106,14 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         app = create_app(classifier, settings, live)
         server = HttpServer(app, settings, live.close if live else lambda: None)
+        classifier.on_exhausted = server.stop
         for number in (signal.SIGINT, signal.SIGTERM):  # an exception would break off a request
             signal.signal(number, lambda *_: server.stop())
         _announce(classifier, settings, server.port)
         server.run()
+        if pipeline.is_exhausted:
+            logger.error("no engine is left; ending, so that the server is started anew")
+            return EXIT_ENGINES_LOST
     return 0
 
 
@@ -151,17 +157,16 @@ def _require_temporary_folder() -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()  # one line each; tracebacks only of bugs
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    for name in ("perception.serve", "waitress"):
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.propagate = False
-    logging.getLogger("perception.serve").setLevel(logging.INFO)
+    for source in (logger, logging.getLogger("waitress")):
+        source.addHandler(handler)
+        source.propagate = False
+    logger.setLevel(logging.INFO)
 
 
 def _announce(classifier: ClassificationQueue, settings: ServerSettings, port: int) -> None:
     pipeline = classifier.pipeline
     host = settings.url_host
-    logging.getLogger("perception.serve").info("%s", pipeline.reason)
+    logger.info("%s", pipeline.reason)
     if not settings.is_loopback:
         sys.stderr.write(
             f"perception: everybody who can reach {host} may use it; a reverse proxy in front of "

@@ -138,7 +138,7 @@ def describe_health(classifier: ClassificationQueue) -> dict[str, str]:
     """Return the answer of ``/healthz``; why an engine was lost is in the log, for its paths."""
     pipeline = classifier.pipeline
     if pipeline.is_exhausted:
-        status, reason = "failed", "no engine is left; restart the server"
+        status, reason = "failed", "no engine is left; the server ends"
     elif pipeline.lost is not None:
         status, reason = "degraded", "an engine was given up and another took over"
     else:

@@ -17,6 +17,7 @@ from perception_node.health import describe_loss
 from perception_node.realtime import name_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from perception_node.config import NodeConfig
@@ -40,8 +41,11 @@ class ClassificationQueue:
     Attributes:
         pipeline: what classifies; closed by whoever made it, after this.
         capacity: images that may wait or be at work.
+        on_exhausted: called from the worker when no engine is left; to be set by the owner.
 
     """
+
+    on_exhausted: Callable[[], None]
 
     def __init__(
         self, pipeline: FallbackPipeline, config: NodeConfig, settings: ServerSettings
@@ -49,6 +53,7 @@ class ClassificationQueue:
         """Start the worker; ``config`` gives top_k, threshold and the limit on pixels."""
         self.pipeline = pipeline
         self.capacity = settings.queue
+        self.on_exhausted = lambda: None
         self._config = config
         self._deadline_ms = settings.deadline_ms
         self._decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
@@ -149,6 +154,8 @@ class ClassificationQueue:
         finally:
             if self.pipeline.lost is not lost:
                 self._log_loss(self.pipeline.lost)
+            if self.pipeline.is_exhausted and not self._is_closed:
+                self.on_exhausted()
 
     def _leave(self, took_s: float | None) -> None:
         with self._lock:

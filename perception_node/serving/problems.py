@@ -104,7 +104,7 @@ def to_answer(error: Exception) -> tuple[int, str]:
         reason = "the image cannot be decoded" if error.__cause__ else str(error)
         return 400, f"{reason}; send a whole JPEG or PNG"
     if isinstance(error, EngineLost):
-        return 503, "the server has no engine left and must be restarted; its log says why"
+        return 503, "the server has no engine left and ends; try again once it was started anew"
     if isinstance(error, EngineError):
         return 500, "the engine failed on this image; the log of the server says why"
     return 500, TEXTS[500]

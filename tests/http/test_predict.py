@@ -236,6 +236,6 @@ def test_without_an_engine_everybody_is_told_so_at_once(color_bundle, rig):
         answers = [upload(server.url, JPEG) for _ in range(3)]
         health = ask(server.url, "/healthz")
     assert {answer.status for answer in answers} == {503}
-    assert "must be restarted" in answers[0].error
+    assert "no engine left" in answers[0].error
     assert int(answers[0].headers["retry-after"]) >= 1
     assert (health.status, health.json["status"]) == (503, "failed")

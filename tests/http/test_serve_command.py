@@ -14,9 +14,25 @@ import pytest
 
 from perception_node.cli import main, serve
 from tests.builders import RED, ROOT, encode, perception, solid
-from tests.http_builders import ask, serve_process, upload
+from tests.http_builders import PATIENCE_S, ask, serve_process, upload
 
 JPEG = encode(solid(RED))
+
+
+HANGING_ENGINES = """
+import sys, time
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.pipeline import WARM_UP_RUNS
+infer = OnnxRuntimeEngine.infer
+def hang(engine):
+    engine.runs = getattr(engine, "runs", 0) + 1
+    if engine.runs > WARM_UP_RUNS:
+        time.sleep(600)
+    infer(engine)
+OnnxRuntimeEngine.infer = hang
+from perception_node.cli import main
+sys.exit(main())
+"""
 
 
 def lacking(folder, package):
@@ -116,6 +132,17 @@ def test_a_port_that_is_taken_is_one_line(color_bundle):
         result = perception("serve", "--port", port, "--model", color_bundle)
     assert result.returncode == 2
     assert f"--port {port}: address already in use" in result.stderr.splitlines()[-1]
+
+
+def test_a_server_whose_engines_all_hang_ends_so_that_it_is_started_again(color_bundle):
+    arguments = ("--model", color_bundle, "--deadline-ms", 500)
+    with serve_process(*arguments, program=("-c", HANGING_ENGINES)) as process:
+        assert upload(process.url, JPEG).status == 504
+        code = process.process.wait(PATIENCE_S)
+        _, said = process.end()
+    assert code == 1
+    assert "an engine was given up" in said
+    assert "no engine is left; ending" in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize("package", ["flask", "flask_cors", "prometheus_client", "waitress"])

@@ -249,6 +249,7 @@ def test_an_engine_that_hangs_does_not_keep_the_queue_from_closing(
 ):
     monkeypatch.setattr(classification, "CLOSE_TIMEOUT_S", HANG_S)
     queue = open_queue()
+    queue.on_exhausted = lambda: pytest.fail("it was told to close")
     rig.first.fault = hang = rig.hang()
     (job,) = fill(queue, clients, ["red"])
     assert hang.has_begun.wait(PATIENCE_S)
