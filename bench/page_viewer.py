@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EVENT, PICTURE = b"e", b"p"
 DATA = b"data: "
-SILENT_S = 30.0  # the server sends a comment every 5 s
+SILENT_S = 30.0  # the server sends an event every 5 s at least
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
