@@ -161,7 +161,8 @@ def test_encoding_decides_what_a_byte_means(start, peer, encoding):
     assert result.results[0].class_id == "2"
 
 
-def test_overlay_costs_nothing_while_nobody_watches(local, peer):
+def activate(local, peer):
+    """Return a stream to the active node, and a list that grows with every overlay it draws."""
     drawn = []
     peer.change("configure")
     peer.change("activate")
@@ -169,6 +170,11 @@ def test_overlay_costs_nothing_while_nobody_watches(local, peer):
     local._classifier.pipeline.draw = lambda *arguments: drawn.append(1) or draw(*arguments)
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
+    return stream, drawn
+
+
+def test_overlay_costs_nothing_while_nobody_watches(local, peer):
+    stream, drawn = activate(local, peer)
     for stamp_ns in range(2, 10):
         stream.classify_once(make_image("red", stamp_ns))
     assert not drawn
@@ -181,14 +187,8 @@ def test_overlay_costs_nothing_while_nobody_watches(local, peer):
 
 
 def test_overlays_are_drawn_at_most_at_their_rate(local, peer):
-    drawn = []
     local.set_parameters([Parameter("overlay_rate_hz", value=1e-3)])  # one in a quarter of an hour
-    peer.change("configure")
-    peer.change("activate")
-    draw = local._classifier.pipeline.draw
-    local._classifier.pipeline.draw = lambda *arguments: drawn.append(1) or draw(*arguments)
-    stream = Stream(peer)
-    stream.classify(make_image("red", 1))
+    stream, drawn = activate(local, peer)
     overlays = peer.collect(Image, f"{NODE}/overlay", qos_profile_sensor_data)
     wait_for(lambda: local.count_subscribers(f"{NODE}/overlay"), lambda: "the watcher")
     for stamp_ns in range(10, 20):
