@@ -69,19 +69,29 @@ def test_ctrl_c_while_an_engine_is_made_waits_until_it_is_freed(color_bundle):
 
 def test_ctrl_c_does_not_wait_for_an_engine_that_hangs_for_ever(monkeypatch):
     monkeypatch.setattr(engine_thread, "INTERRUPT_TIMEOUT_S", HANG_S)
-    end, main = threading.Event(), threading.get_ident()
+    end, heard, main = threading.Event(), threading.Event(), threading.get_ident()
+
+    def interrupt(*_):
+        heard.set()
+        raise KeyboardInterrupt
 
     def make():
-        signal.pthread_kill(main, signal.SIGINT)
-        end.wait()
+        # Again, for Python hears nothing of a signal that comes just before it begins to wait.
+        while not heard.wait(HANG_S):
+            signal.pthread_kill(main, signal.SIGINT)
+        end.wait(PATIENCE_S)
         raise EngineError("too late")
 
+    before = signal.signal(signal.SIGINT, interrupt)
     engine = EngineThread(make, PATIENCE_S)
-    with pytest.raises(KeyboardInterrupt):
-        engine.start()
-    assert engine._thread.is_alive()
-    end.set()
-    engine._thread.join(PATIENCE_S)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine.start()
+        assert engine._thread.is_alive()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        end.set()
+        engine._thread.join(PATIENCE_S)
 
 
 STOPPED = """
