@@ -4,25 +4,20 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.clock import Clock  # noqa: TID251 - a host is a camera and a subscriber in ROS
 from rclpy.clock_type import ClockType  # noqa: TID251
-from rclpy.executors import (  # noqa: TID251
-    ExternalShutdownException,
-    SingleThreadedExecutor,
-)
 from rclpy.serialization import deserialize_message  # noqa: TID251
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.bench.hil.record import Answer, DiagnosticChange, StateChange
 from perception_node.ros.messages import to_nanoseconds
 from perception_node.ros.qos import LATCHED
+from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,19 +63,16 @@ class HilListener:
         self._asked_s, self._heard_s = 0.0, 0.0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(STATE_PERIOD_S, self._ask_state, clock=steady)
-        self._executor = SingleThreadedExecutor()
-        self._thread = threading.Thread(target=self._spin, name="listener", daemon=True)
+        self._thread = SpinningThread(node, "listener")
 
     def __enter__(self) -> HilListener:
         """Start the thread."""
-        self._executor.add_node(self._node)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop the thread."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._thread.stop()
 
     @property
     def state(self) -> str:
@@ -109,10 +101,6 @@ class HilListener:
             self._write(topic, type_name, data, time.time_ns())
 
         self._node.create_subscription(kind, topic, on_message, qos, raw=True)
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
 
     def _on_labels(self, message: LabelInfo, _received_ns: int) -> None:
         self._labels = {str(c.class_id): c.class_name for c in message.class_map}

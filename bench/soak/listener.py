@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
-from rclpy.executors import (  # noqa: TID251 - a camera and a subscriber are ROS
-    ExternalShutdownException,
-    SingleThreadedExecutor,
-)
 from vision_msgs.msg import Classification, LabelInfo
 
 from perception_node.bench.soak.record import Alarm, SoakRecord
 from perception_node.ros.messages import to_nanoseconds
 from perception_node.ros.qos import LATCHED
+from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
     from rclpy.node import Node  # noqa: TID251
@@ -37,9 +32,7 @@ class SoakListener:
         self.record = SoakRecord()
         self.is_matched = False  # the target is configured, and all it says will reach us
         self._target = target.lstrip("/")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(node)
-        self._thread = threading.Thread(target=self._spin, name="listener", daemon=True)
+        self._thread = SpinningThread(node, "listener")
         self._get_state = node.create_client(GetState, f"{target}/get_state")
         subscribe = node.create_subscription
         subscribe(Classification, f"{target}/classification", self._on_result, DEPTH)
@@ -55,8 +48,7 @@ class SoakListener:
 
     def __exit__(self, *exception: object) -> None:
         """Stop the thread."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._thread.stop()
 
     def is_active(self, timeout_s: float) -> bool:
         """Ask the target for its lifecycle state; False if it is another, or no answer comes."""
@@ -69,10 +61,6 @@ class SoakListener:
             if future.done():
                 return bool(future.result().current_state.id == State.PRIMARY_STATE_ACTIVE)
         return False
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
 
     def _on_labels(self, _message: LabelInfo) -> None:
         self.is_matched = True

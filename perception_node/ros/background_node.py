@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ROS node for a program that is not one: its own context, executor and thread."""
+"""A ROS node for a program that is not one: its own context and thread."""
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from perception_node.errors import ConfigError
+from perception_node.ros.spinning import SpinningThread
 from perception_node.ros.transport import use_large_frames
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ class BackgroundNode:
         """
         self._name, self._domain = name, domain
         self._set_up, self._on_failure = set_up, on_failure
-        self._is_ending = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
 
     def __enter__(self) -> BackgroundNode:
         """Join the ROS graph and start the thread.
@@ -72,23 +69,12 @@ class BackgroundNode:
                 raise ConfigError(f"ROS domain {self._domain}: {problem}") from error
             undo.callback(node.destroy_node)
             self._set_up(node)
-            self._executor = SingleThreadedExecutor(context=context)
-            undo.callback(self._executor.shutdown)
-            self._executor.add_node(node)
-            self._thread.start()
+            thread = SpinningThread(node, self._name, self._on_failure)
+            thread.start()
+            undo.callback(thread.stop)
             self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop the thread and leave the graph."""
-        self._is_ending.set()
-        self._executor.wake()
-        self._thread.join()
         self._undo.close()
-
-    def _spin(self) -> None:
-        try:
-            while not self._is_ending.is_set():
-                self._executor.spin_once()
-        except Exception as error:  # noqa: BLE001 - whoever started us must know
-            self._on_failure(error)

@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo
 
 from perception_node.ros.messages import to_nanoseconds
 from perception_node.ros.qos import LATCHED, named_qos
+from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +58,7 @@ class Listener:
         self._target = target
         self._on_result = on_result
         self._labels: dict[str, str] = {}
-        self._executor = SingleThreadedExecutor()
-        self._thread = threading.Thread(target=self._spin, name="listener", daemon=True)
+        self._thread = SpinningThread(node, "listener")
 
     def __enter__(self) -> Listener:
         """Subscribe and start the thread."""
@@ -70,23 +67,17 @@ class Listener:
         subscribe(Classification, f"{target}/classification", self._on_classification, 10)
         subscribe(Image, f"{target}/overlay", self._on_overlay, named_qos("sensor_data"))
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._executor.add_node(self._node)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop the thread."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._thread.stop()
 
     @property
     def has_labels(self) -> bool:
         """The node is configured, and what it publishes reaches us."""
         return bool(self._labels)
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
 
     def _on_labels(self, message: LabelInfo) -> None:
         self._labels = {str(c.class_id): c.class_name for c in message.class_map}

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import suppress
 from functools import partial
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from vision_msgs.msg import Classification, LabelInfo
 
 from perception_node.ros.qos import LATCHED
+from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,8 +54,7 @@ class LiveAnswers:
         self._prefixes = tuple(prefixes)
         self._outcomes: dict[str, Queue[Any]] = {prefix: Queue() for prefix in self._prefixes}
         self._results: dict[str, Queue[Any]] = {prefix: Queue() for prefix in self._prefixes}
-        self._executor = SingleThreadedExecutor()
-        self._thread = threading.Thread(target=self._spin, name="live-answers", daemon=True)
+        self._thread = SpinningThread(node, "live-answers")
 
     def __enter__(self) -> LiveAnswers:
         """Subscribe and start the thread."""
@@ -68,14 +65,12 @@ class LiveAnswers:
             subscribe(DiagnosticArray, f"{prefix}/latency", outcomes.put, DEPTH)
             on_labels = partial(self._on_labels, prefix)
             subscribe(LabelInfo, f"{prefix}/label_info", on_labels, LATCHED)
-        self._executor.add_node(self._node)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop the thread."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._thread.stop()
 
     def wait(
         self,
@@ -102,10 +97,6 @@ class LiveAnswers:
             return Answer(outcome, None)
         result = _take(self._results[prefix], is_wanted, end_s, check)
         return None if result is None else Answer(outcome, result)
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
 
     def _on_labels(self, prefix: str, message: LabelInfo) -> None:
         self.labels[prefix] = {str(c.class_id): c.class_name for c in message.class_map}

@@ -250,6 +250,7 @@ class Spinning:
         self.context = Context()
         rclpy.init(args=[], context=self.context, domain_id=domain)
         self.executor = SingleThreadedExecutor(context=self.context)
+        self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
 
     def start(self, node) -> None:
@@ -259,17 +260,23 @@ class Spinning:
 
     def stop(self, node) -> None:
         """Stop and destroy ``node``."""
-        self.executor.shutdown()
-        self._thread.join(DEADLINE_S)
+        self.halt()
         node.destroy_node()
         self.context.try_shutdown()
 
+    def halt(self) -> None:
+        """Let no callback run from now on; see ``SpinningThread`` for the order."""
+        if not self._is_ending.is_set():
+            self.executor.create_task(self._is_ending.set)
+            self._thread.join(DEADLINE_S)
+            self.executor.shutdown()
+
     def _spin(self) -> None:
         with suppress(ExternalShutdownException):
-            while self.context.ok() and not self.executor._is_shutdown:
+            while self.context.ok() and not self._is_ending.is_set():
                 # rclpy raises for a transition that the present state does not allow.
                 with suppress(RCLError):
-                    self.executor.spin()
+                    self.executor.spin_once()
 
 
 class Peer:
@@ -464,6 +471,6 @@ def local_node(domain: int, **parameters):
     try:
         yield node
     finally:
-        spinning.executor.shutdown()
+        spinning.halt()
         node.release()
         spinning.stop(node)

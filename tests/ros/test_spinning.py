@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's thread ends without a race, whatever its executor is doing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+import rclpy
+from rclpy.context import Context
+
+from perception_node.ros.spinning import SpinningThread
+from tests.ros.harness import DEADLINE_S, wait_for
+
+ROUNDS = 300
+BUSY_PERIOD_S = 0.0001
+SWITCH_INTERVAL_S = 1e-5  # with it, ending by Executor.shutdown hangs or fails within few rounds
+
+
+@pytest.fixture
+def context(domain):
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def node(context):
+    options = {"start_parameter_services": False, "enable_rosout": False}
+    node = rclpy.create_node("spun", context=context, **options)
+    yield node
+    node.destroy_node()
+
+
+@pytest.fixture
+def _frequent_switches():
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    yield
+    sys.setswitchinterval(before_s)
+
+
+def spinning_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "spun"]
+
+
+def require_return(function):
+    """Call a function that must not hang."""
+    calling = threading.Thread(target=function, daemon=True)
+    calling.start()
+    calling.join(DEADLINE_S)
+    assert not calling.is_alive()
+
+
+def test_a_node_without_anything_to_do_ends(node):
+    thread = SpinningThread(node, "spun")
+    thread.start()
+    require_return(thread.stop)
+    assert spinning_threads() == []
+
+
+@pytest.mark.usefixtures("_frequent_switches")
+def test_a_busy_node_ends_without_an_error(node):
+    failures, rounds = [], []
+
+    def start_and_stop_again_and_again():
+        for _ in range(ROUNDS):
+            is_called = threading.Event()
+            timer = node.create_timer(BUSY_PERIOD_S, is_called.set)
+            thread = SpinningThread(node, "spun", failures.append)
+            thread.start()
+            rounds.append(is_called.wait(DEADLINE_S))
+            thread.stop()
+            node.destroy_timer(timer)
+
+    require_return(start_and_stop_again_and_again)
+    assert rounds == [True] * ROUNDS
+    assert failures == []
+    assert spinning_threads() == []
+
+
+def test_an_error_of_a_callback_is_reported_and_ends_the_thread(node):
+    failures = []
+
+    def fail():
+        raise ValueError("a bug in a callback")
+
+    node.create_timer(BUSY_PERIOD_S, fail)
+    thread = SpinningThread(node, "spun", failures.append)
+    thread.start()
+    wait_for(lambda: failures, lambda: "the error")
+    thread.stop()
+    assert [str(failure) for failure in failures] == ["a bug in a callback"]
+
+
+def test_a_context_that_others_shut_down_ends_the_thread(context, node):
+    failures = []
+    thread = SpinningThread(node, "spun", failures.append)
+    thread.start()
+    context.shutdown()
+    wait_for(lambda: not spinning_threads(), lambda: "the end of the thread")
+    thread.stop()
+    assert failures == []
