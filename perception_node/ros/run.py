@@ -80,7 +80,7 @@ class Spinner:
 
     def end(self) -> int:
         """Stop spinning and return the process's exit code; do not wait for a hung callback."""
-        self._executor.shutdown(timeout_sec=0.0)
+        self._executor.create_task(self._stop.set)  # makes it return; see SpinningThread
         self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
             self._node.interrupt()
@@ -90,6 +90,7 @@ class Spinner:
             self._node.log_accounts()
             sys.stderr.flush()
             os._exit(EXIT_OK)
+        self._executor.shutdown()
         return self._exit_code
 
     def _run(self) -> None:
@@ -102,8 +103,6 @@ class Spinner:
         except ExternalShutdownException:
             pass
         except Exception:  # noqa: BLE001 - the process ends; respawn starts a fresh one
-            if self._stop.is_set():
-                return  # rclpy's executor was shut down while it was at work
             self._node.get_logger().fatal(f"bug in a callback:\n{traceback.format_exc()}")
             self._exit_code = EXIT_BUG
         finally:
@@ -123,11 +122,11 @@ class Spinner:
 
 
 def _make_executor(name: str) -> tuple[Any, Callable[[], None]]:
-    """Return an executor and a function that spins it until shutdown or for a while."""
+    """Return an executor and a function that spins it once."""
     if name == "events":
         from rclpy.experimental import EventsExecutor  # noqa: PLC0415 - not in every rclpy
 
         events = EventsExecutor()
         return events, partial(events.spin_once, timeout_sec=EVENTS_WAKE_UP_S)
     executor = SingleThreadedExecutor()
-    return executor, executor.spin
+    return executor, executor.spin_once
