@@ -15,6 +15,7 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--no-first-run",
+    "--host-resolver-rules=MAP *.example.org 127.0.0.1",
 )
 PATIENCE_MS = 20_000
 DESKTOP = {"width": 1280, "height": 900}

@@ -14,12 +14,13 @@ import pytest
 
 from perception_node.errors import EngineLost
 from perception_node.serving.live import LiveView
-from perception_node.serving.node_status import CameraStatus, NodeStatus
+from perception_node.serving.node_status import CameraStatus
 from perception_node.serving.settings import ServerSettings
 from tests.browser import Visit, browser  # noqa: F401 - a fixture
 from tests.builders import LABELS, color_network, make_bundle, solid
 from tests.engine_builders import Engine, raising
 from tests.http_builders import serve_process, serving
+from tests.node_statuses import ENGINE, FACTS, HEALTHY
 from tests.ros.fixtures import _environment, domain, peer  # noqa: F401 - fixtures
 from tests.ros.harness import Stream, local_node, make_image, start_node, wait_for
 
@@ -28,30 +29,6 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 LOAD = "perception_node.engines.tensorrt.loading.load_engine"
 PERIOD_S = 0.1
 QUICK = {"diagnostics_period_s": 0.1, "stuck_after": 0}  # one colour is not a camera that hangs
-FACTS = {
-    "rate_hz": 30.0,
-    "deadline_ms": 100.0,
-    "counters": {
-        "received": 1234,
-        "published": 1200,
-        "superseded": 30,
-        "stale": 3,
-        "late": 1,
-        "malformed": 0,
-        "failed": 0,
-    },
-    "ages": {"p50_ms": 11.3, "p99_ms": 14.6, "max_ms": 20.1},
-    "histogram": {"bin_ms": 2.0, "counts": [0] * 5 + [40, 8, 2, 1] + [0] * 41},
-}
-ENGINE = {"model": "colors", "description": "ONNX Runtime", "reason": "a test", "level": "ok"}
-HEALTHY = NodeStatus(
-    is_active=True,
-    level="ok",
-    summary="images are classified in time",
-    alarms=[],
-    engine=ENGINE,
-    cameras=(CameraStatus("/image", "", FACTS),),
-)
 
 
 @pytest.fixture(scope="module")
