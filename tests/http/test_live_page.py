@@ -250,10 +250,23 @@ def test_a_hidden_page_costs_nothing(visit, live):
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
+    image, held = visit.page.locator(".camera img"), []
+
+    def hold(route):
+        held.append(route)
+
+    image.wait_for()
+    visit.page.route("**/live/pictures/**", hold, times=1)
+    live.show_picture("/image", solid((0, 200, 0), 120, 160))
+    wait_for(lambda: visit.page.title() and held, lambda: "a request for the picture")
     assert live.viewers_now == 1
     visit.page.evaluate(hide, True)  # noqa: FBT003
     wait_for(lambda: live.show_result("/image", [("red", 0.5)]) or not live.viewers_now, str)
     assert visit.page.title() == "paused - /perception"
+    with visit.page.expect_response("**/live/pictures/**"):
+        held[0].continue_()
+    image.evaluate("image => image.decode()")
+    assert visit.page.title() == "paused - /perception", "a late picture changes nothing"
     visit.page.evaluate(hide, False)  # noqa: FBT003
     visit.wait_for_text("#state", "ok")
     assert live.viewers_now == 1

@@ -65,6 +65,7 @@ function tick() {
 }
 
 function judge() {
+  if (document.hidden) return ["lost", "paused", ""];
   if (!isConnected) {
     const since = new Date(lost_ms).toTimeString().slice(0, 8);
     if (!lost_ms) return ["lost", "… connecting", refusal || "to the server"];
@@ -133,11 +134,10 @@ function watch() {
   isConnected = false;
   if (document.hidden) {
     source?.close(); // nobody looks, so the node need not draw
-    document.title = `paused - ${view?.node ?? "perception"}`;
-    return;
+  } else {
+    connect();
+    timer = setInterval(tick, 1000);
   }
-  connect();
-  timer = setInterval(tick, 1000);
   render();
 }
 
