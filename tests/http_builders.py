@@ -19,6 +19,7 @@ from perception_node.selection import load_pipeline
 from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.http_server import HttpServer
+from perception_node.serving.metrics import Metrics
 from perception_node.serving.settings import ServerSettings
 from tests.builders import ROOT
 
@@ -57,8 +58,10 @@ def serving(bundle, settings=None, live=None, *, pipeline=None, **config):
         pipeline or load_pipeline(config) as pipeline,  # noqa: PLR1704
         ClassificationQueue(pipeline, config, settings) as queue,
     ):
-        app = create_app(queue, settings, live)
-        server = HttpServer(app, settings, live.close if live else lambda: None)
+        metrics = Metrics(queue, live)
+        app = create_app(queue, settings, live, metrics)
+        on_stop = live.close if live else lambda: None
+        server = HttpServer(app, settings, on_stop, metrics.count_request)
         thread = threading.Thread(target=server.run)
         thread.start()
         url = f"http://127.0.0.1:{server.port}"

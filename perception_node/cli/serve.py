@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     from perception_node.serving.app import create_app  # noqa: PLC0415 - an optional extra
     from perception_node.serving.classification import ClassificationQueue  # noqa: PLC0415
     from perception_node.serving.http_server import HttpServer  # noqa: PLC0415
+    from perception_node.serving.metrics import Metrics  # noqa: PLC0415
 
     settings, config = to_settings(arguments), _to_config(arguments)
     _require_temporary_folder()
@@ -104,8 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
         load_pipeline(config) as pipeline,
         ClassificationQueue(pipeline, config, settings) as classifier,
     ):
-        app = create_app(classifier, settings, live)
-        server = HttpServer(app, settings, live.close if live else lambda: None)
+        metrics = Metrics(classifier, live)
+        app = create_app(classifier, settings, live, metrics)
+        on_stop = live.close if live else lambda: None
+        server = HttpServer(app, settings, on_stop, metrics.count_request)
         classifier.on_exhausted = server.stop
         for number in (signal.SIGINT, signal.SIGTERM):  # an exception would break off a request
             signal.signal(number, lambda *_: server.stop())

@@ -35,13 +35,23 @@ PAGE = Path(__file__).resolve().parent / "page"
 TEMPLATE = "index.html"
 ASSET_SUFFIXES = frozenset({".css", ".js", ".svg"})
 GREETING = "Hello"  # of the reference application
-OTHER = "other"  # the endpoint of requests that match no route
 
 
 def create_app(
-    classifier: ClassificationQueue, settings: ServerSettings, live: LiveView | None = None
+    classifier: ClassificationQueue,
+    settings: ServerSettings,
+    live: LiveView | None = None,
+    metrics: Metrics | None = None,
 ) -> Flask:
-    """Return the application; ``live`` adds the routes of a watched node."""
+    """Return the application.
+
+    Args:
+        classifier: answers ``/predict``.
+        settings: limits, and who may ask.
+        live: adds the routes of a watched node.
+        metrics: what ``/metrics`` says; by default its own, of this application alone.
+
+    """
     app = Flask(__name__, static_folder=None, template_folder=str(PAGE))
     app.request_class = UploadRequest
     app.url_map.merge_slashes = False  # an address is right or wrong: no redirections
@@ -51,7 +61,7 @@ def create_app(
         MAX_FORM_PARTS=MAX_FIELDS,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined] # of Flask's default provider
-    metrics = Metrics(classifier, live)
+    metrics = metrics or Metrics(classifier, live)
     Problems().register(app)
     app.before_request(_note_arrival)
     names = settings.answered_hosts
@@ -168,8 +178,8 @@ def _finish(response: Response, metrics: Metrics) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers[name] = value
     response.headers.setdefault("Cache-Control", NO_STORE)
-    endpoint = request.url_rule.rule if request.url_rule else OTHER
-    metrics.count_request(endpoint, response.status_code)
+    route = request.url_rule.rule if request.url_rule else None
+    metrics.count_request(response.status_code, route)
     return response
 
 

@@ -62,6 +62,7 @@ class ErrorAnswer(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.channel.lingers = True
+        self.channel.server.on_refusal(error.code)
         self.write(body)
 
 

@@ -51,6 +51,7 @@ class HttpServer:
         app: WSGIApplication,
         settings: ServerSettings,
         on_stop: Callable[[], None] = lambda: None,
+        on_refusal: Callable[[int], None] = lambda _status: None,
     ) -> None:
         """Listen; clients are answered once ``run`` is called.
 
@@ -58,6 +59,7 @@ class HttpServer:
             app: the application.
             settings: address and limits.
             on_stop: called when stopping begins; ends the answers that never end by themselves.
+            on_refusal: gets the status of each answer that is not the application's.
 
         Raises:
             ConfigError: the address is not this machine's, or the port is taken.
@@ -71,7 +73,7 @@ class HttpServer:
         # A queue in front of the workers is no news: places, and 503, are the application's.
         self._workers.queue_logger = logging.getLogger("perception.serve.queue")
         self._workers.queue_logger.setLevel(logging.ERROR)
-        self._listeners = self._listen(app, settings)
+        self._listeners = self._listen(app, settings, on_refusal)
         self._workers.set_thread_count(settings.threads)
 
     @property
@@ -101,12 +103,15 @@ class HttpServer:
                 self._is_stopping = True
                 self._listeners[0].pull_trigger()
 
-    def _listen(self, app: WSGIApplication, settings: ServerSettings) -> list[Listener]:
+    def _listen(
+        self, app: WSGIApplication, settings: ServerSettings, on_refusal: Callable[[int], None]
+    ) -> list[Listener]:
         sockets = bind(settings)
         adjustments = _adjust(settings, len(sockets))
         return [
             Listener(
                 settings,
+                on_refusal,
                 app,
                 self._sockets,
                 True,  # noqa: FBT003 - starts at once

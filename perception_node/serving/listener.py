@@ -17,6 +17,8 @@ from perception_node.serving.channel import Channel
 from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perception_node.serving.settings import ServerSettings
 
 MAX_HEADER_BYTES = 16 << 10
@@ -32,6 +34,7 @@ class Listener(TcpWSGIServer):
 
     Attributes:
         settings: limits, which error messages name.
+        on_refusal: gets the status of each answer that is not the application's.
         is_stopping: nothing more is received.
 
     """
@@ -44,9 +47,16 @@ class Listener(TcpWSGIServer):
     logger = logging.getLogger("perception.serve.connections")
     logger.setLevel(logging.ERROR)
 
-    def __init__(self, settings: ServerSettings, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - waitress's own
-        """Listen at once; what follows ``settings`` is for waitress."""
+    def __init__(
+        self,
+        settings: ServerSettings,
+        on_refusal: Callable[[int], None],
+        *arguments: Any,  # noqa: ANN401 - waitress's own, as all that follows
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        """Listen at once."""
         self.settings = settings
+        self.on_refusal = on_refusal
         self.is_stopping = False
         self._next_sweep_s = 0.0
         self._warnings = Throttle(WARNING_PERIOD_S)

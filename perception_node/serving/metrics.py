@@ -25,6 +25,7 @@ STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0
 LEVELS = {"ok": 0, "warn": 1, "error": 2}
 RECEIVED = "received"
 NODE = "perception_node"
+OTHER = "other"  # the endpoint of what matches no route
 
 
 class Metrics:
@@ -57,9 +58,9 @@ class Metrics:
         if live is not None:
             registry.register(_NodeCollector(live))
 
-    def count_request(self, endpoint: str, status: int) -> None:
-        """Count an answer; ``endpoint`` is a route, never a path that a client chose."""
-        self._requests.labels(endpoint, str(status)).inc()
+    def count_request(self, status: int, route: str | None = None) -> None:
+        """Count an answer; the route is never a path that a client chose, None: there is none."""
+        self._requests.labels(route or OTHER, str(status)).inc()
 
     def observe_prediction(self, took_ns: int, times: StageTimes) -> None:
         """Note how long an image took, from its arrival on, and its stages."""

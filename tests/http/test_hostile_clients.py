@@ -20,7 +20,7 @@ from tests.engine_builders import wait_for
 from tests.hostile_images import chunk, png, squeeze
 from tests.http_builders import PATIENCE_S, ask, form, serve_process, serving, upload
 from tests.memory import memory_kib
-from tests.raw_http import connect, head, is_closed, read_answer
+from tests.raw_http import connect, exchange, head, is_closed, read_answer
 
 MIB = 1 << 20
 SLOW_CLIENTS = 50
@@ -256,6 +256,23 @@ def test_bombs_do_not_go_off(served):
         assert answer.status in (200, 400, 413), what
         assert usage.growth_kib < BOMB_GROWTH_KIB, what
         require_served(served)
+
+
+def test_what_no_endpoint_sees_is_counted(color_bundle):
+    begins = {
+        400: b"nonsense\r\n\r\n",
+        408: head()[:-2],
+        413: head(Content_Length=1 << 30),
+        431: head(X="y" * 20_000),
+        501: head(Transfer_Encoding="gzip"),
+    }
+    with serving(color_bundle, ServerSettings(request_timeout_s=1)) as server:
+        for status, begin in begins.items():
+            assert exchange(server.port, begin)[0].status == status
+        lines = ask(server.url, "/metrics").body.decode().splitlines()
+    name = "perception_http_requests_total"
+    counted = [line for line in lines if line.startswith(f"{name}{{")]
+    assert counted == [f'{name}{{endpoint="other",status="{status}"}} 1.0' for status in begins]
 
 
 def test_sigterm_waits_for_the_answers(color_bundle):
