@@ -17,7 +17,7 @@ from perception_node.realtime import RealTimeSetup
 from perception_node.ros.camera_topics import CameraTopics, find_places
 from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
-from perception_node.ros.guard import guarded
+from perception_node.ros.guard import answer_impossible_transitions, guarded
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.selection import load_pipeline
 from perception_node.throttle import Throttle
@@ -54,6 +54,7 @@ class PerceptionNode(LifecycleNode):
 
         """
         super().__init__("perception", **options)
+        answer_impossible_transitions(self)
         self.config: NodeConfig = declare_parameters(self)
         follow_changes(
             self, lambda: self.config, self._replace_config, lambda: self._classifier is not None

@@ -116,9 +116,8 @@ class Spinner:
     def _spin_once(self) -> None:
         try:
             self._spin_some()
-        except RCLError as error:
-            # rclpy raises it for a transition that the present state does not allow.
-            self._node.get_logger().warning(f"request refused: {error}")
+        except RCLError as error:  # such as an answer to somebody who has gone
+            self._node.get_logger().warning(f"the middleware failed: {error}")
 
 
 def _make_executor(name: str) -> tuple[Any, Callable[[], None]]:

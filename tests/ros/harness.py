@@ -23,7 +23,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -274,9 +273,7 @@ class Spinning:
     def _spin(self) -> None:
         with suppress(ExternalShutdownException):
             while self.context.ok() and not self._is_ending.is_set():
-                # rclpy raises for a transition that the present state does not allow.
-                with suppress(RCLError):
-                    self.executor.spin_once()
+                self.executor.spin_once()
 
 
 class Peer:
