@@ -16,6 +16,7 @@ from tests.ros.harness import start_cli
 pytestmark = pytest.mark.ros
 
 
+@pytest.mark.alone  # on busy cores frames are dropped, and the demo rightly says BAD
 @pytest.mark.parametrize(("transport", "frames"), [("raw", 8), ("compressed", 100)])
 def test_demo_says_what_it_did(domain, tmp_path, transport, frames):
     picture = tmp_path / "pictures" / "best.png"
