@@ -67,6 +67,11 @@ def browser():
         chromium.close()
 
 
+def picture(data, name="photo.jpg"):
+    """Return a file as ``set_input_files`` takes it."""
+    return {"name": name, "mimeType": "image/jpeg", "buffer": data}
+
+
 class Visit:
     """A page in a profile of its own, and what it did beside what it shows."""
 

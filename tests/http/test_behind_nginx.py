@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ import pytest
 
 from perception_node.serving.live import LiveView
 from perception_node.serving.settings import ServerSettings
-from tests.browser import Visit, browser  # noqa: F401 - a fixture
+from tests.browser import Visit, browser, picture  # noqa: F401 - a fixture
 from tests.builders import GREEN, ROOT, encode, solid
-from tests.http_builders import serving
+from tests.http_builders import free_port, is_open, serving
 from tests.node_statuses import HEALTHY
 from tests.ros.harness import wait_for
 
@@ -54,16 +53,10 @@ def openssl(*arguments) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def is_open(port) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @contextmanager
 def nginx(folder, upstream):
     """Run nginx with the example in front of a server's port; yields its own port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     key, certificate, passwords = (folder / name for name in ("key", "certificate", "passwords"))
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}",
             "-keyout", key, "-out", certificate)  # fmt: skip
@@ -113,10 +106,6 @@ def visit(browser, port):  # noqa: F811
     options = {"ignore_https_errors": True, "http_credentials": CREDENTIALS}
     with Visit(browser, f"https://{NAME}:{port}", **options) as opened:
         yield opened
-
-
-def picture(data):
-    return {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": data}
 
 
 def test_nobody_passes_without_the_password(port):

@@ -25,6 +25,7 @@ import pytest
 from perception_node.cli import EXIT_ENVIRONMENT, EXIT_WRONG_INPUT, _parse
 from perception_node.serving.settings import ServerSettings
 from tests.builders import ROOT
+from tests.http_builders import free_port
 
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "perception-serve.service").read_text()
@@ -33,11 +34,6 @@ WORST_EXPOSURE = 2.0  # of 10
 PATIENCE_S = 30.0
 # `perception` is found where an installation has it.
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @contextmanager

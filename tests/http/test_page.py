@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 import pytest
 
 from perception_node.serving.settings import ServerSettings
-from tests.browser import Visit, browser  # noqa: F401 - a fixture
+from tests.browser import Visit, browser, picture  # noqa: F401 - a fixture
 from tests.builders import BLUE, LABELS, RED, encode, make_bundle, smooth, solid
 from tests.http_builders import serving, upload
 
@@ -42,10 +42,6 @@ def server(tmp_path_factory):
 def visit(browser, server):  # noqa: F811
     with Visit(browser, server.url) as opened:
         yield opened
-
-
-def picture(data, name="photo.jpg"):
-    return {"name": name, "mimeType": "image/jpeg", "buffer": data}
 
 
 def rows_of(answer):

@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 
 import pytest
 
 from tests.builders import ROOT
+from tests.http_builders import is_open
 
 PORT = 5000  # the commands are run as printed
 TOLERANCE = 1e-4  # of scores: another CPU rounds differently
@@ -23,11 +23,6 @@ def blocks(language: str) -> list[str]:
     text = (ROOT / "README.md").read_text().partition("\n## Over HTTP\n")[2]
     section = text.partition("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-
-
-def is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def assert_same(found, printed) -> None:
@@ -55,7 +50,7 @@ def to_value(line: str):
     not (ROOT / ".venv/bin/perception").exists(), reason="no .venv in the checkout"
 )
 def test_the_commands_answer_what_is_printed():
-    if is_taken(PORT):
+    if is_open(PORT):
         pytest.skip(f"something else uses port {PORT}")
     (commands,), (answers,) = blocks("sh"), blocks("text")
     # What it prints ends when the server has ended too, as `kill` tells it to.
@@ -72,4 +67,4 @@ def test_the_commands_answer_what_is_printed():
     assert len(found) == len(printed), result.stdout + result.stderr
     for line, expected in zip(found, printed, strict=True):
         assert_same(to_value(line), to_value(expected))
-    assert not is_taken(PORT)
+    assert not is_open(PORT)

@@ -12,9 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -33,6 +31,7 @@ from vision_msgs.msg import Classification, LabelInfo
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.node_process import to_argument
 from perception_node.ros.qos import LATCHED
+from perception_node.ros.spinning import SpinningThread
 
 DEADLINE_S = 30.0
 POLL_S = 0.01
@@ -242,54 +241,35 @@ def start_cli(domain, *arguments):
     return Program(command, {"ROS_DOMAIN_ID": str(domain)})
 
 
-class Spinning:
-    """An executor in a thread of its own, on a context of its own."""
-
-    def __init__(self, domain: int) -> None:
-        self.context = Context()
-        rclpy.init(args=[], context=self.context, domain_id=domain)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self._is_ending = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-
-    def start(self, node) -> None:
-        """Begin to spin ``node``."""
-        self.executor.add_node(node)
-        self._thread.start()
-
-    def stop(self, node) -> None:
-        """Stop and destroy ``node``."""
-        self.halt()
-        node.destroy_node()
-        self.context.try_shutdown()
-
-    def halt(self) -> None:
-        """Let no callback run from now on; see ``SpinningThread`` for the order."""
-        if not self._is_ending.is_set():
-            self.executor.create_task(self._is_ending.set)
-            self._thread.join(DEADLINE_S)
-            self.executor.shutdown()
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            while self.context.ok() and not self._is_ending.is_set():
-                self.executor.spin_once()
+@contextmanager
+def open_context(domain: int):
+    """Yield a context of its own, which ROS calls a process."""
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    try:
+        yield context
+    finally:
+        context.try_shutdown()
 
 
 class Peer:
     """A camera, a subscriber and a lifecycle manager: whatever a test needs on the other side."""
 
     def __init__(self, domain: int) -> None:
-        self._spinning = Spinning(domain)
-        self.node = rclpy.create_node("peer", context=self._spinning.context)
         self._clients: dict[str, Any] = {}
+        self._undo = ExitStack()
+        context = self._undo.enter_context(open_context(domain))
+        self.node = rclpy.create_node("peer", context=context)
+        self._undo.callback(self.node.destroy_node)
 
     def __enter__(self):
-        self._spinning.start(self.node)
+        thread = SpinningThread(self.node, "peer")
+        thread.start()
+        self._undo.callback(thread.stop)
         return self
 
     def __exit__(self, *exception):
-        self._spinning.stop(self.node)
+        self._undo.close()
 
     def collect(self, kind, topic, qos=10, *, raw=False) -> list[Any]:
         """Subscribe and return the list that the messages go to."""
@@ -460,14 +440,13 @@ class Stream:
 @contextmanager
 def local_node(domain: int, **parameters):
     """Yield the node in this process, spun by a thread of its own."""
-    spinning = Spinning(domain)
     given = {**PARAMETERS, **parameters}
     overrides = [Parameter(name, value=value) for name, value in given.items()]
-    node = PerceptionNode(context=spinning.context, parameter_overrides=overrides)
-    spinning.start(node)
-    try:
+    with open_context(domain) as context, ExitStack() as undo:
+        node = PerceptionNode(context=context, parameter_overrides=overrides)
+        undo.callback(node.destroy_node)
+        undo.callback(node.release)
+        thread = SpinningThread(node, "local")
+        thread.start()
+        undo.callback(thread.stop)
         yield node
-    finally:
-        spinning.halt()
-        node.release()
-        spinning.stop(node)

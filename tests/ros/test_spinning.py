@@ -8,10 +8,9 @@ import threading
 
 import pytest
 import rclpy
-from rclpy.context import Context
 
 from perception_node.ros.spinning import SpinningThread
-from tests.ros.harness import DEADLINE_S, wait_for
+from tests.ros.harness import DEADLINE_S, open_context, wait_for
 
 ROUNDS = 300
 BUSY_PERIOD_S = 0.0001
@@ -20,10 +19,8 @@ SWITCH_INTERVAL_S = 1e-5  # with it, ending by Executor.shutdown hangs or fails 
 
 @pytest.fixture
 def context(domain):
-    context = Context()
-    rclpy.init(args=[], context=context, domain_id=domain)
-    yield context
-    context.try_shutdown()
+    with open_context(domain) as opened:
+        yield opened
 
 
 @pytest.fixture
