@@ -67,7 +67,8 @@ class HttpServer:
         """
         self._on_stop = on_stop
         self._is_stopping = False
-        self._waking = threading.Lock()  # the trigger is not closed while it is pulled
+        # The trigger is not closed while it is pulled; a signal may interrupt another's handler.
+        self._waking = threading.RLock()
         self._sockets: dict[int, Any] = {}  # by file descriptor, as waitress wants it
         self._workers = ThreadedTaskDispatcher()
         # A queue in front of the workers is no news: places, and 503, are the application's.

@@ -299,6 +299,20 @@ def test_a_server_that_ends_at_once_does_not_break_the_call_that_stops_it(app, m
     assert not thread.is_alive()
 
 
+def test_a_signal_that_interrupts_the_handler_of_another_does_not_block(app):
+    server = HttpServer(app, CALM)
+
+    def stop_again():
+        with server._waking:  # as the handler that was interrupted
+            server.stop()
+
+    thread = threading.Thread(target=stop_again, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    server.run()  # ends at once
+
+
 def test_a_large_answer_arrives_whole_although_the_server_stops():
     size, started = 8 * MIB, threading.Event()
 
