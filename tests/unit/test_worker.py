@@ -557,11 +557,14 @@ def test_the_account_of_a_storm_is_exact(make, changes_config):
         handler.raises |= {("read", str(n)): UndecodableImage("x") for n in frames[1::5]}
         handler.raises |= {("after", str(n)): OSError("x") for n in frames[2::5]}
         handler.raises[("record", "")] = OSError("no space")
+    lull = threading.Barrier(CAMERAS, setup.wait_until_idle)
 
     def send(camera):
         for number in frames:
             setup.worker.submit(camera, b"%d@%d" % (number, 700 if number % 7 == 0 else 0))
             setup.steady.pass_ms(1)
+            if number % 100 == 99:  # else it may be over before the worker got a core
+                lull.wait(20)
 
     threads = [threading.Thread(target=send, args=(camera,)) for camera in range(CAMERAS)]
     for thread in threads:
@@ -572,10 +575,9 @@ def test_the_account_of_a_storm_is_exact(make, changes_config):
     for camera, handler in enumerate(setup.handlers):
         counts = setup.counts(camera)
         assert (counts.received, counts.in_flight) == (len(frames), 0)
-        assert counts.published == len(handler.published)
+        assert counts.published == len(handler.published) > 0
         lost = counts.malformed + counts.failed + counts.stale + counts.late
         assert lost + counts.published == len(handler.traces)
         assert lost == len([t for t in handler.traces if t.outcome != "published"])
     total = add_up(camera.counters.snapshot() for camera in setup.cameras)
     assert total.received == CAMERAS * len(frames)
-    assert total.published > 0
