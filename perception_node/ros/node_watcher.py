@@ -29,6 +29,7 @@ from perception_node.ros.watched_topics import (
     WatchedTopics,
     find_topics,
 )
+from perception_node.serving.live import DEAF
 from perception_node.serving.node_status import read_status
 from perception_node.throttle import Throttle
 
@@ -90,7 +91,7 @@ class NodeWatcher:
 
     def _on_failure(self, error: Exception) -> None:
         logger.error("ROS cannot be heard any more", exc_info=error)
-        self._live.show_absence("the server does not hear ROS any more; restart it")
+        self._live.show_absence(DEAF)
 
     def _look(self) -> None:
         """Follow the node: is it there, what does it publish, does anybody look?"""
@@ -113,6 +114,7 @@ class NodeWatcher:
         if self._is_viewed and not is_viewed:
             self._live.forget_results()
         self._is_viewed = is_viewed
+        self._live.note_look()
 
     def _find_published(self) -> dict[str, list[str]] | None:
         """Return the types of all that the node publishes, by topic; None if it is not there."""

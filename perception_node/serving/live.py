@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from perception_node.serving.node_status import CameraStatus, NodeStatus
 
 MOST_RESULTS = 20  # of an image; a node may publish a thousand
+DEAF_S = 5.0  # a watcher that does not look for so long hangs, and what it said may be old
+DEAF = "the server does not hear ROS any more; restart it"
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class LiveView:
         self._absence = f"looking for {self.node} in ROS domain {domain}"  # empty: it is there
         self._shown: dict[str, _Shown] = {}
         self._last_picture = 0
+        self._looked_ns: int | None = None
 
     # For whoever watches the node
 
@@ -102,6 +105,13 @@ class LiveView:
         """Forget results and pictures: nobody looks, and soon they would be old."""
         with self._change():
             self._shown = {}
+
+    def note_look(self) -> None:
+        """Say that the watcher is well; 5 s without it, the node is shown as absent."""
+        with self._changed:
+            was_deaf, self._looked_ns = self._is_deaf(), self._steady_ns()
+            if was_deaf:
+                self._note_change()
 
     # For viewers
 
@@ -152,7 +162,8 @@ class LiveView:
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state, ready for JSON."""
         with self._changed:
-            status, absence = self._status, self._absence
+            status = self._status
+            absence = DEAF if self._is_deaf() else self._absence
             cameras = status.cameras if status else ()
             state = "active" if status and status.is_active else "inactive"
             return {
@@ -164,7 +175,7 @@ class LiveView:
                 "degraded": not absence and bool(status and status.is_degraded),
                 "alarms": status.alarms if status and not absence else [],
                 "engine": status.engine if status else None,
-                "cameras": [self._describe(camera) for camera in cameras],
+                "cameras": [self._describe(camera, bool(absence)) for camera in cameras],
             }
 
     def picture(self, camera: int) -> bytes | None:
@@ -185,11 +196,17 @@ class LiveView:
     def _change(self) -> Iterator[None]:
         with self._changed:
             yield
-            self._version += 1
-            self._changed.notify_all()
+            self._note_change()
 
-    def _describe(self, camera: CameraStatus) -> dict[str, Any]:
-        shown = self._shown.get(camera.topic, _Shown())
+    def _note_change(self) -> None:
+        self._version += 1
+        self._changed.notify_all()
+
+    def _is_deaf(self) -> bool:
+        return self._looked_ns is not None and self._steady_ns() - self._looked_ns > DEAF_S * 1e9
+
+    def _describe(self, camera: CameraStatus, is_absent: bool) -> dict[str, Any]:  # noqa: FBT001
+        shown = _Shown() if is_absent else self._shown.get(camera.topic, _Shown())
         best = shown.results[0] if shown.results else {"label": None, "score": None}
         age_s = None
         if shown.received_ns is not None:
@@ -200,6 +217,6 @@ class LiveView:
             "results": shown.results,
             "result_age_s": age_s,
             **camera.facts,
-            **({"rate_hz": None} if self._absence else {}),
+            **({"rate_hz": None} if is_absent else {}),
             "picture": shown.picture.number if shown.picture else 0,
         }

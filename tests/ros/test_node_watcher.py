@@ -20,7 +20,7 @@ from perception_node.errors import ConfigError
 from perception_node.ros.node_watcher import NodeWatcher
 from perception_node.ros.qos import LATCHED
 from perception_node.ros.watched_topics import PICTURES, RESULTS, find_topics
-from perception_node.serving.live import LiveView
+from perception_node.serving.live import DEAF, LiveView
 from perception_node.serving.node_status import CameraStatus
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
@@ -147,6 +147,25 @@ def test_a_node_that_hangs_is_absent_until_it_goes_on(live, start, monkeypatch):
         finally:
             node.process.send_signal(signal.SIGCONT)
         assert "no /diagnostics of /perception for 1 s" in absent["summary"]
+        wait_for_state(live, "active")
+
+
+def test_a_watcher_that_hangs_is_noticed_and_goes_on(live, start, monkeypatch):
+    monkeypatch.setattr("perception_node.serving.live.DEAF_S", 1.0)
+    go_on, show_status = threading.Event(), live.show_status
+
+    def hang(status):
+        go_on.wait(60)
+        show_status(status)
+
+    with start():
+        wait_for_state(live, "active")
+        monkeypatch.setattr(live, "show_status", hang)
+        try:
+            absent = wait_for_state(live, "absent")
+        finally:
+            go_on.set()
+        assert absent["summary"] == DEAF
         wait_for_state(live, "active")
 
 

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from perception_node.errors import ServerBusy
-from perception_node.serving.live import MOST_RESULTS, LiveView
+from perception_node.serving.live import DEAF, DEAF_S, MOST_RESULTS, LiveView
 from perception_node.serving.live_routes import QUIET_S, live_routes, stream_events
 from perception_node.serving.node_status import CameraStatus, NodeStatus
 from perception_node.serving.settings import ServerSettings
@@ -139,6 +139,32 @@ def test_an_absent_node_keeps_its_numbers_and_loses_what_would_look_alive(live):
     live.show_status(node_status("/image"))
     assert live.snapshot()["state"] == "active"
     assert live.snapshot()["cameras"][0]["label"] is None
+
+
+def test_what_a_watcher_that_hangs_has_said_is_not_shown_as_true(live, clock):
+    live.note_look()
+    live.show_status(node_status("/image"))
+    live.show_result("/image", [("cat", 0.75)])
+    live.show_picture("/image", blank())
+    clock.now_ns += int(DEAF_S * SECOND_NS)
+    assert live.snapshot()["state"] == "active"
+    clock.now_ns += 1
+    state = live.snapshot()
+    assert (state["state"], state["level"], state["summary"]) == ("absent", "error", DEAF)
+    (camera,) = state["cameras"]
+    assert (camera["label"], camera["rate_hz"], camera["picture"]) == (None, None, 0)
+    version = live.version
+    live.note_look()
+    assert live.version > version, "viewers are told at once"
+    assert live.snapshot()["state"] == "active"
+    assert live.snapshot()["cameras"][0]["label"] == "cat"
+
+
+def test_a_look_is_no_change(live):
+    version = live.version
+    live.note_look()
+    live.note_look()
+    assert live.version == version
 
 
 def test_a_node_without_cameras_is_inactive(live):
