@@ -9,9 +9,7 @@ longer than this, beside its inference, is its own.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,6 +31,7 @@ from perception_node.ros.images import ImageReader
 from perception_node.ros.messages import to_header
 from perception_node.ros.qos import image_qos
 from perception_node.ros.session import open_session
+from perception_node.signals import StopEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,9 +99,7 @@ def make_executor() -> tuple[Any, Callable[[], None]]:
 
 def main() -> int:
     """Run the node until SIGINT or SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopEvent()
     use_one_opencv_thread()
     with open_session("perception", sys.argv[1:]) as node:
         subscribe(node)

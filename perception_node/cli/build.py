@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception build efficientnet_lite0 --precision fp16"
 LARGEST_LEVEL = 5
+WAKE_UP_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +113,8 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
                 allow_ungated=arguments.allow_ungated,
                 classic=arguments.classic,
             )
+            while not wait([future], WAKE_UP_S).done:
+                pass  # a signal that comes just before a wait is only noticed after it
             return future.result()
         except KeyboardInterrupt:  # it may come before submit() has returned
             cancel.set()

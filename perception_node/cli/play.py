@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.bags import open_bag
 from perception_node.errors import ConfigError
 from perception_node.ros.required import require_ros
+from perception_node.signals import StopEvent
 
 if TYPE_CHECKING:
     import argparse
@@ -47,9 +46,7 @@ def check_rate(rate: float) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Play until the end of the bag or, with --loop, until SIGINT or SIGTERM."""
     check_rate(arguments.rate)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopEvent()
     require_ros()
     from perception_node.ros.player import Player  # noqa: PLC0415 - needs ROS
     from perception_node.ros.session import open_session  # noqa: PLC0415

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from perception_node.errors import MissingPackage
-from perception_node.ros.signals import ENDING
+from perception_node.signals import ENDING
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
     from perception_node.bags import BagMessage
+    from perception_node.signals import StopEvent
 
 FLUSH_TIMEOUT_S = 1.0
 LONE_PERIOD_S = 0.1  # of messages that have no period: a single one, or all of one moment
@@ -82,7 +83,7 @@ class Player:
         self,
         messages: Iterable[BagMessage],
         rate: float,
-        stop: threading.Event,
+        stop: threading.Event | StopEvent,
         before_publish: Callable[[BagMessage], None] = lambda _: None,
     ) -> float:
         """Publish ``messages`` at ``rate`` times their recorded speed, until ``stop`` is set.
@@ -101,7 +102,10 @@ class Player:
         return timeline.mean_period_s
 
     def play_again_and_again(
-        self, read_messages: Callable[[], Iterable[BagMessage]], rate: float, stop: threading.Event
+        self,
+        read_messages: Callable[[], Iterable[BagMessage]],
+        rate: float,
+        stop: threading.Event | StopEvent,
     ) -> None:
         """Play what ``read_messages`` returns until ``stop`` is set, over and over.
 

@@ -8,7 +8,6 @@ once, and the node could neither finish its frame nor say a last word.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -26,8 +25,8 @@ from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.session import initialise
-from perception_node.ros.signals import ENDING, ignore_signals
 from perception_node.ros.transport import use_large_frames
+from perception_node.signals import StopEvent, ignore_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +41,7 @@ def run(args: list[str] | None) -> int:
     keep_large_blocks()
     use_one_opencv_thread()
     use_large_frames()
-    stop = threading.Event()
-    for number in ENDING:
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopEvent()
     try:
         initialise(args)
         node = PerceptionNode()
@@ -66,7 +63,7 @@ def run(args: list[str] | None) -> int:
 class Spinner:
     """Runs the node's executor in a thread until it is told to end."""
 
-    def __init__(self, node: PerceptionNode, stop: threading.Event) -> None:
+    def __init__(self, node: PerceptionNode, stop: StopEvent) -> None:
         self._node = node
         self._stop = stop
         self._executor, self._spin_some = _make_executor(node.config.executor)

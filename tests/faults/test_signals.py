@@ -7,6 +7,7 @@ still starting, and a signal does what it does to every program: it kills.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import signal
 import threading
@@ -155,6 +156,22 @@ def test_a_node_that_builds_a_plan_ends_and_leaves_no_part_of_it(start, tmp_path
         wait_for(lambda: list(store.glob("*.lock")), node.log)
         require_clean_end(node, signal.SIGINT)
     assert {file.suffix for file in store.iterdir()} == {".lock"}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_does_not_interrupt_the_main_thread_ends_the_node(start, peer, number):
+    """As one does not that comes just before that thread begins to wait for it."""
+    with start() as node:
+        peer.wait_until("active")
+        (thread,) = [
+            int(task.name)
+            for task in Path(f"/proc/{node.process.pid}/task").iterdir()
+            if (task / "comm").read_text(encoding="ascii").strip() == "perc-executor"
+        ]
+        assert ctypes.CDLL(None).tgkill(node.process.pid, thread, int(number)) == 0
+        wait_for(lambda: not node.is_alive(), node.log)
+        assert node.process.returncode == 0
+        assert "frames: received" in node.log_lines()[-1]
 
 
 def test_a_configured_node_ends(start, peer):
