@@ -17,6 +17,7 @@ from perception_node.errors import ConfigError, EnvironmentLacks, quote
 from perception_node.process import return_large_blocks, use_one_opencv_thread
 from perception_node.selection import load_pipeline
 from perception_node.serving.settings import ServerSettings
+from perception_node.signals import ENDING
 
 if TYPE_CHECKING:
     import argparse
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_stop = live.close if live else lambda: None
         server = HttpServer(app, settings, on_stop, metrics.count_request)
         classifier.on_exhausted = server.stop
-        for number in (signal.SIGINT, signal.SIGTERM):  # an exception would break off a request
+        for number in ENDING:  # an exception would break off a request
             signal.signal(number, lambda *_: server.stop())
         _announce(classifier, settings, server.port)
         server.run()

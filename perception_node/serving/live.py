@@ -175,7 +175,7 @@ class LiveView:
                 "degraded": not absence and bool(status and status.is_degraded),
                 "alarms": status.alarms if status and not absence else [],
                 "engine": status.engine if status else None,
-                "cameras": [self._describe(camera, bool(absence)) for camera in cameras],
+                "cameras": [self._describe(one, is_absent=bool(absence)) for one in cameras],
             }
 
     def picture(self, camera: int) -> bytes | None:
@@ -205,7 +205,7 @@ class LiveView:
     def _is_deaf(self) -> bool:
         return self._looked_ns is not None and self._steady_ns() - self._looked_ns > DEAF_S * 1e9
 
-    def _describe(self, camera: CameraStatus, is_absent: bool) -> dict[str, Any]:  # noqa: FBT001
+    def _describe(self, camera: CameraStatus, *, is_absent: bool) -> dict[str, Any]:
         shown = _Shown() if is_absent else self._shown.get(camera.topic, _Shown())
         best = shown.results[0] if shown.results else {"label": None, "score": None}
         age_s = None

@@ -74,7 +74,8 @@ def read_status(rows: Sequence[Status]) -> NodeStatus:
     loud = [row for row in rows if LEVELS[row.level] != "ok"]
     worst = max(loud, key=lambda row: row.level, default=None)
     inputs = [row for row in rows if row.task.startswith("input") and "topic" in row.values]
-    cameras = tuple(_read_camera(row, by_task, len(inputs) == 1) for row in inputs[:MAX_CAMERAS])
+    is_alone = len(inputs) == 1
+    cameras = tuple(_read_camera(r, by_task, is_alone=is_alone) for r in inputs[:MAX_CAMERAS])
     quiet = "images are classified in time"
     if not any(camera.facts["counters"]["published"] for camera in cameras) and inputs:
         quiet = inputs[0].message
@@ -102,7 +103,7 @@ def _read_engine(row: Status | None) -> dict[str, str] | None:
     }
 
 
-def _read_camera(row: Status, by_task: dict[str, Status], is_alone: bool) -> CameraStatus:  # noqa: FBT001
+def _read_camera(row: Status, by_task: dict[str, Status], *, is_alone: bool) -> CameraStatus:
     of = row.task.removeprefix("input")
     # An older node says only of all cameras together what was published and what failed.
     values = {**by_task["inference"].values} if is_alone and "inference" in by_task else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 from http.client import HTTPConnection
 
 import cv2
@@ -17,6 +16,7 @@ from perception_node.serving.live import DEAF, DEAF_S, MOST_RESULTS, LiveView
 from perception_node.serving.live_routes import QUIET_S, live_routes, stream_events
 from perception_node.serving.node_status import CameraStatus, NodeStatus
 from perception_node.serving.settings import ServerSettings
+from tests.engine_builders import wait_for
 from tests.http_builders import serving
 
 FACTS = {"rate_hz": 30.0, "deadline_ms": 100.0, "counters": {}, "ages": None, "histogram": None}
@@ -31,13 +31,6 @@ def node_status(*topics, level="ok", engine_level="ok"):
 
 def blank(width=64, height=48, value=200):
     return np.full((height, width, 3), value, np.uint8)
-
-
-def wait_for(condition, what):
-    end_s = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end_s, what
-        time.sleep(0.01)
 
 
 class Clock:
@@ -404,7 +397,7 @@ def test_a_client_that_is_gone_gives_its_place_back(live, color_bundle):
         assert data_of(response.readline() + response.readline())["state"] == "absent"
         assert live.viewers_now == 1
         response.close()
-        wait_for(is_left, "the place")
+        wait_for(is_left)
 
 
 def test_a_server_that_stops_ends_its_streams(live, color_bundle):
