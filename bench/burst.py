@@ -21,6 +21,7 @@ import numpy as np
 from perception_node.bench.executors import PERIOD_NS, WARM_UP_FRAMES, make_messages
 from perception_node.bench.process_watch import read_sample
 from perception_node.cli.demo import TOPICS
+from perception_node.ros.compat import keep_discovery_local
 from perception_node.ros.domain import PRIVATE_DOMAINS
 from perception_node.ros.rehearsal import Rehearsal
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=600, help="before, and after")
     parser.add_argument("--size", default="640x480", metavar="WxH")
     arguments = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    keep_discovery_local()
     width, height = map(int, arguments.size.split("x"))
     before = arguments.frames + WARM_UP_FRAMES
     messages = list(make_messages(width, height, before + BURST + arguments.frames))

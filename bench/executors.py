@@ -22,6 +22,7 @@ from perception_node.bags import BagMessage
 from perception_node.bench.camera import load
 from perception_node.bench.camera.camera_faults import with_stamp
 from perception_node.cli.demo import TOPICS
+from perception_node.ros.compat import keep_discovery_local
 from perception_node.ros.domain import PRIVATE_DOMAINS
 from perception_node.ros.images import NANOSECONDS, RAW_TYPE
 from perception_node.ros.rehearsal import Rehearsal
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", default="640x480", metavar="WxH")
     arguments = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    keep_discovery_local()
     width, height = map(int, arguments.size.split("x"))
     messages = list(make_messages(width, height, arguments.frames + WARM_UP_FRAMES))
     figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in EXECUTORS}

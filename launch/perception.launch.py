@@ -5,16 +5,14 @@ ros2 launch perception_node perception.launch.py image_topic:=/camera/image_raw
 """
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import (
-    EnvironmentVariable,
-    LaunchConfiguration,
-    PathJoinSubstitution,
-)
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.descriptions import ParameterFile
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from perception_node.ros.transport import use_large_frames
 
 ARGUMENTS = {
     "image_topic": ("image", "Topic of the camera; with compressed, without /compressed."),
@@ -34,25 +32,26 @@ ARGUMENTS = {
 }
 TEXTS = ("image_transport", "model")  # only where given
 FLAGS = ("use_sim_time", "autostart")
-# Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 the second.
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and the node."""
-    profile = PathJoinSubstitution(
-        [FindPackageShare("perception_node"), "launch/fastdds_profile.xml"]
-    )
-    # Nodes that are launched after this one, a camera for example, get the profile as well.
-    transport = [
-        SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile))
-        for name in PROFILE_VARIABLES
-    ]
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*arguments, *transport, OpaqueFunction(function=make_node)])
+    return LaunchDescription(
+        [
+            *arguments,
+            OpaqueFunction(function=set_up_transport),
+            OpaqueFunction(function=make_node),
+        ]
+    )
+
+
+def set_up_transport(_context: LaunchContext) -> None:
+    """Give our Fast DDS profile also to nodes that are launched later, such as a camera."""
+    use_large_frames()
 
 
 def make_node(context: LaunchContext) -> list[LifecycleNode]:

@@ -33,10 +33,10 @@ class Header(Protocol):
 class FrameHandler(Protocol):
     """What the worker does with a frame; every call comes from the worker's thread."""
 
-    def read_header(self, message: bytes) -> Header:
-        """Read the beginning of a serialized image."""
+    def read_header(self, message: Any) -> Header:  # noqa: ANN401 - bytes, or an image message
+        """Read the beginning of an image."""
 
-    def read(self, message: bytes) -> Frame:
+    def read(self, message: Any) -> Frame:  # noqa: ANN401
         """Read all of it."""
 
     def classify(self, frame: Frame, config: NodeConfig) -> Prediction:

@@ -39,6 +39,7 @@ class CameraReport:
         rate_hz: images per second; None before the second.
         identical: images in a row that look like the one before.
         publishers: connected publishers; None where that is unknown.
+        delivery: how the middleware hands images over, ``bytes`` or ``messages``.
         lost: images lost by the middleware so far.
         lost_before: the same one period ago.
         replaced: images that the middleware replaced by newer ones so far.
@@ -61,6 +62,7 @@ class CameraReport:
     rate_hz: float | None
     identical: int
     publishers: int | None
+    delivery: str
     lost: int
     lost_before: int
     replaced: int
@@ -118,6 +120,7 @@ def _connection(report: CameraReport, *, is_silent: bool) -> Status:
     publishers = "unknown" if report.publishers is None else str(report.publishers)
     values = {
         "publishers": publishers,
+        "images arrive as": report.delivery,
         "lost on the way": str(report.lost),
         "replaced by newer ones": str(report.replaced),
     }

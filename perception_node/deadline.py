@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.errors import LateFrame, MissingStamp, StaleFrame
 
@@ -27,9 +27,9 @@ LONGEST_RESERVE_NS = 1_000_000
 
 
 class Arrival(NamedTuple):
-    """A serialized image, and when it reached the node on the steady clock."""
+    """An image as the middleware hands it over, and when that was on the steady clock."""
 
-    message: bytes
+    message: Any
     arrived_ns: int
 
 

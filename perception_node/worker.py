@@ -58,8 +58,8 @@ class FrameWorker:
             camera.stream.begin(now_ns)
         self._thread.start()
 
-    def submit(self, index: int, message: bytes) -> None:
-        """Leave a serialized image for the thread; called by the receiving thread."""
+    def submit(self, index: int, message: Any) -> None:  # noqa: ANN401 - see Arrival
+        """Leave an image for the thread; called by the receiving thread."""
         camera, now_ns = self._cameras[index], self._steady_ns()
         camera.counters.receive()
         camera.stream.arrive(now_ns)
@@ -83,7 +83,7 @@ class FrameWorker:
     def _choose(self, arrivals: Mapping[int, Arrival]) -> int:
         """Choose the camera whose frame must be out first."""
         if len(arrivals) == 1:
-            return next(iter(arrivals))
+            return min(arrivals)
         config = self._get_config()
         return self._schedule.choose(
             {

@@ -19,6 +19,7 @@ GOOD = CameraReport(
     clock_stands=False,
     rate_hz=30.0,
     identical=0,
+    delivery="bytes",
     publishers=1,
     lost=0,
     lost_before=0,

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import rclpy  # noqa: TID251 - a node
-from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 
@@ -27,6 +25,8 @@ from perception_node.frame import Unpacker
 from perception_node.preprocess import Preprocessor
 from perception_node.process import freeze_garbage, use_one_opencv_thread
 from perception_node.resources import find_model
+from perception_node.ros.compat import HAS_EVENTS_EXECUTOR, make_executor
+from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.images import ImageReader
 from perception_node.ros.messages import to_header
 from perception_node.ros.qos import image_qos
@@ -34,14 +34,11 @@ from perception_node.ros.session import open_session
 from perception_node.signals import StopEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rclpy.node import Node  # noqa: TID251
 
     from perception_node.bundle import Manifest
     from perception_node.frame import Frame
 
-WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
 RESULTS = [ObjectHypothesis(class_id=str(number), score=0.2) for number in range(5)]
 
 
@@ -74,7 +71,7 @@ def subscribe(node: Node) -> None:
     preprocess = FastestPreprocessor(manifest)
     publisher = node.create_publisher(Classification, "~/classification", 10)
 
-    def on_image(message: bytes) -> None:
+    def on_image(message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
         frame = read(message)
         preprocess(frame)
         header = to_header(frame.stamp_ns, frame.frame_id)
@@ -83,18 +80,8 @@ def subscribe(node: Node) -> None:
     name, kind = "image", Image
     if transport == "compressed":
         name, kind = f"{node.resolve_topic_name(name)}/compressed", CompressedImage
-    node.create_subscription(kind, name, on_image, image_qos("sensor_data"), raw=True)
-
-
-def make_executor() -> tuple[Any, Callable[[], None]]:
-    """Return the executor that costs least, and what spins it for a while."""
-    try:
-        from rclpy.experimental import EventsExecutor  # noqa: PLC0415, TID251 - not everywhere
-    except ImportError:
-        executor = SingleThreadedExecutor()
-    else:
-        executor = EventsExecutor()
-    return executor, partial(executor.spin_once, timeout_sec=WAKE_UP_S)
+    raw = find_delivery(node, kind) == BYTES
+    node.create_subscription(kind, name, on_image, image_qos("sensor_data"), raw=raw)
 
 
 def main() -> int:
@@ -103,7 +90,7 @@ def main() -> int:
     use_one_opencv_thread()
     with open_session("perception", sys.argv[1:]) as node:
         subscribe(node)
-        executor, spin_some = make_executor()
+        executor, spin_some = make_executor("events" if HAS_EVENTS_EXECUTOR else "single_threaded")
         executor.add_node(node)
         freeze_garbage()
         while not stop.is_set() and rclpy.ok():

@@ -21,7 +21,6 @@ import numpy as np
 import onnxruntime
 import rclpy  # noqa: TID251 - a node
 from PIL import Image as Pillow
-from rclpy._rclpy_pybind11 import RCLError  # noqa: TID251
 from rclpy.executors import ExternalShutdownException  # noqa: TID251
 from rclpy.node import Node  # noqa: TID251
 from sensor_msgs.msg import CompressedImage, Image
@@ -31,6 +30,7 @@ from perception_node.bench.levels.node_run import INFERENCE
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bundle import MODEL, load_bundle
 from perception_node.resources import find_model
+from perception_node.ros.compat import RCLError
 from perception_node.ros.transport import use_large_frames
 
 if TYPE_CHECKING:

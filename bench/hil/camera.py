@@ -8,13 +8,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from rclpy._rclpy_pybind11 import RCLError  # noqa: TID251 - a host is a camera in ROS
-
 from perception_node.bags import BagMessage
 from perception_node.bench.camera.camera_faults import FaultyCamera, play_out, with_stamp
 from perception_node.bench.camera.fault_schedule import Fault, Interval
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.record import SentFrame
+from perception_node.ros.compat import RCLError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

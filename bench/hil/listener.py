@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
-from rclpy.clock import Clock  # noqa: TID251 - a host is a camera and a subscriber in ROS
-from rclpy.clock_type import ClockType  # noqa: TID251
+from rclpy.clock import Clock, ClockType  # noqa: TID251 - a host is a camera and a subscriber
 from rclpy.serialization import deserialize_message  # noqa: TID251
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import queue
 import shutil
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from perception_node.errors import ConfigError
-from perception_node.ros.definitions import make_typestore
+from perception_node.ros.definitions import choose_bag_version, make_typestore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,6 @@ MIB = 1 << 20
 MAX_BYTES = 2048 * MIB
 MAX_WAITING_BYTES = 256 * MIB  # nine seconds of 640x480 at 30 Hz
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-BAG_VERSION: Final = 9  # of rosbag2's metadata, as Jazzy writes it
 
 
 class _Message:
@@ -60,7 +59,8 @@ class Recorder:
             raise ConfigError(msg)
         self._folder = folder
         self._max_bytes = max_bytes
-        self._writer = Writer(folder, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        version = choose_bag_version()
+        self._writer = Writer(folder, version=version, storage_plugin=StoragePlugin.MCAP)
         self._types = make_typestore()
         self._connections: dict[tuple[str, str], Connection] = {}
         self._waiting: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()

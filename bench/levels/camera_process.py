@@ -26,6 +26,7 @@ from perception_node.bench.levels.camera_schedule import plan, to_system_ns
 from perception_node.bench.levels.child_process import take_task
 from perception_node.bench.levels.frame_records import MATCHED, SENT
 from perception_node.process import freeze_garbage
+from perception_node.ros.compat import make_raw_sender
 from perception_node.ros.player import DEPTH
 from perception_node.ros.session import open_session
 
@@ -54,8 +55,7 @@ def main() -> None:
         write(SENT.pack(MATCHED, *[0] * 5))
         if sys.stdin.readline():
             _settle()
-            # rclpy's publish() takes bytes only, which cannot be changed in place.
-            sends = [publisher.handle.publish_raw for publisher in publishers]
+            sends = [make_raw_sender(publisher) for publisher in publishers]
             play(load, messages, sends, write)
             sys.stdin.read()  # what was sent last may still have to be repeated
 

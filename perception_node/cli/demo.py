@@ -14,7 +14,6 @@ from perception_node.cli.demo_report import LiveTable, is_good, print_summary, r
 from perception_node.cli.play import add_rate_argument, check_rate
 from perception_node.errors import ConfigError
 from perception_node.resources import find_resource
-from perception_node.ros.domain import use_private_domain
 from perception_node.ros.required import require_ros
 
 if TYPE_CHECKING:
@@ -44,10 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_rate(arguments.rate)
     sample = find_resource(SAMPLE)
     photos = read_photos(sample / "expected.json")
-    use_private_domain()
     require_ros()
-    from perception_node.ros.rehearsal import Rehearsal  # noqa: PLC0415 - needs ROS
+    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
+    from perception_node.ros.rehearsal import Rehearsal  # noqa: PLC0415
 
+    use_private_domain()
     console = Console()
     topic = TOPICS[arguments.transport]
     with open_bag(sample) as bag, LiveTable(console) as table:

@@ -81,12 +81,13 @@ def _play(
     ros_arguments: list[str],
 ) -> tuple[HilRecord, tuple[str, ...]]:
     """Run the scenario; return what happened, and what the bag lacks of it."""
-    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415
     from perception_node.ros.required import require_ros  # noqa: PLC0415
+
+    require_ros()
+    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
 
     if scenario.node.is_local:
         use_private_domain()
-    require_ros()
     from perception_node.bench.hil.host import Host  # noqa: PLC0415 - needs ROS
     from perception_node.bench.hil.live import LiveView  # noqa: PLC0415
     from perception_node.bench.hil.recorder import Recorder  # noqa: PLC0415

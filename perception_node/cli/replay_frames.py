@@ -11,7 +11,6 @@ from perception_node.cli.classify import to_records
 from perception_node.errors import FrameError
 from perception_node.process import use_one_opencv_thread
 from perception_node.resources import find_model
-from perception_node.ros.domain import use_private_domain
 from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 from perception_node.ros.required import require_ros
 from perception_node.selection import load_pipeline
@@ -79,9 +78,10 @@ def replay_bag_live(
 
     """
     load_bundle(find_model(config.model))  # a node would say so in its log only
-    use_private_domain()
     require_ros()
-    from perception_node.ros.live_replay import LiveReplay  # noqa: PLC0415 - needs ROS
+    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
+    from perception_node.ros.live_replay import LiveReplay  # noqa: PLC0415
 
+    use_private_domain()
     replay = LiveReplay(topics, config)
     yield from replay.run(bag.messages(list(topics)), math.inf if rate is None else rate)

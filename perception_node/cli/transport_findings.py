@@ -3,51 +3,53 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.cli.fastdds_profile import DEFAULT_SEGMENT_BYTES, read_segment_bytes
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, read_text
 from perception_node.errors import ConfigError
 from perception_node.resources import find_resource
-from perception_node.ros.transport import PROFILE, VARIABLES
 
+if TYPE_CHECKING:
+    from perception_node.ros.compat import FastDds
+
+PROFILE = "launch/fastdds_profile.xml"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place, not a file of ours
 SHM_NEEDED_MIB = 256
 SEGMENT_NEEDED_BYTES = 4 << 20
 SOCKET_SETTINGS = Path("/proc/sys/net/core")
 SOCKET_BUFFER_NEEDED_BYTES = 4 << 20
 LOADED_FILES = Path("/proc/self/maps")
-FAST_DDS = re.compile(r"/lib(?:fastrtps|fastdds)\.so\.(\d[\d.]*)")
 
 
 def check_middleware(loaded: Path = LOADED_FILES) -> Finding:
     """Look at the RMW and at the Fast DDS that it has loaded."""
-    name = _middleware()
-    if name is None:
+    ros = _find_ros(loaded)
+    if ros is None:
         return Finding("middleware", MISSING, "no rclpy", "see ROS 2")
-    version = _fast_dds_version(loaded) if _uses_profile(name) else ""
-    return Finding("middleware", OK, f"{name}, Fast DDS {version}" if version else name)
+    found = f"{ros.middleware}, Fast DDS {ros.fast_dds.version}" if ros.fast_dds else ""
+    return Finding("middleware", OK, found or ros.middleware)
 
 
 def check_profile(loaded: Path = LOADED_FILES) -> Finding:
     """Look at the Fast DDS profile that the user's shell gives to camera drivers."""
-    rmw = _middleware()
-    if rmw and not _uses_profile(rmw):
-        return Finding("DDS profile", OK, f"{rmw} needs none")
-    version = _fast_dds_version(loaded)
-    variable = VARIABLES[1] if version and not version.startswith("2") else VARIABLES[0]
-    chosen = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    ros = _find_ros(loaded)
+    if ros is None:
+        return Finding("DDS profile", OPTIONAL, "no rclpy", "see ROS 2")
+    if ros.fast_dds is None:
+        return Finding("DDS profile", OK, f"{ros.middleware} needs none")
+    version, variable = ros.fast_dds
+    chosen = {name: os.environ[name] for name in ros.variables if os.environ.get(name)}
     if not chosen:
         return _judge_no_profile(variable)
     other, file = next(iter(chosen.items()))
-    if version and variable not in chosen:
+    if variable not in chosen:
         found = f"{other} is set, but Fast DDS {version} reads {variable}"
         return Finding("DDS profile", OPTIONAL, found, f"export {variable}={file}")
-    return _judge_profile(chosen.get(variable, file), variable)
+    return _judge_profile(chosen[variable], variable)
 
 
 def _judge_no_profile(variable: str) -> Finding:
@@ -110,23 +112,21 @@ def check_shared_memory(folder: Path = SHARED_MEMORY) -> Finding:
     return Finding("shared memory", OK, found)
 
 
-def _middleware() -> str | None:
-    """Return the name of the RMW, loading it; None without rclpy."""
+class _Ros(NamedTuple):
+    """The middleware's name, its Fast DDS if it is one, and the variables of all Fast DDS."""
+
+    middleware: str
+    fast_dds: FastDds | None
+    variables: tuple[str, ...]
+
+
+def _find_ros(loaded: Path) -> _Ros | None:
+    """Load the middleware; None without rclpy."""
     try:
-        rclpy = importlib.import_module("rclpy")
+        import rclpy  # noqa: PLC0415, TID251 - not everywhere
+
+        from perception_node.ros.compat import PROFILE_VARIABLES, find_fast_dds  # noqa: PLC0415
     except ImportError:
         return None
-    return str(rclpy.get_rmw_implementation_identifier())
-
-
-def _uses_profile(name: str) -> bool:
-    return "fastrtps" in name
-
-
-def _fast_dds_version(loaded: Path) -> str:
-    """Return the version in the name of the loaded library such as ``2.14``, "" if none is."""
-    try:
-        found = FAST_DDS.search(loaded.read_text(errors="replace"))  # paths may be any bytes
-    except OSError:
-        return ""
-    return found[1] if found else ""
+    name = str(rclpy.get_rmw_implementation_identifier())
+    return _Ros(name, find_fast_dds(loaded), tuple(PROFILE_VARIABLES.values()))

@@ -7,9 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
@@ -18,6 +16,16 @@ from perception_node.camera import Camera
 from perception_node.camera_health import CameraReport, camera_statuses
 from perception_node.deadline import Deadline
 from perception_node.errors import ConfigError
+from perception_node.ros.compat import (
+    TELLS_MATCHES,
+    RCLError,
+    UnsupportedEventTypeError,
+    count_publishers,
+    hands_over_info,
+    make_event_callbacks,
+    no_event_callbacks,
+)
+from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.throttle import Throttle
@@ -90,6 +98,7 @@ class CameraTopics:
 
     Attributes:
         camera: what the worker knows of it.
+        delivery: how its images arrive, see ``find_delivery``.
         outputs: its publishers.
 
     """
@@ -102,7 +111,7 @@ class CameraTopics:
         get_config: Callable[[], NodeConfig],
         counters: FrameCounters,
     ) -> None:
-        """Create the publishers.
+        """Create the publishers, and find out how images arrive.
 
         Args:
             node: the owner of publishers and subscription.
@@ -111,20 +120,25 @@ class CameraTopics:
             get_config: returns the configuration of the moment.
             counters: the camera's account.
 
+        Raises:
+            EnvironmentLacks: no image can arrive.
+
         """
         config = get_config()
         self._node = node
         self._place = place
+        self._is_told_of_matches = TELLS_MATCHES
         self._get_config = get_config
         self._subscription: Any = None
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
+        self.delivery = find_delivery(node, IMAGE_TYPES[config.image_transport])
         clock = node.get_clock()
         deadline = Deadline(config.age_reference, lambda: clock.now().nanoseconds)
         self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
         self.camera = Camera(self.outputs, counters, deadline)
 
-    def subscribe(self, submit: Callable[[int, bytes], None]) -> None:
+    def subscribe(self, submit: Callable[[int, Any], None]) -> None:
         """Hand every image to ``submit``, with the camera's index.
 
         Raises:
@@ -134,7 +148,8 @@ class CameraTopics:
         try:
             self._subscription = self._subscribe(submit, self._event_callbacks())
         except UnsupportedEventTypeError:  # the middleware cannot say that images are lost
-            self._subscription = self._subscribe(submit, SubscriptionEventCallbacks())
+            self._is_told_of_matches = False
+            self._subscription = self._subscribe(submit, no_event_callbacks())
         if self._subscription.topic_name != self.topic:
             msg = (
                 f"{self.topic} is remapped once more, to {self._subscription.topic_name}; "
@@ -143,14 +158,16 @@ class CameraTopics:
             raise ConfigError(msg)
 
     def _subscribe(
-        self, submit: Callable[[int, bytes], None], events: SubscriptionEventCallbacks
-    ) -> Any:  # noqa: ANN401 - rclpy is untyped
+        self,
+        submit: Callable[[int, Any], None],
+        events: Any,  # noqa: ANN401 - rclpy is untyped
+    ) -> Any:  # noqa: ANN401
         config, stream = self._get_config(), self.camera.stream
 
-        def on_image(message: bytes) -> None:
+        def on_image(message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
             submit(self._place.index, message)
 
-        def on_numbered_image(message: bytes, info: dict[str, Any]) -> None:
+        def on_numbered_image(message: Any, info: dict[str, Any]) -> None:  # noqa: ANN401
             stream.follow(info["publication_sequence_number"])
             submit(self._place.index, message)
 
@@ -159,13 +176,12 @@ class CameraTopics:
         return self._node.create_subscription(
             IMAGE_TYPES[config.image_transport],
             name,
-            # EventsExecutor cannot hand over the second argument.
-            on_image if config.executor == "events" else on_numbered_image,
+            on_numbered_image if hands_over_info(config.executor) else on_image,
             image_qos(config.image_qos),
             qos_overriding_options=image_overrides(),
             callback_group=MutuallyExclusiveCallbackGroup(),  # see Outputs
             event_callbacks=events,
-            raw=True,
+            raw=self.delivery == BYTES,
         )
 
     def unsubscribe(self) -> None:
@@ -182,6 +198,7 @@ class CameraTopics:
     def statuses(self, *, clock_stands: bool) -> list[Status]:
         """Describe the camera for /diagnostics, and remember what was said."""
         camera, config, now_ns = self.camera, self._get_config(), time.monotonic_ns()
+        self._ask_for_publishers()
         (before, lost_before), stream = self._reported, camera.stream
         counts, lost = camera.counters.snapshot(), stream.lost
         self._reported = (counts, lost)
@@ -197,6 +214,7 @@ class CameraTopics:
             rate_hz=stream.rate_hz(now_ns),
             identical=stream.identical,
             publishers=stream.publishers,
+            delivery=self.delivery,
             lost=lost,
             lost_before=lost_before,
             replaced=stream.replaced,
@@ -210,7 +228,16 @@ class CameraTopics:
         rows = camera_statuses(report, config)
         return [replace(row, task=f"{row.task}{self._place.of}") for row in rows]
 
-    def _event_callbacks(self) -> SubscriptionEventCallbacks:
+    def _ask_for_publishers(self) -> None:
+        """Count the publishers that are connected, where nobody tells."""
+        subscription, stream = self._subscription, self.camera.stream
+        if self._is_told_of_matches or subscription is None:
+            return
+        number = count_publishers(self._node, self.topic, subscription.qos_profile)
+        if number != stream.publishers:
+            stream.match(number)
+
+    def _event_callbacks(self) -> Any:  # noqa: ANN401 - rclpy is untyped
         """Follow what the middleware says of the subscription, as far as it says it."""
         stream = self.camera.stream
 
@@ -229,6 +256,4 @@ class CameraTopics:
                 "set image_qos to sensor_data, or change the camera's"
             )
 
-        return SubscriptionEventCallbacks(
-            message_lost=on_lost, matched=on_matched, incompatible_qos=on_incompatible
-        )
+        return make_event_callbacks(on_lost, on_incompatible, on_matched)

@@ -7,7 +7,7 @@ definitions are here; they are those of the real package.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -26,6 +26,15 @@ DEFINITIONS = {
         "std_msgs/Header header\nstring method\nstring database_location\nint32 database_version\n"
     ),
 }
+
+
+def choose_bag_version() -> Literal[8, 9]:
+    """Return the version of a bag that this machine's ros2 bag reads; the newest without ROS."""
+    try:
+        from perception_node.ros.compat import bag_version  # noqa: PLC0415 - needs ROS
+    except ImportError:
+        return 9
+    return bag_version()
 
 
 def make_typestore() -> Typestore:

@@ -7,8 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
+from rclpy.clock import Clock, ClockType
 
 from perception_node.ros.messages import to_diagnostics, to_header
 

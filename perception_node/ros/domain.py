@@ -8,6 +8,7 @@ import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from perception_node.ros.compat import keep_discovery_local
 from perception_node.ros.transport import use_large_frames
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def use_private_domain() -> None:
 
     Must come before ``rclpy.init()``; what the user has set stays.
     """
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    keep_discovery_local()
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.choice(PRIVATE_DOMAINS)))  # noqa: S311
 
 

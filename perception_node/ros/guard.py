@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from perception_node.errors import PerceptionError
+from perception_node.ros.compat import RCLError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.lifecycle import LifecycleState
+
+    from perception_node.ros.node import PerceptionNode
 
 # What a user can cause from outside; everything else that reaches a guard is a bug.
 USER_ERRORS = (PerceptionError, InvalidQosOverridesError, InvalidTopicNameException)
@@ -57,7 +59,8 @@ def guarded(step: Callable[[Any, LifecycleState], None]) -> Callable[..., Any]:
     name = step.__name__.removeprefix("on_")
 
     @wraps(step)
-    def callback(node: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
+    def callback(node: PerceptionNode, state: LifecycleState) -> TransitionCallbackReturn:
+        node.transitions_begun += 1
         try:
             step(node, state)
         except Exception as error:  # noqa: BLE001 - nothing may leave a callback
@@ -72,11 +75,11 @@ def guarded(step: Callable[[Any, LifecycleState], None]) -> Callable[..., Any]:
     return callback
 
 
-def answer_impossible_transitions(node: LifecycleNode) -> None:
-    """Answer no to a transition that the present state does not allow.
+def answer_impossible_transitions(node: PerceptionNode) -> None:
+    """Answer no to a transition that the present state does not allow, and say so.
 
-    Where rclpy raises, whoever asked waits for ever, and EventsExecutor leaves requests that came
-    at the same time lying until others come.
+    Up to Jazzy rclpy raises, whoever asked waits for ever, and EventsExecutor leaves requests that
+    came at the same time lying until others come. From Kilted on it answers no itself.
     """
     (service,) = (one for one in node.services if one.srv_type is ChangeState)
     change_state = service.callback
@@ -84,15 +87,17 @@ def answer_impossible_transitions(node: LifecycleNode) -> None:
     def answer(
         request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
+        begun = node.transitions_begun
         try:
-            return change_state(request, response)
+            response = change_state(request, response)
         except RCLError:
+            response.success = False
+        if not response.success and node.transitions_begun == begun:
             number = request.transition.id
             name = request.transition.label or TRANSITIONS.get(number, f"transition {number}")
             node.get_logger().warning(
                 f"{name} refused: not possible in this state; see ros2 lifecycle list"
             )
-            response.success = False
-            return response
+        return response
 
     service.callback = answer

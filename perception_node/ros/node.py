@@ -43,6 +43,7 @@ class PerceptionNode(LifecycleNode):
     Attributes:
         config: the parameters of this moment.
         counters: the account of each camera so far, by topic, for the node's whole life.
+        transitions_begun: how often a lifecycle callback was called.
 
     """
 
@@ -54,6 +55,7 @@ class PerceptionNode(LifecycleNode):
 
         """
         super().__init__("perception", **options)
+        self.transitions_begun = 0
         answer_impossible_transitions(self)
         self.config: NodeConfig = declare_parameters(self)
         follow_changes(
@@ -91,7 +93,8 @@ class PerceptionNode(LifecycleNode):
             undo.pop_all()
         self.get_logger().info(
             f"model {pipeline.bundle.manifest.name} ({pipeline.bundle.path}) "
-            f"runs on {pipeline.description} ({pipeline.reason})"
+            f"runs on {pipeline.description} ({pipeline.reason}), "
+            f"images arrive as {camera.delivery}"
         )
 
     @guarded

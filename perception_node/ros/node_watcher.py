@@ -9,8 +9,7 @@ from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import NodeNameNonExistentError
 from rclpy.serialization import deserialize_message
@@ -175,7 +174,7 @@ class NodeWatcher:
         found = [(names.get(one.class_id, one.class_id), one.score) for one in message.results]
         self._live.show_result(camera, found)
 
-    def _on_picture(self, camera: str, message: bytes) -> None:
+    def _on_picture(self, camera: str, message: Any) -> None:  # noqa: ANN401 - bytes or an Image
         frame = self._read_image(message)
         if frame.encoding == OVERLAY_ENCODING:
             self._live.show_picture(camera, frame.pixels)

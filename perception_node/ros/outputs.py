@@ -17,8 +17,7 @@ from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 from perception_node.errors import PerceptionError
 from perception_node.rate import RateLimit
 from perception_node.ros import messages
-from perception_node.ros.cdr import CdrReader
-from perception_node.ros.images import Header, ImageReader, read_header
+from perception_node.ros.images import ImageReader, peek_header
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.throttle import Throttle
 
@@ -70,7 +69,7 @@ class Outputs:
         reader = ImageReader(
             config.image_transport, config.max_image_pixels, pipeline.smallest_side
         )
-        self.read = reader.read
+        self.read_header, self.read = peek_header, reader.read
         self.classify = classifier.classify
         self._make_message: Callable[[Prediction, str], bytes | Classification] = (
             messages.serialize_classification
@@ -118,10 +117,6 @@ class Outputs:
     def destroy(self) -> None:
         """Remove the publishers from the node."""
         self._undo.close()
-
-    def read_header(self, message: bytes) -> Header:
-        """Read the beginning of a serialized image."""
-        return read_header(CdrReader(message))
 
     def compose(self, prediction: Prediction, config: NodeConfig) -> bytes | Classification:
         """Make the message for ``~/classification``."""

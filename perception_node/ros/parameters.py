@@ -18,6 +18,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from perception_node.config import NodeConfig
 from perception_node.errors import ConfigError
 from perception_node.parameter import When
+from perception_node.ros.compat import follow_set_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ def follow_changes(
         put(get().with_values(_own_values(parameters)))
 
     node.add_on_set_parameters_callback(validate)
-    node.add_post_set_parameters_callback(apply)
+    follow_set_parameters(node, apply)
 
 
 def _require_live(config: NodeConfig, values: dict[str, Any]) -> None:

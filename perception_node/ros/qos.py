@@ -21,7 +21,9 @@ def image_qos(name: str) -> QoSProfile:
 
 
 def named_qos(name: str) -> QoSProfile:
-    """Return a copy of one of rclpy's preset profiles (overrides are written into it)."""
+    """Return a preset profile by its name, as a copy: overrides are written into it."""
+    if name == "default":  # Humble has no preset of it
+        return QoSProfile(depth=10)
     profile: QoSProfile = copy(QoSPresetProfiles.get_from_short_key(name))
     return profile
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.cdr import CdrReader
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, read_header
+from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, peek_header
 from perception_node.ros.listener import Listener, Result
 from perception_node.ros.node_process import NodeProcess
 from perception_node.ros.player import Player
@@ -117,7 +116,7 @@ class Rehearsal:
             raise EnvironmentLacks(msg)
 
     def _before_publish(self, message: BagMessage) -> None:
-        self.sent_ns[read_header(CdrReader(message.data)).stamp_ns] = time.monotonic_ns()
+        self.sent_ns[peek_header(message.data).stamp_ns] = time.monotonic_ns()
 
     def _on_result(self, result: Result) -> None:
         age_ms = (result.received_ns - self.sent_ns[result.stamp_ns]) / 1e6

@@ -21,7 +21,11 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from perception_node.errors import ConfigError
-from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
+from perception_node.ros.definitions import (
+    CLASSIFICATION_TYPE,
+    choose_bag_version,
+    make_typestore,
+)
 from perception_node.ros.images import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -154,7 +158,8 @@ def open_result_bag(
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             bag = Path(folder) / path.stem
-            with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            version = choose_bag_version()
+            with Writer(bag, version=version, storage_plugin=StoragePlugin.MCAP) as writer:
                 yield ResultBag(writer, topics, labels)
             if path.suffix == FILE_SUFFIX:
                 (bag / path.name).replace(path)

@@ -11,28 +11,22 @@ import os
 import sys
 import threading
 import traceback
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
+from perception_node.ros.compat import RCLError, make_executor
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.session import initialise
 from perception_node.ros.transport import use_large_frames
 from perception_node.signals import StopEvent, ignore_signals
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
-EVENTS_WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
 PATIENCE_S, JOIN_TIMEOUT_S = 0.5, 1.0
 
 
@@ -45,10 +39,10 @@ def run(args: list[str] | None) -> int:
     try:
         initialise(args)
         node = PerceptionNode()
+        spinner = Spinner(node, stop)
     except PerceptionError as error:
         get_logger("perception").fatal(str(error))
         return EXIT_WRONG_INPUT
-    spinner = Spinner(node, stop)
     spinner.start()
     stop.wait()
     ignore_signals()
@@ -64,9 +58,10 @@ class Spinner:
     """Runs the node's executor in a thread until it is told to end."""
 
     def __init__(self, node: PerceptionNode, stop: StopEvent) -> None:
+        """Prepare; raises ``ConfigError`` where rclpy lacks the executor that is asked for."""
         self._node = node
         self._stop = stop
-        self._executor, self._spin_some = _make_executor(node.config.executor)
+        self._executor, self._spin_some = make_executor(node.config.executor)
         self._thread = threading.Thread(target=self._run, name="perception-executor", daemon=True)
         self._exit_code = EXIT_OK
 
@@ -115,14 +110,3 @@ class Spinner:
             self._spin_some()
         except RCLError as error:  # such as an answer to somebody who has gone
             self._node.get_logger().warning(f"the middleware failed: {error}")
-
-
-def _make_executor(name: str) -> tuple[Any, Callable[[], None]]:
-    """Return an executor and a function that spins it once."""
-    if name == "events":
-        from rclpy.experimental import EventsExecutor  # noqa: PLC0415 - not in every rclpy
-
-        events = EventsExecutor()
-        return events, partial(events.spin_once, timeout_sec=EVENTS_WAKE_UP_S)
-    executor = SingleThreadedExecutor()
-    return executor, executor.spin_once

@@ -10,18 +10,21 @@ from __future__ import annotations
 import os
 
 from perception_node.resources import find_resource
+from perception_node.ros.compat import PROFILE_VARIABLES, find_fast_dds
 
 PROFILE = "launch/fastdds_profile.xml"
-# Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 (from Kilted on) the second.
-VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def use_large_frames() -> str:
     """Point Fast DDS at our profile, unless the user chose one; return the file in use.
 
-    Must come before ``rclpy.init()``. Other middlewares ignore the variables.
+    Must come before ``rclpy.init()``. Another middleware needs none: the result is empty then.
     """
-    chosen = next(filter(None, map(os.environ.get, VARIABLES)), None)
-    profile = chosen or str(find_resource(PROFILE))
-    os.environ.update(dict.fromkeys(VARIABLES, profile))
-    return profile
+    fast_dds = find_fast_dds()
+    if fast_dds is None:
+        return ""
+    # A profile under the name of another release is what the user wants as well.
+    names = (fast_dds.variable, *PROFILE_VARIABLES.values())
+    chosen = next(filter(None, map(os.environ.get, names)), None)
+    os.environ[fast_dds.variable] = chosen or str(find_resource(PROFILE))
+    return os.environ[fast_dds.variable]

@@ -11,6 +11,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo
 
+from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.qos import LATCHED
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Output:
         kind: class of the messages.
         type_name: the same, as the graph calls it.
         qos: what fits the node's publisher and costs it least: nothing is sent twice.
-        is_raw: the messages come serialized.
+        is_image: the messages are pictures, which are not made Python objects of where it can be.
 
     """
 
@@ -39,14 +40,16 @@ class Output:
     kind: type
     type_name: str
     qos: QoSProfile
-    is_raw: bool = False
+    is_image: bool = False
 
 
 LABELS = Output("label_info", LabelInfo, "vision_msgs/msg/LabelInfo", LATCHED)
 RESULTS = Output(
     "classification", Classification, "vision_msgs/msg/Classification", qos_profile_sensor_data
 )
-PICTURES = Output("overlay", Image, "sensor_msgs/msg/Image", qos_profile_sensor_data, is_raw=True)
+PICTURES = Output(
+    "overlay", Image, "sensor_msgs/msg/Image", qos_profile_sensor_data, is_image=True
+)
 
 
 class WatchedTopic(NamedTuple):
@@ -113,5 +116,5 @@ class WatchedTopics:
             output.qos,
             # rclpy would keep a few references to each in the node's own group.
             callback_group=MutuallyExclusiveCallbackGroup(),
-            raw=output.is_raw,
+            raw=output.is_image and find_delivery(self._node, output.kind) == BYTES,
         )

@@ -16,8 +16,7 @@ from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters
 from perception_node.deadline import Deadline, reserve_ns
 from perception_node.pipeline import Prediction, StageTimes
-from perception_node.ros.cdr import CdrReader
-from perception_node.ros.images import ImageReader, read_header
+from perception_node.ros.images import ImageReader, peek_header
 from perception_node.worker import FrameWorker
 from tests.builders import image_message, solid
 from tests.busy import busy_cores
@@ -46,7 +45,7 @@ class Handler:
         self._wait_for_engine = wait_for_engine
 
     def read_header(self, message):
-        return read_header(CdrReader(message))
+        return peek_header(message)
 
     def classify(self, frame, _config):
         self._wait_for_engine()

@@ -9,8 +9,8 @@ import time
 import pytest
 from sensor_msgs.msg import Image
 
+from perception_node.ros.compat import PROFILE_VARIABLES
 from perception_node.ros.qos import named_qos
-from perception_node.ros.transport import VARIABLES
 from tests.ros.harness import Program, Stream, account, make_image, require_balance, wait_for
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
@@ -56,7 +56,7 @@ def test_a_driver_with_little_shared_memory_loses_frames_and_is_told_why(start, 
     diagnostics = peer.watch()
     with start(diagnostics_period_s=0.3) as node:
         peer.wait_until("active")
-        with start_camera(domain, dict.fromkeys(VARIABLES)):
+        with start_camera(domain, dict.fromkeys(PROFILE_VARIABLES.values())):
             status = diagnostics.wait_for_level("connection", WARN)
             assert "image(s) were lost on the way" in status.message
             assert "start the camera's driver with our Fast DDS profile" in status.message

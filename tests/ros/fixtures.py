@@ -7,7 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from perception_node.ros.transport import VARIABLES, use_large_frames
+from perception_node.ros.compat import (
+    DISCOVERY_RANGE,
+    PROFILE_VARIABLES,
+    keep_discovery_local,
+)
+from perception_node.ros.transport import use_large_frames
 from tests.builders import color_network, make_bundle
 from tests.ros.harness import COLORS, Peer, claim_domain, local_node, start_node
 
@@ -16,11 +21,12 @@ from tests.ros.harness import COLORS, Peer, claim_domain, local_node, start_node
 def _environment(tmp_path_factory):
     """Stay on this machine, check message fields, and carry camera-sized images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        patch.setenv(DISCOVERY_RANGE, "LOCALHOST")
+        keep_discovery_local()
         patch.setenv("ROS_PYTHON_CHECK_FIELDS", "1")
         patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("log")))
         patch.setenv("RCUTILS_COLORIZED_OUTPUT", "0")
-        for name in VARIABLES:
+        for name in PROFILE_VARIABLES.values():
             patch.setenv(name, "")  # so that it is restored at the end
         use_large_frames()
         yield

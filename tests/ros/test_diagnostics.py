@@ -25,7 +25,7 @@ ROWS = {
         "failed",
         "malformed",
     ],
-    "connection": ["publishers", "lost on the way", "replaced by newer ones"],
+    "connection": ["publishers", "images arrive as", "lost on the way", "replaced by newer ones"],
     "rate": ["rate (Hz)"],
     "picture": ["identical images in a row"],
     "deadline": [

@@ -19,8 +19,7 @@ from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.mailbox import Taken
 from perception_node.pipeline import Pipeline
 from perception_node.resources import find_model
-from perception_node.ros.cdr import CdrReader
-from perception_node.ros.images import ImageReader, read_header
+from perception_node.ros.images import ImageReader, peek_header
 from perception_node.worker import FrameWorker
 from tests.builders import image_message
 
@@ -41,7 +40,7 @@ class Handler:
 
     def read_header(self, message):
         self.begun += 1
-        return read_header(CdrReader(message))
+        return peek_header(message)
 
     def classify(self, frame, config):
         return self._pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)

@@ -128,6 +128,7 @@ def test_a_publisher_whose_images_never_come_is_the_transports_fault():
 def test_what_the_middleware_says_is_shown():
     assert judge("connection", lost=3, lost_before=3, replaced=7).values == {
         "publishers": "1",
+        "images arrive as": "bytes",
         "lost on the way": "3",
         "replaced by newer ones": "7",
     }

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between the releases of ROS 2, from Humble to Lyrical; no other file knows.
+
+Nothing is concluded from a release's number: each difference is a name, a keyword or a variable
+that is looked for. Private names of rclpy are in this file alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.subscription import Subscription
+
+from perception_node.errors import ConfigError
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+try:
+    from rclpy.experimental import EventsExecutor
+except ImportError:  # Humble
+    EventsExecutor = None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+    from rclpy.publisher import Publisher
+    from rclpy.qos import QoSProfile
+
+__all__ = ["RCLError", "UnsupportedEventTypeError"]
+
+RCLError = rclpy_implementation.RCLError
+HAS_EVENTS_EXECUTOR = EventsExecutor is not None
+EVENTS_WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
+# Humble does not tell how many publishers a subscription is connected to.
+TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).parameters
+LOADED_FILES = Path("/proc/self/maps")
+DISCOVERY_RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
+RCL = re.compile(r" (/.*/librcl\.so\S*)$", re.MULTILINE)
+FAST_DDS = re.compile(r"/lib(fastrtps|fastdds)\.so\.(\d[\d.]*)")
+PROFILE_VARIABLES = {
+    "fastrtps": "FASTRTPS_DEFAULT_PROFILES_FILE",  # Fast DDS 2: Humble and Jazzy
+    "fastdds": "FASTDDS_DEFAULT_PROFILES_FILE",  # Fast DDS 3, which warns of the other name
+}
+# Of a bag: how it states QoS. Humble reads numbers only.
+WORDY_BAG: Final = 9
+NUMERIC_BAG: Final = 8
+
+
+class FastDds(NamedTuple):
+    """The Fast DDS of this process.
+
+    Attributes:
+        version: as in the name of its library, such as ``2.14``.
+        variable: the environment variable in which it looks for a profile.
+
+    """
+
+    version: str
+    variable: str
+
+
+def find_fast_dds(loaded: Path = LOADED_FILES) -> FastDds | None:
+    """Return the Fast DDS that the middleware has loaded, None if it is another middleware.
+
+    ``loaded`` lists the files that this process has mapped, see proc_pid_maps(5).
+    """
+    if "fastrtps" not in rclpy.get_rmw_implementation_identifier():  # which loads it
+        return None
+    found = FAST_DDS.search(_read(loaded))
+    return FastDds(found[2], PROFILE_VARIABLES[found[1]]) if found else None
+
+
+def keep_discovery_local(loaded: Path = LOADED_FILES) -> None:
+    """Let this process and its children find nobody on other machines.
+
+    Must come before ``rclpy.init()``; what the user has set stays.
+    """
+    chosen = os.environ.setdefault(DISCOVERY_RANGE, "LOCALHOST")
+    if chosen == "LOCALHOST" and not _knows_discovery_range(loaded):
+        os.environ.setdefault(LOCALHOST_ONLY, "1")  # later releases warn of it
+
+
+def _knows_discovery_range(loaded: Path) -> bool:
+    rcl = RCL.search(_read(loaded))
+    return rcl is not None and DISCOVERY_RANGE.encode() in Path(rcl[1]).read_bytes()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")  # paths may be any bytes
+    except OSError:
+        return ""
+
+
+def make_event_callbacks(
+    on_lost: Callable[[Any], None],
+    on_incompatible: Callable[[Any], None],
+    on_matched: Callable[[Any], None],
+) -> SubscriptionEventCallbacks:
+    """Make a subscription's callbacks; ``on_matched`` is never called unless TELLS_MATCHES."""
+    matched = {"matched": on_matched} if TELLS_MATCHES else {}
+    return SubscriptionEventCallbacks(
+        message_lost=on_lost, incompatible_qos=on_incompatible, **matched
+    )
+
+
+def no_event_callbacks() -> SubscriptionEventCallbacks:
+    """Make the callbacks of a subscription whose middleware tells nothing."""
+    return SubscriptionEventCallbacks()
+
+
+def count_publishers(node: Node, topic: str, qos: QoSProfile) -> int:
+    """Count the publishers that a subscription with this QoS is connected to, by asking."""
+    return sum(
+        qos_check_compatible(publisher.qos_profile, qos)[0] != QoSCompatibility.ERROR
+        for publisher in node.get_publishers_info_by_topic(topic)
+    )
+
+
+def hands_over_info(executor: str) -> bool:
+    """Tell whether a callback of two arguments gets a message's sequence number as well."""
+    return executor != "events" and hasattr(Subscription, "CallbackType")
+
+
+def take(subscription: Subscription) -> Any:  # noqa: ANN401 - bytes, or a message of its type
+    """Take a message from a subscription that no executor serves; None if there is none."""
+    with subscription.handle:
+        taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+    return None if taken is None else taken[0]
+
+
+def make_raw_sender(publisher: Publisher) -> Callable[[bytearray], None]:
+    """Return what publishes a serialized message that can be changed in place."""
+    publish = publisher.handle.publish_raw
+
+    def send(message: bytearray) -> None:
+        try:
+            publish(message)
+        except TypeError:  # Humble
+            publish(bytes(message))
+
+    return send
+
+
+def follow_set_parameters(node: Node, apply: Callable[[list[Parameter]], None]) -> None:
+    """Call ``apply`` with parameters that were set, together where they were set together."""
+    if hasattr(node, "add_post_set_parameters_callback"):
+        node.add_post_set_parameters_callback(apply)
+        return
+    set_atomically = node.set_parameters_atomically
+
+    def set_parameters_atomically(parameters: list[Parameter]) -> Any:  # noqa: ANN401 - a message
+        result = set_atomically(parameters)
+        if result.successful:
+            apply(parameters)
+        return result
+
+    node.set_parameters_atomically = set_parameters_atomically
+    node.set_parameters = lambda parameters: [set_parameters_atomically([p]) for p in parameters]
+
+
+def make_executor(name: str) -> tuple[Any, Callable[[], None]]:
+    """Return an executor and a function that spins it once.
+
+    Raises:
+        ConfigError: this rclpy does not have it.
+
+    """
+    if name != "events":
+        executor = SingleThreadedExecutor()
+        return executor, executor.spin_once
+    if EventsExecutor is None:
+        problem = "parameter executor: this release of rclpy has no EventsExecutor"
+        raise ConfigError(f"{problem}; set executor to single_threaded")
+    events = EventsExecutor()
+    return events, partial(events.spin_once, timeout_sec=EVENTS_WAKE_UP_S)
+
+
+def bag_version() -> Literal[8, 9]:
+    """Return the version in which bags are written, so that this machine's ros2 bag reads them."""
+    try:
+        from rosbag2_py import BagMetadata  # noqa: PLC0415 - not needed to run the node
+    except ImportError:
+        return WORDY_BAG
+    return WORDY_BAG if BagMetadata().version >= WORDY_BAG else NUMERIC_BAG
