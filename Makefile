@@ -9,9 +9,11 @@ BIN := .venv/bin
 SECONDS ?= 60
 # The tests wait for DDS and for processes about half of their time.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
-# One lock file serves Python 3.10 to 3.13.
+# A lock file serves all Python versions from 3.10 on.
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
+# What ros.in says of one release.
+ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench soak gpu-check lint format lock clean
@@ -22,14 +24,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## prepare .venv (the other targets do it when needed)
-	@command -v $(PYTHON) >/dev/null || { echo "set-up: $(PYTHON) is missing: sudo apt install python3 python3-venv python3-dev" >&2; exit 1; }
-	@$(PYTHON) tools/setup_environment.py
+	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py
 
 demo: setup ## classify sample photos through the whole ROS node
 	@$(BIN)/perception demo
 
 test: lint ## lint, types, colcon, then all tests with coverage
-	@$(PYTHON) tools/setup_environment.py --tests
+	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py --tests
 	tools/colcon_check.sh
 	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
@@ -61,11 +62,12 @@ format: setup ## fix style and formatting
 
 lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(COMPILE) build.in -o build.txt
-	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros.in -o ros-wheels.txt
+	cd requirements && $(call ROS_OF,jazzy) | $(COMPILE) -c build.txt runtime.in test.in - -o ros-jazzy.txt
+	cd requirements && $(call ROS_OF,kilted) | $(COMPILE) -c build.txt runtime.in test.in - -o ros-kilted.txt
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros-sourced.in -o ros-sourced.txt
-	cd requirements && $(COMPILE) -c ros-wheels.txt serve.in -o serve.txt
+	cd requirements && $(COMPILE) -c ros-jazzy.txt serve.in -o serve.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
-	cd requirements && $(COMPILE) -c ros-wheels.txt -c ros-sourced.txt torch.in -o torch.txt
+	cd requirements && $(COMPILE) -c ros-jazzy.txt -c ros-sourced.txt torch.in -o torch.txt
 
 clean: ## remove everything that was made here
 	rm -rf .venv build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

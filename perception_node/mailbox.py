@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Taken(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)  # a NamedTuple cannot be generic before Python 3.11
+class Taken(Generic[T]):
     """An item, its slot, and the slots in which others wait."""
 
     slot: int

@@ -3,7 +3,7 @@
 
 The environment is a ROS prefix (`lib/`, `share/`), but ROS looks only at environment variables,
 and the dynamic loader reads its own only when a process starts. The set-up copies this file into
-`site-packages` beside a `.pth` file that imports it whenever the environment's Python starts:
+`site-packages` beside a `.pth` file that enters it whenever the environment's Python starts:
 that covers `.venv/bin/perception`, pytest and child processes alike, in any shell.
 """
 
@@ -18,15 +18,26 @@ def folders(variable: str) -> list[str]:
     return [folder for folder in os.environ.get(variable, "").split(os.pathsep) if folder]
 
 
-def announce_prefix() -> None:
+def leave_other_environments() -> None:
+    """Forget what a parent process of another such environment has left in the search paths."""
+    prefixes = folders("AMENT_PREFIX_PATH")
+    others = [prefix for prefix in prefixes if os.path.exists(os.path.join(prefix, "set-up.json"))]
+    foreign = tuple(os.path.join(prefix, "") for prefix in others if prefix != sys.prefix)
+    for variable in ("AMENT_PREFIX_PATH", "LD_LIBRARY_PATH") if foreign else ():
+        kept = [f for f in folders(variable) if not os.path.join(f, "").startswith(foreign)]
+        os.environ[variable] = os.pathsep.join(kept)
+
+
+def announce_prefix(release: str) -> None:
     """Name this prefix to ROS, after all that the user has sourced."""
     prefixes = folders("AMENT_PREFIX_PATH")
+    is_sourced = "ROS_DISTRO" in os.environ and any(prefix != sys.prefix for prefix in prefixes)
     if sys.prefix not in prefixes:
         os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join([*prefixes, sys.prefix])
-    if os.path.isdir(os.path.join(sys.prefix, "share", "rclpy")):  # ROS came as wheels
-        os.environ.setdefault("ROS_DISTRO", "jazzy")
-        os.environ.setdefault("ROS_VERSION", "2")
-        os.environ.setdefault("ROS_PYTHON_VERSION", "3")
+    if release and not is_sourced:
+        os.environ["ROS_DISTRO"] = release
+        os.environ["ROS_VERSION"] = "2"
+        os.environ["ROS_PYTHON_VERSION"] = "3"
 
 
 def make_libraries_loadable() -> None:
@@ -47,5 +58,12 @@ def make_libraries_loadable() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-announce_prefix()
-make_libraries_loadable()
+def enter(release: str) -> None:
+    """Make this environment the ROS of the process and its children.
+
+    Args:
+        release: The ROS release whose wheels are in it, or nothing where a ROS was sourced.
+    """
+    leave_other_environments()
+    announce_prefix(release)
+    make_libraries_loadable()
