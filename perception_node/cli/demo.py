@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     topic = TOPICS[arguments.transport]
     with open_bag(sample) as bag, LiveTable(console) as table:
         rehearsal = Rehearsal(on_result=table.add)
-        rehearsal.run(bag.messages([topic]), topic, arguments.rate)
+        rehearsal.run(bag.messages([topic]), topic, arguments.rate, is_typed=True)
     print_summary(console, photos, rehearsal)
     if _save_picture(arguments.picture, photos[0], rehearsal):
         console.print(f"annotated picture: {arguments.picture}", soft_wrap=True)

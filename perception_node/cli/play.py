@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clock", action="store_true", help="publish the recorded time on /clock as well"
     )
+    parser.add_argument(
+        "--typed",
+        action="store_true",
+        help="publish messages as a camera's driver does, not their recorded bytes",
+    )
 
 
 def add_rate_argument(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         open_session("perception_player", arguments.ros_arguments) as node,
     ):
         topics = bag.select(arguments.topic)
-        player = Player(node, topics, with_clock=arguments.clock)
+        player = Player(node, topics, with_clock=arguments.clock, is_typed=arguments.typed)
         sys.stderr.write(f"playing {', '.join(topics)}\n")
         if arguments.loop:
             player.play_again_and_again(lambda: bag.messages(list(topics)), arguments.rate, stop)

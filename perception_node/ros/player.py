@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 
 from perception_node.errors import EnvironmentLacks
@@ -54,24 +55,35 @@ class Timeline:
 
 
 class Player:
-    """Publishes serialized messages as they are, on an absolute schedule."""
+    """Publishes serialized messages on an absolute schedule."""
 
-    def __init__(self, node: Node, topics: dict[str, str], *, with_clock: bool = False) -> None:
+    def __init__(
+        self,
+        node: Node,
+        topics: dict[str, str],
+        *,
+        with_clock: bool = False,
+        is_typed: bool = False,
+    ) -> None:
         """Create one publisher per topic.
 
         Args:
             node: owner of the publishers.
             topics: names of the topics and their message types.
             with_clock: publish each message's recorded time on /clock just before it.
+            is_typed: publish objects of the message's class, as drivers do, instead of the bytes;
+                a middleware may treat the two differently.
 
         Raises:
             EnvironmentLacks: a message type is not installed here.
 
         """
+        classes = {topic: _import_type(kind) for topic, kind in topics.items()}
         self._publishers = {
-            topic: node.create_publisher(_import_type(kind), topic, QoSProfile(depth=DEPTH))
-            for topic, kind in topics.items()
+            topic: node.create_publisher(kind, topic, QoSProfile(depth=DEPTH))
+            for topic, kind in classes.items()
         }
+        self._classes = classes if is_typed else {}
         self._clock = node.create_publisher(Clock, "/clock", 1) if with_clock else None
 
     @property
@@ -97,8 +109,11 @@ class Player:
                 break
             if self._clock is not None:
                 self._clock.publish(Clock(clock=to_time(message.time_ns)))
+            content = message.data
+            if message.topic in self._classes:
+                content = deserialize_message(content, self._classes[message.topic])
             before_publish(message)
-            self._publishers[message.topic].publish(message.data)
+            self._publishers[message.topic].publish(content)
         return timeline.mean_period_s
 
     def play_again_and_again(

@@ -71,6 +71,8 @@ class Rehearsal:
         topic: str,
         rate: float = 1.0,
         parameters: dict[str, Value] | None = None,
+        *,
+        is_typed: bool = False,
     ) -> None:
         """Start a node, play images to it, collect the results, end the node.
 
@@ -79,6 +81,7 @@ class Rehearsal:
             topic: that topic; one that ends in ``/compressed`` holds compressed images.
             rate: times the recorded speed.
             parameters: further parameters of the node.
+            is_typed: publish as a camera's driver does, see ``Player``.
 
         Raises:
             EnvironmentLacks: the node does not start, or does not find the player.
@@ -93,7 +96,7 @@ class Rehearsal:
             Listener(node, NODE, self._on_result) as listener,
         ):
             self.pid = process.pid
-            player = Player(node, {topic: TYPES[transport]})
+            player = Player(node, {topic: TYPES[transport]}, is_typed=is_typed)
             self._wait_until_ready(process, listener, player)
             self.log = process.log()
             cpu_s = process.cpu_s()

@@ -14,9 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from perception_node.bags import open_bag
 from perception_node.cli import EXIT_OK, EXIT_WRONG_INPUT
 from perception_node.resources import find_resource
+from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.messages import to_nanoseconds
 from tests.builders import write_bag
-from tests.ros.harness import start_cli, wait_for
+from tests.ros.harness import serialize, start_cli, wait_for
 
 pytestmark = pytest.mark.ros
 RAW, COMPRESSED = "/camera/image_raw", "/camera/image_raw/compressed"
@@ -47,9 +48,13 @@ def require_cycle(arrivals, expected) -> None:
 def collect(peer, topic, kind=CompressedImage):
     """Subscribe and return a list of (arrival on the steady clock in s, bytes)."""
     arrivals = []
-    peer.node.create_subscription(
-        kind, topic, lambda data: arrivals.append((time.monotonic(), data)), DEPTH, raw=True
-    )
+    is_raw = find_delivery(peer.node, kind) == BYTES
+
+    def note(message):
+        now_s = time.monotonic()
+        arrivals.append((now_s, message if is_raw else serialize(message)))
+
+    peer.node.create_subscription(kind, topic, note, DEPTH, raw=is_raw)
     return arrivals
 
 
@@ -63,10 +68,12 @@ def test_bytes_arrive_unchanged_in_order_again_and_again(peer, domain):
     require_cycle(arrivals, expected)
 
 
-def test_raw_frames_arrive_unchanged(peer, domain):
+@pytest.mark.parametrize("options", [(), ("--typed",)])
+def test_raw_frames_arrive_unchanged(peer, domain, options):
     expected = recorded(RAW)
     arrivals = collect(peer, RAW, Image)
-    with start_cli(domain, "play", SAMPLE, "--topic", RAW, "--rate", 4, "--loop") as play:
+    arguments = (SAMPLE, "--topic", RAW, "--rate", 4, "--loop", *options)
+    with start_cli(domain, "play", *arguments) as play:
         wait_for(lambda: len(arrivals) > len(expected), lambda: "one round")
         assert play.end(signal.SIGTERM) == EXIT_OK
     require_cycle(arrivals, expected)
