@@ -34,11 +34,9 @@ class Api:
         return self._locate(path)[0]
 
     def _locate(self, path):
-        for each in path.split("|"):
-            found = self._walk(each)
-            if found[1] is not MISSING:
-                return found
-        return path, MISSING
+        found = [self._walk(each) for each in path.split("|")]
+        good = [each for each in found if each[1] is not MISSING]
+        return good[0] if good else ("|".join(each[0] for each in found), MISSING)
 
     def _walk(self, path):
         words = path.split(".")
@@ -53,6 +51,8 @@ class Api:
             rest = words[place + 1 :]
             if word in entry:
                 inner = entry[word]
+            elif path in self.modules and "*" in entry:
+                return self._locate(".".join([entry["*"], word, *rest]))
             elif path in self.modules:
                 return path, MISSING
             else:
@@ -113,6 +113,9 @@ def release(name) -> Api:
     return Api(json.loads((ROOT / f"tests/data/ros_api/{name}.json").read_bytes())["modules"])
 
 
+PACKAGES = frozenset().union(*(release(name).packages for name in RELEASES))
+
+
 def misfits(signature, positional, keywords):
     """Return what a function does not take of a call, or misses in it.
 
@@ -137,7 +140,7 @@ def misfits(signature, positional, keywords):
     found = [] if takes_more else found
     if positional is None or None in keywords:
         return found
-    any_number = star < len(words) and words[star] not in {"*"} and not words[star].startswith("**")
+    any_number = star < len(words) and words[star] != "*" and not words[star].startswith("**")
     if positional > len(plain) and not any_number:
         found.append(f"no {positional} arguments without names")
     given = {word.rstrip("=") for word in plain[:positional]} | set(keywords)

@@ -15,11 +15,11 @@ PYBIND = r"(?:py|pybind11)::"
 # What is registered, in the order of the source.
 REGISTRATION = re.compile(
     rf"""
-      {PYBIND}(?:class_|enum_)<(?P<types>[^;(]*?)>\s*(?:\w+\s*)?\(\s*\w+\s*,\s*"(?P<class>\w+)"
+      {PYBIND}(?:class_|enum_)<(?P<types>[^;(]*?)>\s*(?:\w+\s*)?\(\s*(?P<into>\w+)\s*,\s*"(?P<class>\w+)"
     | {PYBIND}register_exception<[^>]*>\s*\(\s*\w+\s*,\s*"(?P<error>\w+)"
     | (?:\bm|\bmodule)\s*\.def\(\s*"(?P<function>\w+)"
     | (?:\bm|\bmodule)\s*\.attr\(\s*"(?P<constant>\w+)"\s*\)\s*=
-    | \.def(?:_static)?\(\s*"(?P<method>\w+)"
+    | \.def(?:_static)?\(\s*"(?P<method>[^\W_]\w*|__enter__)"
     | \.def\(\s*{PYBIND}(?P<init>init)\b
     | \.def_(?:property|readonly|readwrite|property_readonly|property_readonly_static)\(
       \s*"(?P<property>\w+)"
@@ -49,7 +49,9 @@ def read_native(sources: list[str], module: str) -> Api:
             kind, name = match.lastgroup, match[match.lastgroup]
             if kind == "class":
                 types = [each.strip().rpartition("::")[2] for each in match["types"].split(",")]
-                current = found[name] = {BASES: types[1:]}
+                current = {BASES: types[1:]}
+                if match["into"] in {"m", "module"}:  # not into a submodule
+                    found[name] = current
                 python_names[types[0]] = f"{module}.{name}"
             elif kind == "error":
                 found[name] = {BASES: ["Exception"]}

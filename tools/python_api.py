@@ -187,7 +187,7 @@ def imports(node: ast.AST, package: list[str]) -> Iterator[tuple[str, str]]:
         start = package[: len(package) + 1 - node.level] if node.level else []
         origin = ".".join([*start, *([node.module] if node.module else [])])
         for each in node.names:
-            yield each.asname or each.name, f"{origin}.{each.name}"
+            yield each.asname or each.name, f"{origin}.{each.name}".removesuffix(".*")
 
 
 def assignments(
@@ -195,17 +195,15 @@ def assignments(
 ) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
     """Return the names that are assigned, or the attributes ``of`` a name: value, annotation."""
     annotation = node.annotation if isinstance(node, ast.AnnAssign) else None
-    if isinstance(node, ast.AnnAssign):
-        targets: list[ast.expr] = [node.target]
-    elif isinstance(node, ast.Assign):
-        targets = node.targets
-    else:
-        return
-    for target in targets:
-        if of and isinstance(target, ast.Attribute) and ast.unparse(target.value) == of:
-            yield target.attr, node.value, annotation
-        elif not of and isinstance(target, ast.Name):
-            yield target.id, node.value, annotation
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+    for target in targets if isinstance(node, (ast.Assign, ast.AnnAssign)) else []:
+        several = target.elts if isinstance(target, (ast.Tuple, ast.List)) else None
+        for each in several or [target]:
+            value = None if several else node.value
+            if of and isinstance(each, ast.Attribute) and ast.unparse(each.value) == of:
+                yield each.attr, value, annotation
+            elif not of and isinstance(each, ast.Name):
+                yield each.id, value, annotation
 
 
 def _decorators(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
