@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from perception_node.bench.hil.scenario import Scenario
 
-VARIABLES = {"ROS_DOMAIN_ID": "0", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
+VARIABLES = {
+    "ROS_DOMAIN_ID": "0",
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+    "ROS_LOCALHOST_ONLY": "0",  # Humble
+}
 
 
 def describe_silence(node: Node, scenario: Scenario, what: str) -> str:

@@ -244,9 +244,6 @@ class CameraTopics:
         def on_lost(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
             stream.lost += event.total_count_change
 
-        def on_matched(event: Any) -> None:  # noqa: ANN401
-            stream.match(event.current_count)
-
         def on_incompatible(event: Any) -> None:  # noqa: ANN401
             stream.incompatible = qos_policy_name_from_kind(event.last_policy_kind).lower()
             if not self._throttle.is_due("incompatible QoS"):
@@ -256,4 +253,4 @@ class CameraTopics:
                 "set image_qos to sensor_data, or change the camera's"
             )
 
-        return make_event_callbacks(on_lost, on_incompatible, on_matched)
+        return make_event_callbacks(on_lost, on_incompatible, stream.match)

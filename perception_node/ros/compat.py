@@ -108,9 +108,20 @@ def _read(file: Path) -> str:
 def make_event_callbacks(
     on_lost: Callable[[Any], None],
     on_incompatible: Callable[[Any], None],
-    on_matched: Callable[[Any], None],
+    on_publishers: Callable[[int], None],
 ) -> SubscriptionEventCallbacks:
-    """Make a subscription's callbacks; ``on_matched`` is never called unless TELLS_MATCHES."""
+    """Make a subscription's callbacks.
+
+    Args:
+        on_lost: gets rclpy's event of images that the middleware lost.
+        on_incompatible: gets rclpy's event of a publisher whose QoS does not fit.
+        on_publishers: gets how many publishers are connected; only where TELLS_MATCHES.
+
+    """
+
+    def on_matched(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
+        on_publishers(event.current_count)
+
     matched = {"matched": on_matched} if TELLS_MATCHES else {}
     return SubscriptionEventCallbacks(
         message_lost=on_lost, incompatible_qos=on_incompatible, **matched
