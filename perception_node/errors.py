@@ -48,6 +48,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from perception_node.installing import repair_command
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -76,34 +78,8 @@ class EnvironmentLacks(PerceptionError):
 class MissingPackage(EnvironmentLacks):
     """A Python package that is needed cannot be imported."""
 
-    HOW_TO_INSTALL: ClassVar = {
-        "cv2": "sudo apt install python3-opencv",
-        "flask": "pip install flask",
-        "flask_cors": "pip install flask-cors",
-        "hdrh": "pip install hdrhistogram",
-        "jinja2": "sudo apt install python3-jinja2",
-        "jsonschema": "sudo apt install python3-jsonschema",
-        "junitparser": "pip install junitparser",
-        "matplotlib": "sudo apt install python3-matplotlib",
-        "numpy": "sudo apt install python3-numpy",
-        "onnx": "pip install onnx",
-        "onnxruntime": "pip install onnxruntime",
-        "PIL": "sudo apt install python3-pil",
-        "prometheus_client": "pip install prometheus-client",
-        "pycuda": "pip install pycuda",
-        "rclpy": "source /opt/ros/jazzy/setup.bash",
-        "rich": "sudo apt install python3-rich",
-        "rosbags": "pip install rosbags",
-        "torch": "pip install torch==2.13.0",
-        "vision_msgs": "sudo apt install ros-$ROS_DISTRO-vision-msgs",
-        "waitress": "pip install waitress",
-        "yaml": "sudo apt install python3-yaml",
-    }
-
     def __init__(self, error: ImportError) -> None:
-        package = (error.name or "").partition(".")[0]
-        advice = self.HOW_TO_INSTALL.get(package, "source /opt/ros/jazzy/setup.bash")
-        super().__init__(f"{error}; run: {advice} (in a checkout: make setup)")
+        super().__init__(f"{error}; run: {repair_command(error)} (in a checkout: make setup)")
 
 
 class FrameError(PerceptionError):

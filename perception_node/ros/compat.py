@@ -89,11 +89,12 @@ def keep_discovery_local(loaded: Path = LOADED_FILES) -> None:
     Must come before ``rclpy.init()``; what the user has set stays.
     """
     chosen = os.environ.setdefault(DISCOVERY_RANGE, "LOCALHOST")
-    if chosen == "LOCALHOST" and not _knows_discovery_range(loaded):
+    if chosen == "LOCALHOST" and not knows_discovery_range(loaded):
         os.environ.setdefault(LOCALHOST_ONLY, "1")  # later releases warn of it
 
 
-def _knows_discovery_range(loaded: Path) -> bool:
+def knows_discovery_range(loaded: Path = LOADED_FILES) -> bool:
+    """Tell whether DISCOVERY_RANGE means something here; Humble does not read it."""
     rcl = RCL.search(_read(loaded))
     return rcl is not None and DISCOVERY_RANGE.encode() in Path(rcl[1]).read_bytes()
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one command that gets what this machine lacks."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+RELEASES = ("humble", "jazzy", "kilted", "lyrical")  # of ROS 2, that we run on
+RELEASE_OF_UBUNTU = {"22.04": "humble", "24.04": "jazzy", "26.04": "lyrical"}
+APT = {
+    "PIL": "python3-pil",
+    "cv2": "python3-opencv",
+    "jinja2": "python3-jinja2",
+    "jsonschema": "python3-jsonschema",
+    "matplotlib": "python3-matplotlib",
+    "numpy": "python3-numpy",
+    "rich": "python3-rich",
+    "yaml": "python3-yaml",
+}
+PIP = {
+    "flask": "flask",
+    "flask_cors": "flask-cors",
+    "hdrh": "hdrhistogram",
+    "junitparser": "junitparser",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "prometheus_client": "prometheus-client",
+    "pycuda": "pycuda",
+    "rosbags": "rosbags",
+    "torch": "torch==2.13.0",
+    "waitress": "waitress",
+}
+# What OpenCV says that was built for NumPy 1, as Ubuntu's is, once pip has brought NumPy 2.
+NUMPY_IS_TOO_NEW = "numpy.core.multiarray failed to import"
+
+
+def ros_release() -> str:
+    """Return the release of ROS 2 in this shell, else the one of this Ubuntu; "" for neither."""
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    version = system.get("VERSION_ID", "") if system.get("ID") == "ubuntu" else ""
+    return os.environ.get("ROS_DISTRO") or RELEASE_OF_UBUNTU.get(version, "")
+
+
+def source_command() -> str:
+    """Return the command that sources ROS 2; bash finds the release where we do not know it."""
+    return f"source /opt/ros/{ros_release() or '*'}/setup.bash"
+
+
+def install_command(*modules: str) -> str:
+    """Return one command that installs Python modules.
+
+    Any other than those of ``APT`` and ``PIP`` is taken for one of ROS. Where no ROS is sourced,
+    nothing can be said of its modules: sourcing it comes first.
+    """
+    of_ros = [name for name in modules if name not in APT and name not in PIP]
+    is_sourced = bool(os.environ.get("ROS_DISTRO") and os.environ.get("AMENT_PREFIX_PATH"))
+    apt = [APT[name] for name in modules if name in APT]
+    if is_sourced:
+        apt += [f"ros-{ros_release()}-{name.replace('_', '-')}" for name in of_ros]
+    pip = [PIP[name] for name in modules if name in PIP]
+    commands = [source_command()] if of_ros and not is_sourced else []
+    if apt:
+        commands.append(f"sudo apt install {' '.join(apt)}")
+    if pip:
+        commands.append(f"pip install {' '.join(pip)}")
+    return " && ".join(commands)
+
+
+def repair_command(error: ImportError) -> str:
+    """Return the command that most likely lets an import succeed which has failed."""
+    if NUMPY_IS_TOO_NEW in str(error):
+        return "pip install 'numpy<2'"
+    package = (error.name or "").partition(".")[0]
+    return install_command(package) if package else source_command()
