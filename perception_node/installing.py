@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RELEASES = ("humble", "jazzy", "kilted", "lyrical")  # of ROS 2, that we run on
 RELEASE_OF_UBUNTU = {"22.04": "humble", "24.04": "jazzy", "26.04": "lyrical"}
@@ -31,8 +35,12 @@ PIP = {
     "torch": "torch==2.13.0",
     "waitress": "waitress",
 }
+REPORT = "perception doctor --json > doctor.json, and attach it to a report"  # nothing else helps
 # What OpenCV says that was built for NumPy 1, as Ubuntu's is, once pip has brought NumPy 2.
 NUMPY_IS_TOO_NEW = "numpy.core.multiarray failed to import"
+
+# What rclpy says that was built for another Python than this.
+OTHER_PYTHON = "isn't present on the system"
 
 
 def ros_release() -> str:
@@ -57,7 +65,7 @@ def install_command(*modules: str) -> str:
     nothing can be said of its modules: sourcing it comes first.
     """
     of_ros = [name for name in modules if name not in APT and name not in PIP]
-    is_sourced = bool(os.environ.get("ROS_DISTRO") and os.environ.get("AMENT_PREFIX_PATH"))
+    is_sourced = _is_sourced()
     apt = [APT[name] for name in modules if name in APT]
     if is_sourced:
         apt += [f"ros-{ros_release()}-{name.replace('_', '-')}" for name in of_ros]
@@ -70,9 +78,28 @@ def install_command(*modules: str) -> str:
     return " && ".join(commands)
 
 
+def install_missing(modules: Iterable[str]) -> str:
+    """Return one command that installs all that can be installed now, "" if there is nothing.
+
+    Modules of ROS come later where none is sourced: most are there then.
+    """
+    wanted = dict.fromkeys(modules)
+    names = [name for name in wanted if name in APT or name in PIP or _is_sourced()]
+    return install_command(*names)
+
+
 def repair_command(error: ImportError) -> str:
     """Return the command that most likely lets an import succeed which has failed."""
+    package, _, part = (error.name or "").partition(".")
     if NUMPY_IS_TOO_NEW in str(error):
         return "pip install 'numpy<2'"
-    package = (error.name or "").partition(".")[0]
-    return install_command(package) if package else source_command()
+    if OTHER_PYTHON in str(error):
+        return "make setup PYTHON=/usr/bin/python3"
+    is_incomplete = part and isinstance(error, ModuleNotFoundError)  # the package itself is here
+    if is_incomplete or "cannot import name" in str(error):
+        return REPORT
+    return install_command(package) if package and not part else source_command()
+
+
+def _is_sourced() -> bool:
+    return bool(os.environ.get("ROS_DISTRO") and os.environ.get("AMENT_PREFIX_PATH"))

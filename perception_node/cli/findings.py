@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 OK, MISSING, OPTIONAL = "ok", "missing", "optional"
 COMMAND_TIMEOUT_S = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +25,10 @@ class Finding:
 
     Attributes:
         subject: what was looked for.
-        state: ``ok``, ``missing`` (the node cannot run) or ``optional`` (it can).
+        state: ``ok``, ``missing`` (the node or a command cannot run) or ``optional`` (they can).
         found: what is here.
         advice: what to do, empty where nothing needs to be done.
+        lacks: Python modules that are not here and that ``install_command`` installs.
 
     """
 
@@ -30,6 +36,18 @@ class Finding:
     state: str
     found: str
     advice: str = ""
+    lacks: tuple[str, ...] = ()
+
+
+def once(ask: Callable[[], T]) -> Callable[[], T]:
+    """Let several findings share one answer, also where they are made at the same time."""
+    lock, cached = threading.Lock(), functools.cache(ask)
+
+    def answer() -> T:
+        with lock:
+            return cached()
+
+    return answer
 
 
 def read_text(path: Path) -> str | None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import importlib.util
 from importlib import metadata
-from pathlib import Path
 
-from perception_node.cli.findings import OK, OPTIONAL, Finding, output_of, read_text
+from perception_node.cli.findings import OK, OPTIONAL, Finding
 from perception_node.engines.plans import DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import EnvironmentLacks, PerceptionError
 
-JETSON_RELEASE = Path("/etc/nv_tegra_release")
 ON_THE_CPU = "without it inference runs on the CPU"
 IMPORTERS = {
     "onnx": "perception import and perception build need it: pip install onnx",
@@ -68,16 +66,6 @@ def check_pycuda() -> Finding:
     except EnvironmentLacks as error:
         problem, nvcc_advice = _problem_and_advice(error)
         return Finding("PyCUDA", OPTIONAL, f"{version}, {problem}", nvcc_advice)
-
-
-def check_jetson() -> Finding:
-    """Look at the JetPack release and the power mode."""
-    release = read_text(JETSON_RELEASE)
-    if release is None:
-        return Finding("JetPack", OK, "not a Jetson")
-    mode = output_of(["nvpmodel", "-q"]) or "unknown power mode"
-    advice = "for full speed: sudo nvpmodel -m 0 && sudo jetson_clocks"
-    return Finding("JetPack", OK, f"{release.splitlines()[0]}; {mode}", advice)
 
 
 def check_plans() -> Finding:

@@ -27,7 +27,7 @@ LOADED_FILES = Path("/proc/self/maps")
 
 def check_middleware(loaded: Path = LOADED_FILES) -> Finding:
     """Look at the RMW and at the Fast DDS that it has loaded."""
-    ros = _find_ros(loaded)
+    ros = find_ros(loaded)
     if ros is None:
         return Finding("middleware", MISSING, "no rclpy", "see ROS 2")
     found = f"{ros.middleware}, Fast DDS {ros.fast_dds.version}" if ros.fast_dds else ""
@@ -36,7 +36,7 @@ def check_middleware(loaded: Path = LOADED_FILES) -> Finding:
 
 def check_profile(loaded: Path = LOADED_FILES) -> Finding:
     """Look at the Fast DDS profile that the user's shell gives to camera drivers."""
-    ros = _find_ros(loaded)
+    ros = find_ros(loaded)
     if ros is None:
         return Finding("DDS profile", OPTIONAL, "no rclpy", "see ROS 2")
     if ros.fast_dds is None:
@@ -59,9 +59,8 @@ def _judge_no_profile(variable: str) -> Finding:
             f"FASTDDS_BUILTIN_TRANSPORTS={builtin} has no effect beside "
             "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
         )
-        return Finding("DDS profile", OPTIONAL, found, f"instead: {_export_ours(variable)}")
-    advice = f"camera drivers need it too: {_export_ours(variable)}"
-    return Finding("DDS profile", OK, "set by our own commands only", advice)
+        return Finding("DDS profile", OPTIONAL, found, f"instead: {export_ours(variable)}")
+    return Finding("DDS profile", OK, "none in this shell; our own commands use theirs")
 
 
 def _judge_profile(file: str, variable: str) -> Finding:
@@ -69,16 +68,17 @@ def _judge_profile(file: str, variable: str) -> Finding:
     try:
         size = read_segment_bytes(Path(file))
     except ConfigError as error:
-        advice = f"so Fast DDS keeps {default}, too little for frames: {_export_ours(variable)}"
+        advice = f"so Fast DDS keeps {default}, too little for frames: {export_ours(variable)}"
         return Finding("DDS profile", OPTIONAL, str(error), advice)
     if size < SEGMENT_NEEDED_BYTES:
         found = f"{file}: segment_size {size >> 10} KiB, camera frames are lost"
-        advice = f"make it {SEGMENT_NEEDED_BYTES} or more, or: {_export_ours(variable)}"
+        advice = f"make it {SEGMENT_NEEDED_BYTES} or more, or: {export_ours(variable)}"
         return Finding("DDS profile", OPTIONAL, found, advice)
     return Finding("DDS profile", OK, f"{file}, segments of {size >> 20} MiB")
 
 
-def _export_ours(variable: str) -> str:
+def export_ours(variable: str) -> str:
+    """Return the command that gives our profile to what is started from a shell."""
     return f"export {variable}={find_resource(PROFILE)}"
 
 
@@ -112,7 +112,7 @@ def check_shared_memory(folder: Path = SHARED_MEMORY) -> Finding:
     return Finding("shared memory", OK, found)
 
 
-class _Ros(NamedTuple):
+class Ros(NamedTuple):
     """The middleware's name, its Fast DDS if it is one, and the variables of all Fast DDS."""
 
     middleware: str
@@ -120,7 +120,7 @@ class _Ros(NamedTuple):
     variables: tuple[str, ...]
 
 
-def _find_ros(loaded: Path) -> _Ros | None:
+def find_ros(loaded: Path = LOADED_FILES) -> Ros | None:
     """Load the middleware; None without rclpy."""
     try:
         import rclpy  # noqa: PLC0415, TID251 - not everywhere
@@ -129,4 +129,4 @@ def _find_ros(loaded: Path) -> _Ros | None:
     except ImportError:
         return None
     name = str(rclpy.get_rmw_implementation_identifier())
-    return _Ros(name, find_fast_dds(loaded), tuple(PROFILE_VARIABLES.values()))
+    return Ros(name, find_fast_dds(loaded), tuple(PROFILE_VARIABLES.values()))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``perception doctor`` says of what the node and the commands import: it imports it too."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from perception_node.cli.findings import MISSING, OK, Finding, once
+from perception_node.cli.try_imports import NODE
+from perception_node.installing import APT, PIP, REPORT
+
+TIMEOUT_S = 60.0
+CORE = "perception_node.cli.classify"
+TOLD_ELSEWHERE = {*APT, *PIP, "pycuda", "rclpy", "tensorrt", "tensorrt_rtx"}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a module cannot be imported; ``lacks`` is the package that is not here, or empty."""
+
+    problem: str
+    lacks: str = ""
+    advice: str = REPORT
+
+
+def check_node() -> Finding:
+    """Import what the node imports."""
+    failures = find_failures()
+    failure = failures.get(NODE)
+    if failure is None:
+        return Finding("node", OK, "all that it imports is here")
+    core = "" if CORE in failures else "; perception classify and replay can run"
+    lacks = (failure.lacks,) if failure.lacks else ()
+    return Finding(
+        "node", MISSING, f"cannot start: {failure.problem}{core}", failure.advice, lacks
+    )
+
+
+def check_commands() -> Finding:
+    """Import all modules of this package; what is optional is told where it is looked for."""
+    failures = find_failures()
+    cause = failures.get(NODE)
+    wrong = {
+        module: failure
+        for module, failure in failures.items()
+        if failure.lacks not in TOLD_ELSEWHERE and failure != cause
+    }
+    if not wrong:
+        return Finding("commands", OK, "all that they import is here, or told below")
+    module, failure = next(iter(wrong.items()))
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    found = f"{module} cannot be imported{more}: {failure.problem}"
+    return Finding("commands", MISSING, found, failure.advice)
+
+
+@once
+def find_failures() -> dict[str, Failure]:
+    """Return why each module that cannot be imported cannot, by name."""
+    command = [sys.executable, "-m", "perception_node.cli.try_imports"]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout or b""
+        text = output.decode() if isinstance(output, bytes) else output
+        return _read(text, f"its import takes more than {TIMEOUT_S:g} s")
+    return _read(child.stdout, f"its import {_ending(child.returncode)}")
+
+
+def _read(output: str, ending: str) -> dict[str, Failure]:
+    failures, module = {}, NODE
+    for line in map(json.loads, output.splitlines()):
+        if "module" in line:
+            module = line["module"]
+        else:
+            failures[module] = Failure(**line)
+    if module:
+        failures[module] = Failure(ending)
+    return failures
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ends the process with code {returncode}"
+    return f"kills the process ({signal.Signals(-returncode).name})"

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``perception doctor`` says of the ROS that this shell has sourced."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module, metadata
+from pathlib import Path
+
+from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
+from perception_node.installing import RELEASES, repair_command, ros_release, source_command
+
+ROOT = Path("/opt/ros")
+
+
+def check_ros() -> Finding:
+    """Import rclpy, and tell whether its release is one that we run on."""
+    try:
+        import_module("rclpy")
+    except ImportError as error:
+        problem = str(error).splitlines()[0]
+        return Finding("ROS 2", MISSING, problem, _advise(error))
+    release = os.environ.get("ROS_DISTRO", "")
+    found = f"{release or 'unknown release'}, rclpy {rclpy_version() or 'of unknown version'}"
+    if release in RELEASES:
+        return Finding("ROS 2", OK, found)
+    advice = f"we run on {', '.join(name.capitalize() for name in RELEASES)}"
+    return Finding("ROS 2", OPTIONAL, f"{found}, which we have not tried", advice)
+
+
+def rclpy_version() -> str:
+    """Return the version of the rclpy that Python finds, "" where it does not say."""
+    try:
+        return metadata.version("rclpy")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def check_messages() -> Finding:
+    """Look for vision_msgs."""
+    try:
+        import_module("vision_msgs.msg")
+    except ImportError as error:
+        problem = str(error).splitlines()[0]
+        return Finding("vision_msgs", MISSING, problem, repair_command(error), ("vision_msgs",))
+    return Finding("vision_msgs", OK, "Classification, LabelInfo, VisionInfo")
+
+
+def _advise(error: ImportError) -> str:
+    """Say how to get rclpy; sourcing helps only where a ROS is installed."""
+    if source_command() not in (advice := repair_command(error)):
+        return advice
+    if any(ROOT.glob("*/setup.bash")):
+        return advice
+    release = ros_release()
+    if release in RELEASES:
+        return f"in the checkout: make setup; or install ROS 2 (docs.ros.org/en/{release}), then: {advice}"
+    return "in the checkout: make setup"
