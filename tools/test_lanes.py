@@ -26,7 +26,7 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).resolve().parent.parent
 # What a sourced ROS sets. A lane has its own ROS, but for the modes, which change what is there.
 SOURCED = ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROS_DISTRO")
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0))
 
 # In a command, {base} is an interpreter of the machine, {folder} the lane's environment and
 # {report} where pytest leaves its counts.
