@@ -24,6 +24,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "lanes"
 # What a sourced ROS sets. A lane has its own ROS, but for the modes, which change what is there.
 SOURCED = ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROS_DISTRO")
 CORES = len(os.sched_getaffinity(0))
@@ -54,8 +55,7 @@ class Lane:
         set_up: Commands that make its environment; all others need them.
         commands: Commands of which each is run.
         python: The interpreter that it is made from.
-        needs: A file or folder of this checkout without which it is left out.
-        mode: Whether `needs` is a folder of modules that change the ROS in `.venv`.
+        mode: The release into which tests/ros_modes changes the ROS of `.venv`, if any.
     """
 
     name: str
@@ -63,13 +63,12 @@ class Lane:
     set_up: tuple[str, ...]
     commands: tuple[str, ...]
     python: str = sys.executable
-    needs: str = ""
-    mode: bool = False
+    mode: str = ""
 
     @property
-    def folder(self) -> str:
+    def folder(self) -> Path:
         """The environment that its commands run in."""
-        return ".venv" if self.mode else f"build/lanes/{self.name}"
+        return ROOT / ".venv" if self.mode else FOLDER / self.name
 
 
 @dataclass
@@ -95,9 +94,7 @@ def with_python(version: str, *more: str) -> Lane:
 def in_mode(release: str) -> Lane:
     """Return the lane in which the ROS of `.venv` lacks what a release lacks."""
     shows = f"without what ROS 2 {release.title()} lacks: ROS and fault tests"
-    return Lane(
-        release, shows, (SET_UP,), ROS_TESTS, needs=f"tests/ros_modes/{release}", mode=True
-    )
+    return Lane(release, shows, (SET_UP,), ROS_TESTS, mode=release)
 
 
 LANES = (
@@ -113,7 +110,6 @@ LANES = (
         ),
         (UNIT_TESTS,),
         python="python3.10",
-        needs="requirements/jetpack6.txt",
     ),
     Lane(
         "kilted",
@@ -150,8 +146,6 @@ def run_lane(lane: Lane) -> Result:
     base, result, begin = find_python(lane.python), Result(), time.monotonic()
     if not base:
         result.left_out = f"no {lane.python} on this machine"
-    elif lane.needs and not (ROOT / lane.needs).exists():
-        result.left_out = f"no {lane.needs} in this checkout"
     elif all(succeeds(command, lane, base, result) for command in lane.set_up):
         for command in lane.commands:
             succeeds(command, lane, base, result)
@@ -168,7 +162,7 @@ def find_python(name: str) -> str:
 
 def succeeds(command: str, lane: Lane, base: str, result: Result) -> bool:
     """Run a command of a lane and add to its result."""
-    report = ROOT / "build" / "lanes" / "report.xml"
+    report = FOLDER / f"{lane.name}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     words = shlex.split(command)
@@ -185,9 +179,9 @@ def succeeds(command: str, lane: Lane, base: str, result: Result) -> bool:
 def environment(lane: Lane) -> dict[str, str]:
     """Return the environment variables of a lane's commands."""
     if lane.mode:
-        before = os.environ.get("PYTHONPATH")
-        folders = [str(ROOT / lane.needs), *([before] if before else [])]
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+        folders = [str(ROOT / "tests" / "ros_modes"), *os.environ.get("PYTHONPATH", "").split(":")]
+        changed = {"PYTHONPATH": ":".join(filter(None, folders)), "ROS_MODE": lane.mode}
+        return {**os.environ, **changed}
     return {name: value for name, value in os.environ.items() if name not in SOURCED}
 
 
