@@ -16,7 +16,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak gpu-check lint format lock clean
+.PHONY: help setup demo check test test-lanes bench soak gpu-check lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 ONE_CPU := --parameter executor=events --parameter executor_cpus=1-1 --parameter worker_cpus=1-1
 
@@ -29,11 +29,17 @@ setup: ## prepare .venv (the other targets do it when needed)
 demo: setup ## classify sample photos through the whole ROS node
 	@$(BIN)/perception demo
 
+check: lint ## the quick part of `make test`, under 2 min: lint, types, unit tests; no DDS
+	$(BIN)/pytest -q -n $$(nproc) -m "not (ros or alone)" tests/unit
+
 test: lint ## lint, types, colcon, then all tests with coverage
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py --tests
 	tools/colcon_check.sh
 	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
+
+test-lanes: setup ## other Pythons, releases of ROS and old packages, after `make test`; 30 min
+	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/test_lanes.py $(LANES)
 
 bench: setup ## measure bench/reports/ and the README's table again; 40 min, nothing else may run
 	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
