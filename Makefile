@@ -66,6 +66,7 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(COMPILE) -c ros-wheels.txt serve.in -o serve.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
 	cd requirements && $(COMPILE) -c ros-wheels.txt -c ros-sourced.txt torch.in -o torch.txt
+	$(PYTHON) tools/list_wheels.py
 
 clean: ## remove everything that was made here
 	rm -rf .venv build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
