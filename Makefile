@@ -14,12 +14,12 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak gpu-check lint format lock clean
+.PHONY: help setup demo test test-arm64 bench soak gpu-check lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 ONE_CPU := --parameter executor=events --parameter executor_cpus=1-1 --parameter worker_cpus=1-1
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## prepare .venv (the other targets do it when needed)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: $(PYTHON) is missing: sudo apt install python3 python3-venv python3-dev" >&2; exit 1; }
@@ -33,6 +33,9 @@ test: lint ## lint, types, colcon, then all tests with coverage
 	tools/colcon_check.sh
 	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
+
+test-arm64: setup ## run the core's unit tests on an emulated arm64 machine, write bench/reports/arm64.json
+	@$(BIN)/python tools/test_arm64.py
 
 bench: setup ## measure bench/reports/ and the README's table again; 40 min, nothing else may run
 	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
