@@ -125,7 +125,7 @@ def unpack(suite: str, packages: str, folder: Path, *tar_options: str, machine: 
     archive = folder.with_suffix(".tar")
     run(*command, suite, archive)
     options = ["--no-same-owner", "--exclude=./dev", *tar_options]
-    run("tar", "-x", *options, "-f", archive, "-C", folder)
+    run("tar", "-x", "-C", folder, "-f", archive, *options)
     archive.unlink()
 
 
@@ -170,7 +170,10 @@ def enter(script: str) -> int:
 def run(*command: object) -> str:
     """Run a command of this machine and return what it prints."""
     words = [str(word) for word in command]
-    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stderr}test-arm64: this failed: {' '.join(words)}")
+    return done.stdout
 
 
 if __name__ == "__main__":

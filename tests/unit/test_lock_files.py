@@ -26,8 +26,8 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def compiled_packages():
-    file = ROOT / "tools/compiled_packages.py"
+def arm64():
+    file = ROOT / "tools/arm64.py"
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -35,8 +35,8 @@ def compiled_packages():
 
 
 @pytest.fixture(scope="module")
-def as_source(compiled_packages):
-    return PURE_SOURCE | set(compiled_packages.COMPILED["aarch64"])
+def as_source(arm64):
+    return PURE_SOURCE | set(arm64.COMPILED["aarch64"])
 
 
 def without_wheel(lock, minor):
@@ -76,14 +76,14 @@ def test_what_comes_as_source_is_known_to_the_set_up(minor, as_source):
     assert without_wheel("ros-sourced", minor) == as_source
 
 
-def test_the_set_up_is_told_what_compiling_needs(compiled_packages, monkeypatch):
+def test_the_set_up_is_told_what_compiling_needs(arm64, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda _name: None)
     monkeypatch.setattr("sysconfig.get_path", lambda _name: "/nowhere")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert compiled_packages.missing_compiler() == {}
+    assert arm64.missing_compiler() == {}
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     python = f"python3.{sys.version_info[1]}-dev"
-    assert compiled_packages.missing_compiler() == {
+    assert arm64.missing_compiler() == {
         "gcc (to compile hdrhistogram)": "gcc",
         "Python.h (to compile hdrhistogram)": python,
     }
@@ -105,3 +105,18 @@ def test_a_missing_wheel_is_noticed():
     numpy = next(p for p in locked_on_arm64("serve", 12) if p.requirement.name == "numpy")
     assert has_wheel(numpy.key, tags_on_arm64(12))
     assert not has_wheel(numpy.key, tags_on_arm64(9))
+
+
+@pytest.mark.parametrize(
+    ("system", "advice"),
+    [
+        ('ID=ubuntu\nVERSION_ID="22.04"\n', "install ROS 2 Humble, then: source /opt/ros/humble/"),
+        ('ID=ubuntu\nVERSION_ID="24.04"\n', "install ROS 2 Jazzy, then: source /opt/ros/jazzy/"),
+        ("ID=debian\nVERSION_ID=12\n", "Humble on 22.04, Jazzy on 24.04, Lyrical on 26.04"),
+    ],
+)
+def test_the_set_up_names_the_ros_of_this_ubuntu(arm64, system, advice, tmp_path, monkeypatch):
+    (tmp_path / "os-release").write_text(system)
+    monkeypatch.setattr(arm64, "OS_RELEASE", tmp_path / "os-release")
+    assert advice in arm64.no_ros_wheels()
+    assert "\n" not in arm64.no_ros_wheels()
