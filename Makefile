@@ -16,12 +16,12 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak gpu-check lint format lock clean
+.PHONY: help setup demo check test test-lanes test-arm64 bench soak gpu-check lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 ONE_CPU := --parameter executor=events --parameter executor_cpus=1-1 --parameter worker_cpus=1-1
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## prepare .venv (the other targets do it when needed)
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py
@@ -29,11 +29,20 @@ setup: ## prepare .venv (the other targets do it when needed)
 demo: setup ## classify sample photos through the whole ROS node
 	@$(BIN)/perception demo
 
+check: lint ## the quick part of `make test`, under 2 min: lint, types, unit tests; no DDS
+	$(BIN)/pytest -q -n $$(nproc) -m "not (ros or alone)" tests/unit
+
 test: lint ## lint, types, colcon, then all tests with coverage
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py --tests
 	tools/colcon_check.sh
 	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
 	$(BIN)/pytest -m alone --cov --cov-append
+
+test-lanes: setup ## other Pythons, releases of ROS and old packages, after `make test`; 30 min
+	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/test_lanes.py $(LANES)
+
+test-arm64: setup ## run the core's unit tests on an emulated arm64 machine, write bench/reports/arm64.json
+	@$(BIN)/python tools/test_arm64.py
 
 bench: setup ## measure bench/reports/ and the README's table again; 40 min, nothing else may run
 	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
@@ -67,7 +76,11 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros-sourced.in -o ros-sourced.txt
 	cd requirements && $(COMPILE) -c ros-jazzy.txt serve.in -o serve.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
+<<<<<<< HEAD
 	cd requirements && $(COMPILE) -c ros-jazzy.txt -c ros-sourced.txt torch.in -o torch.txt
+=======
+	cd requirements && $(COMPILE) -c ros-wheels.txt -c ros-sourced.txt torch.in -o torch.txt
+	$(PYTHON) tools/list_wheels.py
 
 clean: ## remove everything that was made here
 	rm -rf .venv build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -42,7 +42,8 @@ class CameraReport:
         delivery: how the middleware hands images over, ``bytes`` or ``messages``.
         lost: images lost by the middleware so far.
         lost_before: the same one period ago.
-        replaced: images that the middleware replaced by newer ones so far.
+        replaced: images that the middleware replaced by newer ones so far; None where they have
+            no numbers to tell it by.
         incompatible: the QoS policy for which a publisher was refused; empty if none was.
         deadline_ms: the deadline of this camera.
         ages: ages of the last published results; None before the first.
@@ -65,7 +66,7 @@ class CameraReport:
     delivery: str
     lost: int
     lost_before: int
-    replaced: int
+    replaced: int | None
     incompatible: str
     deadline_ms: float
     ages: AgeSummary | None
@@ -122,7 +123,7 @@ def _connection(report: CameraReport, *, is_silent: bool) -> Status:
         "publishers": publishers,
         "images arrive as": report.delivery,
         "lost on the way": str(report.lost),
-        "replaced by newer ones": str(report.replaced),
+        "replaced by newer ones": "unknown" if report.replaced is None else str(report.replaced),
     }
     # Where the publishers are unknown, images tell that another one fits.
     comes = report.has_images and not is_silent

@@ -23,6 +23,11 @@ settings.register_profile(
     settings.get_profile("perception"),
     max_examples=10_000,
 )
+settings.register_profile(
+    "emulated",  # make test-arm64: one instruction costs about twenty
+    settings.get_profile("perception"),
+    max_examples=5,
+)
 settings.load_profile("perception")
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from perception_node.bundle import Manifest
     from perception_node.frame import Frame
 
+WAKE_UP_S = 0.2  # to see a signal; EventsExecutor needs a finite timeout as well
 RESULTS = [ObjectHypothesis(class_id=str(number), score=0.2) for number in range(5)]
 
 
@@ -90,11 +91,11 @@ def main() -> int:
     use_one_opencv_thread()
     with open_session("perception", sys.argv[1:]) as node:
         subscribe(node)
-        executor, spin_some = make_executor("events" if HAS_EVENTS_EXECUTOR else "single_threaded")
+        executor, _ = make_executor("events" if HAS_EVENTS_EXECUTOR else "single_threaded")
         executor.add_node(node)
         freeze_garbage()
         while not stop.is_set() and rclpy.ok():
-            spin_some()
+            executor.spin_once(timeout_sec=WAKE_UP_S)
         executor.shutdown()
     return 0
 

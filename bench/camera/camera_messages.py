@@ -118,8 +118,7 @@ def _make_bayer(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     mosaic = np.empty(picture.shape[:2], np.uint8)
     pattern = encoding.removeprefix("bayer_").removesuffix("8")
     for letter, (row, column) in zip(pattern, BAYER_PLACES, strict=True):
-        part = (slice(row, None, 2), slice(column, None, 2))
-        mosaic[part] = picture[(*part, BAYER_CHANNELS[letter])]
+        mosaic[row::2, column::2] = picture[row::2, column::2, BAYER_CHANNELS[letter]]
     return mosaic
 
 

@@ -21,7 +21,6 @@ RET_KILL_PROCESS, RET_ERRNO, RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 LOAD_WORD, AND, JUMP_EQUAL, JUMP_GREATER, RETURN = 0x20, 0x54, 0x15, 0x25, 0x06  # linux/filter.h
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 CLONE_THREAD = 0x00010000
-X32_CALLS = 0x40000000
 NEWEST_KNOWN_CALL = 450  # the same number on all machines since 424
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC  # O_TMPFILE needs one of the first two
 

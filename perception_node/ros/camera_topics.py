@@ -128,6 +128,7 @@ class CameraTopics:
         self._node = node
         self._place = place
         self._is_told_of_matches = TELLS_MATCHES
+        self._is_numbered = hands_over_info(config.executor)
         self._get_config = get_config
         self._subscription: Any = None
         self._throttle = Throttle(LOG_PERIOD_S)
@@ -168,7 +169,11 @@ class CameraTopics:
             submit(self._place.index, message)
 
         def on_numbered_image(message: Any, info: dict[str, Any]) -> None:  # noqa: ANN401
-            stream.follow(info["publication_sequence_number"])
+            number = info["publication_sequence_number"]
+            if number is None:  # the middleware does not count
+                self._is_numbered = False
+            else:
+                stream.follow(number)
             submit(self._place.index, message)
 
         # A raw topic's own name: ROS would remap the resolved one again.
@@ -176,7 +181,7 @@ class CameraTopics:
         return self._node.create_subscription(
             IMAGE_TYPES[config.image_transport],
             name,
-            on_numbered_image if hands_over_info(config.executor) else on_image,
+            on_numbered_image if self._is_numbered else on_image,
             image_qos(config.image_qos),
             qos_overriding_options=image_overrides(),
             callback_group=MutuallyExclusiveCallbackGroup(),  # see Outputs
@@ -217,7 +222,7 @@ class CameraTopics:
             delivery=self.delivery,
             lost=lost,
             lost_before=lost_before,
-            replaced=stream.replaced,
+            replaced=stream.replaced if self._is_numbered else None,
             incompatible=stream.incompatible,
             deadline_ms=deadline_ns / 1e6,
             ages=camera.ages.summarize(),

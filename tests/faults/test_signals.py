@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 
 from perception_node.bags import open_bag
 from perception_node.resources import find_resource
-from tests.ros.harness import Stream, account, require_balance, wait_for
+from tests.ros.harness import Stream, account, needs_events, require_balance, wait_for
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
 END_S = 2.0
@@ -136,6 +136,7 @@ def test_the_last_word_is_the_account(start, peer, number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.usefixtures("camera")
+@needs_events
 def test_an_events_executor_ends_as_well(start, peer, number):
     with start(executor="events") as node:
         stream = Stream(peer)

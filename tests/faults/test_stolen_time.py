@@ -22,6 +22,7 @@ from tests.ros.harness import (
     Stream,
     account,
     make_image,
+    needs_numbers,
     require_balance,
     stamp_of,
     wait_for,
@@ -110,6 +111,7 @@ def test_busy_cores_delay_and_lose_nothing(start, peer):
     assert counts["malformed"] == counts["failed"] == 0
 
 
+@needs_numbers
 def test_a_process_that_was_stopped_replays_nothing(start, peer):
     diagnostics = peer.watch()
     sent = 0

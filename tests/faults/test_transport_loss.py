@@ -11,10 +11,19 @@ from sensor_msgs.msg import Image
 
 from perception_node.ros.compat import PROFILE_VARIABLES
 from perception_node.ros.qos import named_qos
-from tests.ros.harness import Program, Stream, account, make_image, require_balance, wait_for
+from tests.ros.harness import (
+    IS_NUMBERED,
+    Program,
+    Stream,
+    account,
+    make_image,
+    require_balance,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
 OK, WARN, ERROR, STALE = range(4)
+NONE_REPLACED = "0" if IS_NUMBERED else "unknown"
 FRAMES = 30
 RESTARTS = 20
 PERIOD_S = 0.03
@@ -61,7 +70,7 @@ def test_a_driver_with_little_shared_memory_loses_frames_and_is_told_why(start, 
             assert "image(s) were lost on the way" in status.message
             assert "start the camera's driver with our Fast DDS profile" in status.message
             wait_for(lambda: number(diagnostics, "lost on the way") >= FRAMES / 2, node.log)
-            diagnostics.wait_for_value("replaced by newer ones", 0)
+            diagnostics.wait_for_value("replaced by newer ones", NONE_REPLACED)
         assert node.end() == 0
         counts = account(node.log())
     require_balance(counts)
@@ -145,7 +154,7 @@ def test_two_publishers_of_one_topic_are_both_answered(start, peer):
         for stamp_ns in range(10, 30):
             streams[stamp_ns % 2].classify_once(make_image("green", stamp_ns))
         # Numbers of two publishers are no gaps.
-        assert number(diagnostics, "replaced by newer ones") == 0
+        assert diagnostics.value("replaced by newer ones") == NONE_REPLACED
         peer.node.destroy_publisher(streams[0].camera)
         diagnostics.wait_for_value("publishers", 1)
         streams[1].classify_once(make_image("blue", 40))

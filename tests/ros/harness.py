@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
@@ -28,12 +29,16 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, LabelInfo
 
+from perception_node.ros.compat import HAS_EVENTS_EXECUTOR, hands_over_info
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.node_process import to_argument
 from perception_node.ros.qos import LATCHED
 from perception_node.ros.spinning import SpinningThread
 
 DEADLINE_S = 30.0
+needs_events = pytest.mark.skipif(not HAS_EVENTS_EXECUTOR, reason="rclpy has no EventsExecutor")
+IS_NUMBERED = hands_over_info("single_threaded")
+needs_numbers = pytest.mark.skipif(not IS_NUMBERED, reason="rclpy does not number images")
 POLL_S = 0.01
 ASK_AGAIN_S = 3.0
 NANOSECONDS = 1_000_000_000

