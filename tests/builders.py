@@ -194,6 +194,13 @@ def write_bag(folder: Path, messages, storage: StoragePlugin = StoragePlugin.MCA
     return folder
 
 
+def put_command(folder, name, script):
+    """Make a program of the shell in ``folder``."""
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
 def perception(*arguments, **options):
     """Run the real command in a process of its own."""
     return subprocess.run(

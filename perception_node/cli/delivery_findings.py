@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, once
-from perception_node.cli.transport_findings import export_ours, find_ros
+from perception_node.cli.transport_findings import NO_ROS, export_ours, find_ros
 
 TIMEOUT_S = 60.0  # it bounds itself to less; not where the middleware hangs
 SHARE_NEEDED = 0.8  # of the images; with segments of 512 KiB most are lost, but not all
@@ -48,7 +48,7 @@ def check_drivers() -> Finding:
 def find_delivery() -> dict[str, Any]:
     """Return what ``perception_node.ros.loopback`` prints, in a process that may crash or hang."""
     if find_ros() is None:
-        return {"problem": "not tried without rclpy; run: see ROS 2"}
+        return {"problem": f"{NO_ROS}; run: see ROS 2 and node"}
     command = [sys.executable, "-m", "perception_node.ros.loopback"]
     try:
         child = subprocess.run(
@@ -78,7 +78,5 @@ def _is_enough(counts: dict[str, int | None], sent: int) -> bool:
 def _advise() -> str:
     ros = find_ros()
     if ros is None or ros.fast_dds is None:
-        return (
-            "RMW_IMPLEMENTATION=rmw_fastrtps_cpp perception doctor, to see if it is the middleware"
-        )
+        return "to try another middleware: RMW_IMPLEMENTATION=rmw_fastrtps_cpp perception doctor"
     return f"before a camera's driver starts: {export_ours(ros.fast_dds.variable)}"

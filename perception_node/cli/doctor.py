@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from perception_node.cli import EXIT_ENVIRONMENT, EXIT_OK
-from perception_node.cli.delivery_findings import check_drivers, check_images
+from perception_node.cli.delivery_findings import check_drivers, check_images, find_delivery
 from perception_node.cli.doctor_report import make_report
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
 from perception_node.cli.gpu_findings import (
@@ -24,7 +24,7 @@ from perception_node.cli.gpu_findings import (
     check_tensorrt_rtx,
 )
 from perception_node.cli.http_findings import check_http
-from perception_node.cli.import_findings import check_commands, check_node
+from perception_node.cli.import_findings import check_commands, check_node, find_failures
 from perception_node.cli.jetpack_findings import check_jetpack
 from perception_node.cli.machine_findings import (
     check_libraries,
@@ -43,7 +43,7 @@ from perception_node.cli.transport_findings import (
     check_shared_memory,
     check_socket_buffers,
 )
-from perception_node.installing import REPORT, install_missing
+from perception_node.installing import REPORT, install_missing, repair_command
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 EXAMPLE = "perception doctor --json"
 COLORS = {OK: "32", MISSING: "31", OPTIONAL: "33"}  # green, red, yellow
 INDENT = 25  # of what is found
-WORKERS = 3  # two findings wait for processes of their own
+SLOW = (find_delivery, find_failures)  # each waits for processes of its own
 
 # The key is the finding's id in the JSON report: it never changes.
 CHECKS: dict[str, Callable[[], Finding]] = {
@@ -93,8 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 3 if something the node or a command needs is missing."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        findings = dict(zip(CHECKS, pool.map(_find, CHECKS, CHECKS.values()), strict=True))
+    if sys.stderr.isatty():
+        sys.stderr.write("This takes about ten seconds.\n")
+    with ThreadPoolExecutor() as pool:
+        for ask in SLOW:
+            pool.submit(ask)
+    findings = {name: _find(name, check) for name, check in CHECKS.items()}
     if arguments.json:
         sys.stdout.write(f"{json.dumps(make_report(findings), indent=2)}\n")
     else:
@@ -107,6 +111,8 @@ def _find(name: str, check: Callable[[], Finding]) -> Finding:
     """Look at one thing; what cannot be looked at must not hide the rest."""
     try:
         return check()
+    except ImportError as error:
+        return Finding(name, MISSING, " ".join(str(error).split()), repair_command(error))
     except Exception as error:  # noqa: BLE001 - it becomes a finding
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         return Finding(name, OPTIONAL, f"cannot be told, {problem}", REPORT)

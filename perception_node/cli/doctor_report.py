@@ -66,14 +66,13 @@ USERS_FOLDER = re.compile(r"(?<![^\s=:'\"(])/(home|media|run/media)/[^/\s:'\")]+
 
 def make_report(findings: dict[str, Finding]) -> dict[str, Any]:
     """Return the report as plain values; ``findings`` are by id."""
+    lacks = [name for f in findings.values() if f.state == MISSING for name in f.lacks]
     report = {
         "schema": SCHEMA_VERSION,
         "perception_node": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "complete": all(finding.state != MISSING for finding in findings.values()),
-        "install": install_missing(
-            module for f in findings.values() for module in f.lacks if f.state == MISSING
-        ),
+        "install": install_missing(lacks),
         "machine": _read_machine(),
         "images": _read_images(),
         "findings": [

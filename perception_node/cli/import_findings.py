@@ -10,19 +10,28 @@ import sys
 from dataclasses import dataclass
 
 from perception_node.cli.findings import MISSING, OK, Finding, once
-from perception_node.cli.try_imports import NODE
+from perception_node.cli.ros_findings import find_rclpy_failure
+from perception_node.cli.try_imports import CORE, NODE
 from perception_node.installing import APT, PIP, REPORT
 
 TIMEOUT_S = 60.0
-CORE = "perception_node.cli.classify"
-TOLD_ELSEWHERE = {*APT, *PIP, "pycuda", "rclpy", "tensorrt", "tensorrt_rtx"}
+TOLD_ELSEWHERE = {*APT, *PIP, "pycuda", "rclpy", "tensorrt", "tensorrt_rtx", "vision_msgs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a module cannot be imported; ``lacks`` is the package that is not here, or empty."""
+    """Why a module cannot be imported.
+
+    Attributes:
+        problem: one line.
+        place: where in this package, in brackets, or empty.
+        lacks: the package that is not here, or empty.
+        advice: a command.
+
+    """
 
     problem: str
+    place: str = ""
     lacks: str = ""
     advice: str = REPORT
 
@@ -34,26 +43,26 @@ def check_node() -> Finding:
     if failure is None:
         return Finding("node", OK, "all that it imports is here")
     core = "" if CORE in failures else "; perception classify and replay can run"
+    advice = "see ROS 2" if find_rclpy_failure() else failure.advice
     lacks = (failure.lacks,) if failure.lacks else ()
-    return Finding(
-        "node", MISSING, f"cannot start: {failure.problem}{core}", failure.advice, lacks
-    )
+    found = f"cannot start: {failure.problem}{failure.place}{core}"
+    return Finding("node", MISSING, found, advice, lacks)
 
 
 def check_commands() -> Finding:
     """Import all modules of this package; what is optional is told where it is looked for."""
     failures = find_failures()
-    cause = failures.get(NODE)
+    cause = failures[NODE].problem if NODE in failures else ""
     wrong = {
         module: failure
         for module, failure in failures.items()
-        if failure.lacks not in TOLD_ELSEWHERE and failure != cause
+        if failure.lacks not in TOLD_ELSEWHERE and failure.problem != cause
     }
     if not wrong:
         return Finding("commands", OK, "all that they import is here, or told below")
     module, failure = next(iter(wrong.items()))
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    found = f"{module} cannot be imported{more}: {failure.problem}"
+    found = f"{module} cannot be imported{more}: {failure.problem}{failure.place}"
     return Finding("commands", MISSING, found, failure.advice)
 
 
@@ -66,14 +75,14 @@ def find_failures() -> dict[str, Failure]:
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        output = error.stdout or b""
-        text = output.decode() if isinstance(output, bytes) else output
-        return _read(text, f"its import takes more than {TIMEOUT_S:g} s")
+        output = (error.stdout or b"").decode()  # bytes even where text is asked for
+        return _read(output, f"its import takes more than {TIMEOUT_S:g} s")
     return _read(child.stdout, f"its import {_ending(child.returncode)}")
 
 
 def _read(output: str, ending: str) -> dict[str, Failure]:
-    failures, module = {}, NODE
+    failures: dict[str, Failure] = {}
+    module = CORE
     for line in map(json.loads, output.splitlines()):
         if "module" in line:
             module = line["module"]

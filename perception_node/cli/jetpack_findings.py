@@ -73,8 +73,8 @@ def check_jetpack() -> Finding:
 
 
 def find_jetpack(l4t: str) -> JetPack | None:
-    """Return the JetPack of a Jetson Linux such as "36.4.3", None for one that is newer than all."""
-    version = tuple(map(int, l4t.split(".")))
+    """Return the JetPack of a Jetson Linux such as "36.4.3", None if it is newer than all."""
+    version = tuple(int(part) for part in l4t.split(".") if part)
     if version[0] > NEWEST_MAJOR:
         return None
     return [jetpack for jetpack in JETPACKS if jetpack.l4t <= version][-1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.cli.fastdds_profile import DEFAULT_SEGMENT_BYTES, read_segment_bytes
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, read_text
+from perception_node.cli.ros_findings import find_rclpy_failure
 from perception_node.errors import ConfigError
 from perception_node.resources import find_resource
 
@@ -22,6 +23,7 @@ SHM_NEEDED_MIB = 256
 SEGMENT_NEEDED_BYTES = 4 << 20
 SOCKET_SETTINGS = Path("/proc/sys/net/core")
 SOCKET_BUFFER_NEEDED_BYTES = 4 << 20
+NO_ROS = "not told, rclpy cannot be used"
 LOADED_FILES = Path("/proc/self/maps")
 
 
@@ -29,7 +31,7 @@ def check_middleware(loaded: Path = LOADED_FILES) -> Finding:
     """Look at the RMW and at the Fast DDS that it has loaded."""
     ros = find_ros(loaded)
     if ros is None:
-        return Finding("middleware", MISSING, "no rclpy", "see ROS 2")
+        return Finding("middleware", MISSING, NO_ROS, "see ROS 2 and node")
     found = f"{ros.middleware}, Fast DDS {ros.fast_dds.version}" if ros.fast_dds else ""
     return Finding("middleware", OK, found or ros.middleware)
 
@@ -38,7 +40,7 @@ def check_profile(loaded: Path = LOADED_FILES) -> Finding:
     """Look at the Fast DDS profile that the user's shell gives to camera drivers."""
     ros = find_ros(loaded)
     if ros is None:
-        return Finding("DDS profile", OPTIONAL, "no rclpy", "see ROS 2")
+        return Finding("DDS profile", OPTIONAL, NO_ROS, "see ROS 2 and node")
     if ros.fast_dds is None:
         return Finding("DDS profile", OK, f"{ros.middleware} needs none")
     version, variable = ros.fast_dds
@@ -121,7 +123,9 @@ class Ros(NamedTuple):
 
 
 def find_ros(loaded: Path = LOADED_FILES) -> Ros | None:
-    """Load the middleware; None without rclpy."""
+    """Load the middleware; None without an rclpy that can be used."""
+    if find_rclpy_failure():
+        return None
     try:
         import rclpy  # noqa: PLC0415, TID251 - not everywhere
 

@@ -52,7 +52,7 @@ def test_a_quotation_shows_that_it_was_cut():
         (errors.LabelMismatch(Path("l.txt"), 2, 3), "l.txt: 2 labels for a model with 3 classes"),
         (errors.BagError(Path("bag"), "empty"), "bag: empty"),
         (errors.MissingPackage(ImportError("no cv2", name="cv2")), "apt install python3-opencv"),
-        (errors.MissingPackage(ImportError("no x", name="std_msgs.msg")), "setup.bash"),
+        (errors.MissingPackage(ImportError("no x", name="std_msgs")), "std"),
         (errors.MissingPackage(ImportError("broken library")), "broken library; run: "),
     ],
 )

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-import stat
 from dataclasses import replace
 
 import pytest
@@ -13,6 +12,7 @@ from perception_node.cli.findings import OK, OPTIONAL, Finding
 from perception_node.engines.plans import PlanStore
 from perception_node.engines.tensorrt.cuda.gpu import Gpu
 from perception_node.errors import EnvironmentLacks
+from tests.builders import put_command
 from tests.plan_builders import NAME, ORIN, builder
 
 GPU = Gpu(
@@ -28,13 +28,6 @@ GPU = Gpu(
 
 class TensorRt:
     version = ORIN.tensorrt
-
-
-def put_command(folder, name, script):
-    """Make a program that the doctor finds first."""
-    file = folder / name
-    file.write_text(f"#!/bin/sh\n{script}\n")
-    file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
 @pytest.fixture
@@ -106,16 +99,6 @@ def test_pycuda_and_its_compiler(monkeypatch, tmp_path):
     assert finding.advice.startswith("install the CUDA toolkit")
     put_command(tmp_path, "nvcc", "exit 0")
     assert gpu_findings.check_pycuda() == Finding("PyCUDA", OK, f"2026.1, {tmp_path}/nvcc")
-
-
-def test_a_jetson_and_its_power_mode(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu_findings, "JETSON_RELEASE", tmp_path / "nv_tegra_release")
-    assert gpu_findings.check_jetson() == Finding("JetPack", OK, "not a Jetson")
-    (tmp_path / "nv_tegra_release").write_text("# R36 (release)\nmore\n")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "R36 (release); unknown power mode" in gpu_findings.check_jetson().found
-    put_command(tmp_path, "nvpmodel", "echo NV Power Mode: MAXN; echo 0")
-    assert gpu_findings.check_jetson().found == "# R36 (release); NV Power Mode: MAXN 0"
 
 
 @pytest.mark.parametrize("script", ["echo half; exit 9", "/bin/sleep 20"])

@@ -30,7 +30,7 @@ def test_what_is_here_is_named_with_its_version():
     finding = check_http()
     assert (finding.state, finding.advice) == (OK, "")
     assert [part.split()[0] for part in finding.found.split(", ")] == list(LOWEST)
-    assert check_http in doctor.CHECKS
+    assert check_http in doctor.CHECKS.values()
 
 
 def test_missing_and_old_packages_are_told_with_the_way_to_get_them(monkeypatch):

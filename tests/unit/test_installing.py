@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import platform
+
+import pytest
+
+from perception_node import installing
+from perception_node.installing import (
+    REPORT,
+    install_command,
+    install_missing,
+    repair_command,
+    ros_release,
+    source_command,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_ros(monkeypatch):
+    """A shell that has sourced nothing."""
+    for name in ("ROS_DISTRO", "AMENT_PREFIX_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sourced(monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "humble")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/ros/humble")
+
+
+def use_system(monkeypatch, **fields):
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: fields)
+
+
+@pytest.mark.parametrize(
+    ("system", "version", "release"),
+    [
+        ("ubuntu", "22.04", "humble"),
+        ("ubuntu", "24.04", "jazzy"),
+        ("ubuntu", "26.04", "lyrical"),
+        ("ubuntu", "20.04", ""),
+        ("debian", "12", ""),
+    ],
+)
+def test_the_release_that_fits_this_system(monkeypatch, system, version, release):
+    use_system(monkeypatch, ID=system, VERSION_ID=version)
+    assert ros_release() == release
+    assert source_command() == f"source /opt/ros/{release or '*'}/setup.bash"
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    assert source_command() == "source /opt/ros/kilted/setup.bash"
+
+
+def test_a_system_that_does_not_say_what_it_is(monkeypatch):
+    def fail():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(platform, "freedesktop_os_release", fail)
+    assert ros_release() == ""
+
+
+@pytest.mark.usefixtures("sourced")
+def test_all_apt_packages_are_in_one_command():
+    command = "sudo apt install python3-numpy ros-humble-vision-msgs && pip install rosbags"
+    assert install_command("numpy", "vision_msgs", "rosbags") == command
+    assert install_command("cv2") == "sudo apt install python3-opencv"
+    assert install_missing(["numpy", "vision_msgs", "numpy", "rosbags"]) == command
+    assert install_missing([]) == ""
+
+
+def test_where_nothing_is_sourced_that_comes_first(monkeypatch):
+    use_system(monkeypatch, ID="ubuntu", VERSION_ID="22.04")
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")  # as in a container whose shell has sourced nothing
+    assert install_command("vision_msgs") == "source /opt/ros/jazzy/setup.bash"
+    assert install_missing(["rclpy", "cv2"]) == "sudo apt install python3-opencv"
+
+
+@pytest.mark.usefixtures("sourced")
+def test_how_to_repair_an_import():
+    source = "source /opt/ros/humble/setup.bash"
+    numpy = "numpy.core.multiarray failed to import"
+    other = "No module named 'rclpy._rclpy_pybind11'\nThe C extension isn't present on the system."
+    for error, command in (
+        (ModuleNotFoundError("no x", name="numpy"), "sudo apt install python3-numpy"),
+        (ModuleNotFoundError("no x", name="std_msgs"), "sudo apt install ros-humble-std-msgs"),
+        (ModuleNotFoundError("no x", name="rclpy.event_handler"), REPORT),
+        (ImportError("cannot import name 'x' from 'rclpy'", name="rclpy"), REPORT),
+        (ImportError("librcl.so: no such file", name="rclpy._rclpy_pybind11"), source),
+        (ImportError("libx.so: no such file"), source),
+        (ImportError(numpy), "pip install 'numpy<2'"),
+        (ModuleNotFoundError(other, name="rclpy._x"), "make setup PYTHON=/usr/bin/python3"),
+    ):
+        assert repair_command(error) == command
+
+
+def test_every_package_has_one_way_to_be_installed():
+    assert not installing.APT.keys() & installing.PIP.keys()
