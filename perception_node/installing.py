@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -95,10 +96,18 @@ def repair_command(error: ImportError) -> str:
         return "pip install 'numpy<2'"
     if OTHER_PYTHON in str(error):
         return "make setup PYTHON=/usr/bin/python3"
-    is_incomplete = part and isinstance(error, ModuleNotFoundError)  # the package itself is here
-    if is_incomplete or "cannot import name" in str(error):
-        return REPORT
-    return install_command(package) if package and not part else source_command()
+    if isinstance(error, ModuleNotFoundError) and package and not (part and is_here(package)):
+        return install_command(package)
+    is_library = "cannot import name" not in str(error) and not part
+    return source_command() if is_library and not _is_sourced() else REPORT
+
+
+def is_here(package: str) -> bool:
+    """Tell whether Python finds a package; it need not be complete."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _is_sourced() -> bool:

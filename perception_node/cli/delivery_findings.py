@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from typing import Any
 
-from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, once
+from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, once, run_module
 from perception_node.cli.transport_findings import NO_ROS, export_ours, find_ros
 
 TIMEOUT_S = 60.0  # it bounds itself to less; not where the middleware hangs
@@ -49,11 +48,8 @@ def find_delivery() -> dict[str, Any]:
     """Return what ``perception_node.ros.loopback`` prints, in a process that may crash or hang."""
     if find_ros() is None:
         return {"problem": f"{NO_ROS}; run: see ROS 2 and node"}
-    command = [sys.executable, "-m", "perception_node.ros.loopback"]
     try:
-        child = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
+        child = run_module("perception_node.ros.loopback", TIMEOUT_S)
         found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"problem": f"not tried, the middleware hangs for {TIMEOUT_S:g} s"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 OK, MISSING, OPTIONAL = "ok", "missing", "optional"
 COMMAND_TIMEOUT_S = 5
+RUN_MODULE = """
+import runpy, sys
+_, name, *sys.path[:] = sys.argv
+sys.argv[1:] = []
+runpy.run_module(name, run_name="__main__", alter_sys=True)
+"""
 
 T = TypeVar("T")
 
@@ -48,6 +55,24 @@ def once(ask: Callable[[], T]) -> Callable[[], T]:
             return cached()
 
     return answer
+
+
+def run_module(name: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own, in which the same packages are found as in this one.
+
+    With ``-m``, those in the working directory would come first, such as another checkout.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes too long; what it has written is with the error.
+
+    """
+    return subprocess.run(
+        [sys.executable, "-c", RUN_MODULE, name, *sys.path],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def read_text(path: Path) -> str | None:

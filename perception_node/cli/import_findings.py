@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 
-from perception_node.cli.findings import MISSING, OK, Finding, once
+from perception_node.cli.findings import MISSING, OK, Finding, once, run_module
 from perception_node.cli.ros_findings import find_rclpy_failure
 from perception_node.cli.try_imports import CORE, NODE
 from perception_node.installing import APT, PIP, REPORT
@@ -69,11 +68,8 @@ def check_commands() -> Finding:
 @once
 def find_failures() -> dict[str, Failure]:
     """Return why each module that cannot be imported cannot, by name."""
-    command = [sys.executable, "-m", "perception_node.cli.try_imports"]
     try:
-        child = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
+        child = run_module("perception_node.cli.try_imports", TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         output = (error.stdout or b"").decode()  # bytes even where text is asked for
         return _read(output, f"its import takes more than {TIMEOUT_S:g} s")

@@ -53,13 +53,12 @@ def find_rclpy_failure() -> tuple[str, str] | None:
     child = subprocess.run(
         [sys.executable, "-c", TRY_RCLPY], capture_output=True, text=True, check=False
     )
-    if child.returncode == 0:
-        return None
-    if child.returncode == HAS_RAISED:
+    if child.returncode in (0, HAS_RAISED):
         try:
             import_module("rclpy")
         except ImportError as error:
             return str(error).splitlines()[0], _advise(error)
+        return None
     last = (child.stderr.strip() or "it does not say why").splitlines()[-1]
     problem = f"rclpy ends with code {child.returncode}: {LOG_PLACE.sub('', last)}"
     middleware = os.environ.get("RMW_IMPLEMENTATION")

@@ -14,13 +14,12 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import TYPE_CHECKING
 
 import perception_node
-from perception_node.installing import repair_command
+from perception_node.installing import is_here, repair_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,17 +60,10 @@ def _describe(error: Exception) -> dict[str, str]:
     if not isinstance(error, ImportError):
         return {"problem": f"{type(error).__name__}: {text}", "place": _place(error)}
     package = (error.name or "").partition(".")[0]
-    lacks = package if package and not _is_here(package) else ""
+    lacks = package if package and not is_here(package) else ""
     place = "" if lacks else _place(error)
     advice = repair_command(error)
     return {"problem": text, "place": place, "lacks": lacks, "advice": advice}
-
-
-def _is_here(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _place(error: Exception) -> str:

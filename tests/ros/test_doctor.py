@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor says of shared memory, beside a real process of Fast DDS."""
+"""What the doctor says of shared memory and of images, with real processes of the middleware."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +15,9 @@ import pytest
 
 from perception_node.cli.findings import OPTIONAL
 from perception_node.cli.segment_findings import check_segments, find_segments
-from perception_node.cli.transport_findings import SHARED_MEMORY
+from perception_node.cli.transport_findings import SHARED_MEMORY, export_ours, find_ros
+from perception_node.ros.domain import PRIVATE_DOMAINS
+from tests.builders import ROOT
 from tests.ros.harness import Program, wait_for
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
@@ -78,3 +82,94 @@ def test_a_process_that_ends_in_order_leaves_no_segment(child):
     program, files = child
     program.end(signal.SIGINT)
     assert segments_among(files) == []
+
+
+@pytest.fixture
+def try_cameras():
+    """Return a function that plays cameras to this machine, in a shell with these variables."""
+
+    def try_out(**variables):
+        environment = {**os.environ, **variables}
+        for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+            if name not in variables:
+                environment.pop(name, None)
+        command = [sys.executable, "-m", "perception_node.ros.loopback"]
+        result = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return json.loads(result.stdout)
+
+    return try_out
+
+
+def lost(counts, sent):
+    return [size for size, count in counts.items() if count < 0.8 * sent]
+
+
+@pytest.mark.parametrize(
+    ("mode", "delivery"), [("", "bytes"), ("humble", "bytes"), ("lyrical", "messages")]
+)
+def test_images_reach_the_node_but_not_from_a_shell_without_a_profile(try_cameras, mode, delivery):
+    modes = {"PYTHONPATH": str(ROOT / "tests/ros_modes"), "ROS_MODE": mode} if mode else {}
+    found = try_cameras(**modes)
+    if not find_ros().fast_dds:
+        pytest.skip("another middleware than Fast DDS needs no profile")
+    assert found["delivery"] == delivery
+    assert set(found["node"]) == {"640x480", "1920x1080"}
+    assert lost(found["node"], found["sent"]) == []
+    assert "1920x1080" in lost(found["shell"], found["sent"])
+
+
+def test_the_command_that_the_doctor_gives_helps(try_cameras):
+    ros = find_ros()
+    if not ros.fast_dds:
+        pytest.skip("another middleware than Fast DDS needs no profile")
+    _, _, setting = export_ours(ros.fast_dds.variable).partition(" ")
+    found = try_cameras(**dict([setting.split("=")]))
+    assert found["shell"] == found["node"]
+    assert lost(found["shell"], found["sent"]) == []
+
+
+def test_what_cannot_be_tried_without_a_network_is_not_told(try_cameras):
+    found = try_cameras(
+        FASTDDS_BUILTIN_TRANSPORTS="LARGE_DATA", ROS_AUTOMATIC_DISCOVERY_RANGE="SUBNET"
+    )
+    assert found["shell"] is None
+    assert lost(found["node"], found["sent"]) == []
+
+
+def test_a_shell_in_which_no_process_finds_another(try_cameras):
+    found = try_cameras(ROS_AUTOMATIC_DISCOVERY_RANGE="OFF")
+    assert found["problem"].endswith("; run: unset ROS_AUTOMATIC_DISCOVERY_RANGE")
+
+
+def test_the_domain_and_the_discovery_of_the_shell_are_left(domain):
+    """A robot that runs there must not see our cameras; nobody answers at this address."""
+    probe = (
+        "import os, json\n"
+        "from perception_node.ros import loopback\n"
+        "loopback._leave_the_network()\n"
+        "print(json.dumps(dict(os.environ)))"
+    )
+    chosen = {
+        "ROS_DOMAIN_ID": str(domain + 120),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+        "ROS_LOCALHOST_ONLY": "0",
+        "ROS_DISCOVERY_SERVER": "192.0.2.1:11811",
+        "ROS_STATIC_PEERS": "192.0.2.1",
+    }
+    output = subprocess.check_output([sys.executable, "-c", probe], env={**os.environ, **chosen})
+    environment = json.loads(output)
+    assert int(environment["ROS_DOMAIN_ID"]) in PRIVATE_DOMAINS
+    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert not {"ROS_DISCOVERY_SERVER", "ROS_STATIC_PEERS"} & set(environment)
+    assert environment.get("ROS_LOCALHOST_ONLY", "1") == "1"
+
+
+def test_a_camera_that_is_left_ends(domain):
+    """Where the doctor is killed, its cameras end with it."""
+    command = [sys.executable, "-m", "perception_node.ros.loopback_camera", "node"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
+    process.stdin.close()
+    assert process.wait(30) == 0

@@ -51,8 +51,10 @@ def test_a_quotation_shows_that_it_was_cut():
         (errors.ModelFormatError(Path("a/b"), "missing"), "a/b: missing"),
         (errors.LabelMismatch(Path("l.txt"), 2, 3), "l.txt: 2 labels for a model with 3 classes"),
         (errors.BagError(Path("bag"), "empty"), "bag: empty"),
-        (errors.MissingPackage(ImportError("no cv2", name="cv2")), "apt install python3-opencv"),
-        (errors.MissingPackage(ImportError("no x", name="std_msgs")), "std"),
+        (
+            errors.MissingPackage(ModuleNotFoundError("no cv2", name="cv2")),
+            "no cv2; run: sudo apt install python3-opencv (in a checkout: make setup)",
+        ),
         (errors.MissingPackage(ImportError("broken library")), "broken library; run: "),
     ],
 )

@@ -77,20 +77,25 @@ def test_where_nothing_is_sourced_that_comes_first(monkeypatch):
 
 @pytest.mark.usefixtures("sourced")
 def test_how_to_repair_an_import():
-    source = "source /opt/ros/humble/setup.bash"
-    numpy = "numpy.core.multiarray failed to import"
-    other = "No module named 'rclpy._rclpy_pybind11'\nThe C extension isn't present on the system."
+    other = "No module named 'x'\nThe C extension '/x.so' isn't present on the system."
     for error, command in (
         (ModuleNotFoundError("no x", name="numpy"), "sudo apt install python3-numpy"),
-        (ModuleNotFoundError("no x", name="std_msgs"), "sudo apt install ros-humble-std-msgs"),
-        (ModuleNotFoundError("no x", name="rclpy.event_handler"), REPORT),
-        (ImportError("cannot import name 'x' from 'rclpy'", name="rclpy"), REPORT),
-        (ImportError("librcl.so: no such file", name="rclpy._rclpy_pybind11"), source),
-        (ImportError("libx.so: no such file"), source),
-        (ImportError(numpy), "pip install 'numpy<2'"),
+        (ModuleNotFoundError("no x", name="a_msgs"), "sudo apt install ros-humble-a-msgs"),
+        (ModuleNotFoundError("no x", name="a_msgs.msg"), "sudo apt install ros-humble-a-msgs"),
+        (ModuleNotFoundError("no x", name="numpy.nothing"), REPORT),  # numpy itself is here
+        (ImportError("cannot import name 'x' from 'numpy'", name="numpy"), REPORT),
+        (ImportError("numpy.core.multiarray failed to import"), "pip install 'numpy<2'"),
         (ModuleNotFoundError(other, name="rclpy._x"), "make setup PYTHON=/usr/bin/python3"),
+        (ImportError("libx.so: no such file"), REPORT),
     ):
         assert repair_command(error) == command
+
+
+def test_a_library_that_is_not_found_is_most_likely_one_of_ros(monkeypatch):
+    use_system(monkeypatch, ID="ubuntu", VERSION_ID="22.04")
+    command = "source /opt/ros/humble/setup.bash"
+    assert repair_command(ImportError("librcl.so: no such file")) == command
+    assert repair_command(ImportError("cannot import name 'x' from 'y'")) == REPORT
 
 
 def test_every_package_has_one_way_to_be_installed():

@@ -52,7 +52,7 @@ def test_arguments_that_make_no_sense_are_wrong_input(arguments, capsys):
 def test_arguments_for_ros_are_left_to_ros(capsys):
     """Launch files append them to any command."""
     assert main(["doctor", "--json", "--ros-args", "-r", "__node:=doctor"]) in {0, 3}
-    assert capsys.readouterr().out.startswith("[{")
+    assert capsys.readouterr().out.startswith("{")
 
 
 def test_a_package_that_is_missing_is_named_with_the_way_to_get_it():

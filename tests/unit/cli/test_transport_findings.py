@@ -85,12 +85,10 @@ def test_the_middleware_and_its_version(monkeypatch, loaded):
 
 def test_the_version_of_the_library_that_is_really_loaded():
     code = "from perception_node.cli.transport_findings import find_ros; print(find_ros())"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    if "fastrtps" not in result.stdout:
-        pytest.skip(f"another middleware: {result.stdout}")
-    assert re.search(r"FastDds\(version='[23]\.\d+", result.stdout)
+    found = subprocess.check_output([sys.executable, "-c", code], text=True)
+    if "fastrtps" not in found:
+        pytest.skip(f"another middleware: {found}")
+    assert re.search(r"FastDds\(version='[23]\.\d+", found)
 
 
 def test_a_shell_without_a_profile_and_the_command_that_sets_ours(loaded):
