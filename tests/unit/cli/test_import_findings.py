@@ -125,7 +125,7 @@ def test_an_import_that_hangs_is_found(broken):
 
 
 def test_the_package_of_the_doctor_is_looked_at_and_not_that_of_the_folder(tmp_path):
-    """With ``python -m``, a checkout in the working directory comes before the installed package."""
+    """With ``python -m``, one in the working directory would come first."""
     other = tmp_path / "perception_node"
     other.mkdir()
     (other / "__init__.py").write_text("raise RuntimeError('the wrong one')")
