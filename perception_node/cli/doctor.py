@@ -112,10 +112,14 @@ def _find(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except ImportError as error:
-        return Finding(name, MISSING, " ".join(str(error).split()), repair_command(error))
+        return Finding(_words(name), MISSING, " ".join(str(error).split()), repair_command(error))
     except Exception as error:  # noqa: BLE001 - it becomes a finding
         problem = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(name, OPTIONAL, f"cannot be told, {problem}", REPORT)
+        return Finding(_words(name), OPTIONAL, f"cannot be told, {problem}", REPORT)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _print(findings: list[Finding]) -> None:
@@ -144,4 +148,4 @@ def _summarize(findings: list[Finding]) -> str:
     text = f"Missing: {', '.join(finding.subject for finding in missing)}."
     modules = [module for finding in missing for module in finding.lacks]
     command = install_missing(modules)
-    return f"{text} To install all of it:\n{'':<10}-> {command}" if command else text
+    return f"{text} The packages among them:\n{'':<10}-> {command}" if command else text

@@ -79,7 +79,8 @@ def check_messages() -> Finding:
         import_module("vision_msgs.msg")
     except ImportError as error:
         problem = str(error).splitlines()[0]
-        return Finding("vision_msgs", MISSING, problem, repair_command(error), ("vision_msgs",))
+        advice = "see ROS 2" if find_rclpy_failure() else repair_command(error)
+        return Finding("vision_msgs", MISSING, problem, advice, ("vision_msgs",))
     return Finding("vision_msgs", OK, "Classification, LabelInfo, VisionInfo")
 
 

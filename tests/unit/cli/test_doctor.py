@@ -109,7 +109,7 @@ def test_what_is_missing_is_installed_by_one_command(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "SLOW", ())
     assert main(["doctor"]) == 3
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "Missing: libraries, vision_msgs, node. To install all of it:",
+        "Missing: libraries, vision_msgs, node. The packages among them:",
         "          -> sudo apt install python3-opencv python3-rich ros-humble-vision-msgs",
     ]
 
@@ -261,3 +261,36 @@ def test_variables_that_name_hosts_are_not_shown(monkeypatch):
     environment = report["machine"]["environment"]
     assert environment["ROS_DISCOVERY_SERVER"] == "set"
     assert environment["ROS_DOMAIN_ID"] == "42"
+
+
+def test_without_ros_the_rest_is_told_in_few_lines():
+    """Nothing of ROS and nothing else: neither is named again by what needs it."""
+    python = Path(sys.base_exec_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+    command = [python, "-S", "-m", "perception_node.cli", "doctor", "--json"]
+    environment = {"PATH": os.environ["PATH"]}
+    result = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 3, result.stderr
+    report = json.loads(result.stdout)
+    check_schema(report)
+    found = {finding["id"]: finding for finding in report["findings"]}
+    assert found["ros"]["found"] == "No module named 'rclpy'"
+    for name in ("vision_msgs", "node"):
+        assert (found[name]["state"], found[name]["advice"]) == (MISSING, "see ROS 2")
+    assert found["commands"]["state"] == OK
+    assert found["default_model"]["advice"] == "sudo apt install python3-jsonschema"
+    assert report["install"].startswith("sudo apt install python3-numpy python3-opencv")
+    assert "/opt/ros" not in report["install"]
+
+
+@pytest.mark.parametrize("module", ["perception_node.cli", "perception_node.ros.main"])
+def test_a_python_that_is_too_old_is_told_in_one_line(module):
+    """As on JetPack 5, where colcon installs the package all the same."""
+    code = f"import sys; sys.version_info = (3, 8, 10, 'final', 0); import {module}"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr.startswith("perception_node needs Python 3.10 or later, ")
+    assert result.stderr.count("\n") == 1
