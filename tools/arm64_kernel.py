@@ -22,20 +22,30 @@ LIMIT_S = 1200
 LEFT_OUT = re.compile(
     r"/(share|include|gcc|python3/dist-packages|test|cmake|git-core|perl.*)(/|$)|\.a$"
 )
-INIT = """#!/bin/bash
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/repo PYTHONDONTWRITEBYTECODE=1
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-mkdir -p /dev/shm /tmp/outside /tmp/inside
-echo untouched > /tmp/outside/victim
-cd /tmp/inside
-answer=$(sleep 1000 < /dev/null & python3 -m tests.faults.confined /tmp/outside $! < /dev/null)
-left="$(ls /tmp/outside) $(cat /tmp/outside/victim) $(ls /tmp/inside)"
-echo "ANSWER {\\"kernel\\": \\"$(uname -r)\\", \\"left\\": \\"$left\\", \\"sandbox\\": $answer}"
-echo o > /proc/sysrq-trigger
-sleep 1000
+INIT = """#!/usr/bin/python3
+import ctypes, json, os, subprocess
+from pathlib import Path
+libc = ctypes.CDLL(None)
+for kind, place in ((b"proc", b"/proc"), (b"sysfs", b"/sys"), (b"devtmpfs", b"/dev")):
+    libc.mount(kind, place, kind, 0, None)
+for folder in ("/dev/shm", "/tmp/outside", "/tmp/inside"):
+    Path(folder).mkdir()
+Path("/tmp/outside/victim").write_text("untouched")
+parent = subprocess.Popen(["sleep", "100000"], env={"PATH": "/usr/bin"}, stdin=subprocess.DEVNULL)
+attack = ["/usr/bin/python3", "-m", "tests.faults.confined", "/tmp/outside", str(parent.pid)]
+paths = {"PATH": "/usr/bin", "PYTHONPATH": "/repo", "PYTHONDONTWRITEBYTECODE": "1"}
+done = subprocess.run(
+    attack, env=paths, cwd="/tmp/inside", stdin=subprocess.DEVNULL, capture_output=True, text=True
+)
+left = [str(path) for path in sorted(Path("/tmp").rglob("*"))]
+victim = Path("/tmp/outside/victim").read_text()
+answer = {"kernel": os.uname().release, "left": left, "victim": victim, "ended": parent.poll()}
+answer |= {"output": done.stdout, "errors": done.stderr}
+print("ANSWER", json.dumps(answer), flush=True)
+Path("/proc/sysrq-trigger").write_text("o")
+parent.wait()
 """
+UNCHANGED = ["/tmp/inside", "/tmp/outside", "/tmp/outside/victim"]  # noqa: S108 - of that machine
 
 
 def try_sandbox(machine: Path, kernel: Path, cpu: str) -> dict[str, object] | str:
@@ -75,18 +85,29 @@ def try_sandbox(machine: Path, kernel: Path, cpu: str) -> dict[str, object] | st
     return judge(json.loads(answer[1])) if answer else f"no answer: {console[-400:]}"
 
 
-def judge(answer: dict) -> dict[str, object]:
+def judge(answer: dict) -> dict[str, object] | str:
     """Return which attempts were refused; the rules are those of test_hostile_models.py."""
-    found = answer["sandbox"]["found"]
+    if not answer["output"]:
+        return f"the confined process failed: {answer['errors'][-400:]}"
+    told = json.loads(answer["output"])
     expected = {"much memory": {"MemoryError"}, "more time": {"ValueError"}}
-    refused = [n for n, why in found.items() if why in expected.get(n, {"EPERM", "EACCES"})]
+    succeeded = {
+        name: why
+        for name, why in told["found"].items()
+        if why not in expected.get(name, {"EPERM", "EACCES"})
+    }
+    untouched = (answer["left"], answer["victim"], answer["ended"]) == (
+        UNCHANGED,
+        "untouched",
+        None,
+    )
     return {
         "kernel": answer["kernel"],
-        "not_enforced": answer["sandbox"]["missing"],
-        "attempts": len(found),
-        "attempts_refused": len(refused),
-        "attempts_not_refused": {n: why for n, why in found.items() if n not in refused},
-        "nothing_changed": answer["left"].split() == ["victim", "untouched"],
+        "not_enforced": told["missing"],
+        "attempts": len(told["found"]),
+        "attempts_not_refused": succeeded,
+        "nothing_changed": untouched,
+        "threads_may_start": told["threads"] == 1,
     }
 
 
@@ -95,7 +116,9 @@ def write_image(machine: Path, file: BinaryIO) -> None:
     for folder in ("dev", "proc", "sys", "tmp", "repo"):
         write_entry(file, folder, stat.S_IFDIR | 0o777)
     write_entry(file, "init", stat.S_IFREG | 0o755, INIT.encode())
-    for top in ("bin", "lib", "lib64", "sbin", "etc", "usr"):
+    write_entry(file, "etc", stat.S_IFDIR | 0o755)
+    write_entry(file, "etc/passwd", stat.S_IFREG | 0o644, b"root:x:0:0::/:/bin/sh\n")
+    for top in ("bin", "lib", "lib64", "sbin", "usr"):
         write_tree(file, machine / top, machine)
     for top in ("perception_node", "engines", "tests"):
         write_tree(file, ROOT / top, ROOT, "repo/")
