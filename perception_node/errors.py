@@ -61,6 +61,21 @@ def quote(text: str) -> str:
     return ascii(shown + dots)
 
 
+def pip_install(package: str) -> str:
+    """Return the command for a package that needs NumPy; NumPy 1 is kept where it is installed.
+
+    OpenCV and the ROS messages of Ubuntu 22.04 and 24.04 are compiled against NumPy 1, and fail
+    beside the NumPy 2 that pip would bring.
+    """
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 10 ms
+
+    try:
+        is_numpy_1 = version("numpy").startswith("1.")
+    except PackageNotFoundError:
+        is_numpy_1 = False
+    return f"pip install {package}" + (" 'numpy<2'" if is_numpy_1 else "")
+
+
 class PerceptionError(Exception):
     """Base of all errors that this package raises on purpose."""
 
@@ -86,23 +101,23 @@ class MissingPackage(EnvironmentLacks):
         "junitparser": "pip install junitparser",
         "matplotlib": "sudo apt install python3-matplotlib",
         "numpy": "sudo apt install python3-numpy",
-        "onnx": "pip install onnx",
-        "onnxruntime": "pip install onnxruntime",
         "PIL": "sudo apt install python3-pil",
         "prometheus_client": "pip install prometheus-client",
-        "pycuda": "pip install pycuda",
         "rclpy": "source /opt/ros/jazzy/setup.bash",
         "rich": "sudo apt install python3-rich",
-        "rosbags": "pip install rosbags",
         "torch": "pip install torch==2.13.0",
         "vision_msgs": "sudo apt install ros-$ROS_DISTRO-vision-msgs",
         "waitress": "pip install waitress",
         "yaml": "sudo apt install python3-yaml",
     }
 
+    NEED_NUMPY = frozenset({"onnx", "onnxruntime", "pycuda", "rosbags"})
+
     def __init__(self, error: ImportError) -> None:
         package = (error.name or "").partition(".")[0]
         advice = self.HOW_TO_INSTALL.get(package, "source /opt/ros/jazzy/setup.bash")
+        if package in self.NEED_NUMPY:
+            advice = pip_install(package)
         super().__init__(f"{error}; run: {advice} (in a checkout: make setup)")
 
 

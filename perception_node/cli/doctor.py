@@ -38,7 +38,7 @@ from perception_node.cli.transport_findings import (
     check_shared_memory,
     check_socket_buffers,
 )
-from perception_node.errors import PerceptionError
+from perception_node.errors import PerceptionError, pip_install
 from perception_node.resources import find_model
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def check_onnxruntime() -> Finding:
     try:
         ort = importlib.import_module("onnxruntime")
     except ImportError as error:
-        return Finding("ONNX Runtime", MISSING, str(error), "pip install onnxruntime")
+        return Finding("ONNX Runtime", MISSING, str(error), pip_install("onnxruntime"))
     providers = ", ".join(ort.get_available_providers())
     return Finding("ONNX Runtime", OK, f"{ort.__version__}: {providers}")
 
