@@ -76,10 +76,7 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros-sourced.in -o ros-sourced.txt
 	cd requirements && $(COMPILE) -c ros-jazzy.txt serve.in -o serve.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
-<<<<<<< HEAD
 	cd requirements && $(COMPILE) -c ros-jazzy.txt -c ros-sourced.txt torch.in -o torch.txt
-=======
-	cd requirements && $(COMPILE) -c ros-wheels.txt -c ros-sourced.txt torch.in -o torch.txt
 	$(PYTHON) tools/list_wheels.py
 
 clean: ## remove everything that was made here

@@ -27,6 +27,8 @@ EXTRAS = {
     ],
     "test": ["hypothesis", "onnx", "pytest", "pytest-timeout"],  # colcon looks for pytest here
 }
+# Ubuntu 22.04 and 24.04, Python 3.10 and 3.12, have OpenCV and ROS messages compiled against it.
+NUMPY_1 = 'numpy<2 ; python_version < "3.13"'
 
 
 def version() -> str:
@@ -64,7 +66,7 @@ setup(
         shared("samples/photos/*"),
     ],
     install_requires=["setuptools"],
-    extras_require=EXTRAS,
+    extras_require={extra: [*packages, NUMPY_1] for extra, packages in EXTRAS.items()},
     zip_safe=False,  # the model and the launch files are read by path
     entry_points={
         "console_scripts": [

@@ -31,6 +31,7 @@ from perception_node.bundle import (
 from perception_node.calibration import metrics
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
 from perception_node.errors import CalibrationError, ConfigError, EngineError
+from perception_node.opencv import resize
 from perception_node.postprocess import Postprocessor
 
 if TYPE_CHECKING:
@@ -368,5 +369,6 @@ def _thumbnail(bgr: NDArray[np.uint8]) -> bytes:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = bgr[top : top + side, left : left + side]
-    small = cv2.resize(square, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    small = np.empty((THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), np.uint8)
+    resize(square, small, cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])

@@ -64,6 +64,10 @@ class Bag:
             raise BagError(self._path, f"no image topic; it holds {held or 'nothing'}")
         return {topic: kind for topic, kind in fitting.items() if not wanted or topic in wanted}
 
+    def count(self, topics: list[str]) -> int:
+        """Return how many messages of these topics there are."""
+        return sum(c.msgcount for c in self._reader.connections if c.topic in topics)
+
     def messages(self, topics: list[str]) -> Iterator[BagMessage]:
         """Yield the messages of these topics in the order of their time.
 

@@ -33,6 +33,7 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _MAX_HEADER_STEPS = 4096  # segments and fill bytes before the pixels; real files: under 100
 _MAX_SCANS = 64  # each goes over the whole image; encoders make 10
 _MAX_CHUNKS = 1 << 14  # of a PNG; encoders put 8 KiB and more into one
+_PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})  # 150 bytes of these crash OpenCV 4.11
 _CHUNK_FRAME = 12  # bytes of a chunk beside its content: length, name and checksum
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -58,7 +59,7 @@ class Decoder:
         """Return the image as uint8 BGR of shape (height, width, 3), upright as EXIF says.
 
         Raises:
-            UndecodableImage: neither a JPEG nor a PNG, damaged or cut short.
+            UndecodableImage: neither a JPEG nor a PNG, animated, damaged or cut short.
             FrameTooLarge: the header states more than ``max_pixels``.
             MalformedImage: the header states a side that is longer than ``MAX_SIDE``.
 
@@ -102,16 +103,19 @@ def _require_whole(data: memoryview | bytes) -> None:
 
 
 def _ends_in_chunk(png: bytes) -> bool:
-    """Return whether the chunks of a PNG lie within it, up to its last.
+    """Return whether the chunks of a PNG lie within it, up to its last; refuse an animation.
 
     OpenCV 5 allocates, and clears, whatever length a chunk states: up to 4 GB.
     """
     position = len(_PNG_SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         size = int.from_bytes(png[position : position + 4], "big")
-        is_last = png[position + 4 : position + 8] == b"IEND"
+        kind = png[position + 4 : position + 8]
+        if kind in _PNG_ANIMATION:
+            msg = "an animated PNG is not decoded; send each picture by itself"
+            raise UndecodableImage(msg)
         position += _CHUNK_FRAME + size
-        if is_last or position > len(png):
+        if kind == b"IEND" or position > len(png):
             return position <= len(png)
     return False
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from perception_node.errors import FrameTooLarge, MalformedImage, UnsupportedEncoding
+from perception_node.opencv import convert_color, resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -203,7 +204,8 @@ class Unpacker:
             return frame.pixels, layout.order
         pixels = self._halve_chroma(frame) if frame.encoding == "nv24" else frame.pixels
         packed = self._packed_buffer((frame.height, frame.width, 3))
-        return _uint8(cv2.cvtColor(pixels, layout.conversion, packed)), layout.order
+        convert_color(pixels, layout.conversion, packed)
+        return packed, layout.order
 
     def _high_bytes(self, frame: Frame) -> NDArray[np.uint8]:
         """Keep the high byte of each 16-bit sample: the picture in 256 grey levels."""
@@ -219,7 +221,7 @@ class Unpacker:
         step = frame.pixels.strides[0]  # a row of the chroma plane is two steps long
         chroma = as_strided(frame.pixels[height:], (height, width, 2), (2 * step, 2, 1))
         halved = self._planes[height:].reshape(height // 2, width // 2, 2)
-        cv2.resize(chroma, (width // 2, height // 2), halved, interpolation=cv2.INTER_AREA)
+        resize(chroma, halved, cv2.INTER_AREA)
         return self._planes
 
     def _packed_buffer(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:

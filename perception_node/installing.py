@@ -36,6 +36,7 @@ PIP = {
     "torch": "torch==2.13.0",
     "waitress": "waitress",
 }
+NEED_NUMPY = {"onnx", "onnxruntime", "pycuda", "rosbags"}
 REPORT = "perception doctor --json > doctor.json, and attach it to a report"  # nothing else helps
 # What OpenCV says that was built for NumPy 1, as Ubuntu's is, once pip has brought NumPy 2.
 NUMPY_IS_TOO_NEW = "numpy.core.multiarray failed to import"
@@ -70,13 +71,27 @@ def install_command(*modules: str) -> str:
     apt = [APT[name] for name in modules if name in APT]
     if is_sourced:
         apt += [f"ros-{ros_release()}-{name.replace('_', '-')}" for name in of_ros]
-    pip = [PIP[name] for name in modules if name in PIP]
+    pip = [name for name in modules if name in PIP]
     commands = [source_command()] if of_ros and not is_sourced else []
     if apt:
         commands.append(f"sudo apt install {' '.join(apt)}")
     if pip:
-        commands.append(f"pip install {' '.join(pip)}")
+        commands.append(f"pip install {' '.join(PIP[name] for name in pip)}{_keep_numpy(pip)}")
     return " && ".join(commands)
+
+
+def _keep_numpy(modules: list[str]) -> str:
+    """Return what keeps NumPy 1 where it is installed and pip would bring NumPy 2.
+
+    OpenCV and the ROS messages of Ubuntu 22.04 and 24.04 are compiled against NumPy 1.
+    """
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 10 ms
+
+    try:
+        is_numpy_1 = version("numpy").startswith("1.")
+    except PackageNotFoundError:
+        is_numpy_1 = False
+    return " 'numpy<2'" if is_numpy_1 and NEED_NUMPY & {*modules} else ""
 
 
 def install_missing(modules: Iterable[str]) -> str:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from perception_node.opencv import convert_color
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +41,11 @@ def draw_overlay(
         hypotheses: best first; the first three are drawn, each on a bar as long as its score.
 
     """
-    picture = cast(
-        "NDArray[np.uint8]",
-        np.array(pixels) if order == "BGR" else cv2.cvtColor(pixels, _TO_BGR[order]),
-    )
+    picture = np.empty((*pixels.shape[:2], 3), np.uint8)
+    if order == "BGR":
+        picture[...] = pixels
+    else:
+        convert_color(pixels, _TO_BGR[order], picture)
     height = picture.shape[0]
     line = max(MIN_LINE_HEIGHT, height // 14)
     shown = hypotheses[:LINES]

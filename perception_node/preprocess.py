@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from perception_node.frame import Unpacker
+from perception_node.opencv import resize
 from perception_node.resampling import SMALLEST_SIGMA, resample
 
 if TYPE_CHECKING:
@@ -105,11 +106,11 @@ class Resizer:
         """Return the resized image, in a buffer that the next call overwrites."""
         image = pixels[self._crop]
         for halved in self._halved:
-            _resize(image, halved, cv2.INTER_AREA)
+            resize(image, halved, cv2.INTER_AREA)
             image = halved
         if self._resampling.blurred:
             image = self._blur(image)
-        _resize(image, self._inner, self._interpolation)
+        resize(image, self._inner, self._interpolation)
         return self._image
 
     def _blur(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -123,8 +124,3 @@ class Resizer:
             cv2.BORDER_REPLICATE,
         )
         return self._blurred
-
-
-def _resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:
-    height, width = target.shape[:2]
-    cv2.resize(image, (width, height), target, interpolation=interpolation)

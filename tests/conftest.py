@@ -2,9 +2,14 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests share their builders. The `pythonpath` of pyproject.toml is unknown to pytest 6 of Humble.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from perception_node.process import use_one_opencv_thread
 from tests.builders import make_bundle

@@ -127,7 +127,6 @@ def compressed_sources() -> list[bytes]:
         encode(picture, ".png"),
         cv2.imencode(".png", gray.astype(np.uint16) * 257)[1].tobytes(),
         png(chunk(b"eXIf", orientation(3))),
-        apng(),
     )
     return [
         compressed_message(data, little_endian=bool(number % 3), format_name=name)

@@ -38,7 +38,7 @@ def find_version_questions(tree):
     """Return where a release or a version of ROS decides what is done, with the lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
-            words = [node.left, *node.comparators]
+            words = [] if _asks_presence(node) else [node.left, *node.comparators]
         elif isinstance(node, ast.Match):
             words = [node.subject]
         elif isinstance(node, ast.Dict):
@@ -47,6 +47,12 @@ def find_version_questions(tree):
             words = [node] if _asks_version(node) else []
         if any(_names_version(each) for each in words):
             yield node.lineno, f"{ast.unparse(node)} asks for a version of ROS: {HINT}"
+
+
+def _asks_presence(node) -> bool:
+    """Tell whether it is only asked whether a ROS is sourced: ``"ROS_DISTRO" in os.environ``."""
+    is_in = isinstance(node.ops[0], (ast.In, ast.NotIn))
+    return is_in and getattr(node.left, "value", None) in VERSION_WORDS
 
 
 def _asks_version(node) -> bool:

@@ -49,7 +49,7 @@ def sample_photos(folder: Path) -> None:
                 (folder / f"{first[message.time_ns]}.jpg").write_bytes(jpeg)
 
 
-def write_report(results: Path, qemu: str, cpu: str) -> None:
+def write_report(results: Path, qemu: str, cpu: str, sandbox: dict[str, object] | str) -> None:
     """Put together what the machine has written, and the same photos' scores on this one."""
     command = [ROOT / ".venv/bin/perception", "classify", "--json", results / "photos"]
     here = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -60,6 +60,7 @@ def write_report(results: Path, qemu: str, cpu: str) -> None:
         "qemu_cpu": cpu,
         **json.loads((results / "facts.json").read_text()),
         "unit_tests": count_tests(results / "tests.xml"),
+        "sandbox": sandbox,
         "classify": compare(here, (results / "classify.jsonl").read_text()),
     }
     REPORT.write_text(json.dumps(report, indent=1) + "\n")

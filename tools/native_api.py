@@ -27,7 +27,7 @@ REGISTRATION = re.compile(
     """,
     re.VERBOSE,
 )
-ARGUMENT = re.compile(rf"""(?:{PYBIND}arg\(\s*)?"(\w+)"(?:_a|\s*\))(\s*=)?""")
+ARGUMENT = re.compile(rf"""{PYBIND}arg\(\s*"(\w+)"\s*\)(\s*=)?|"(\w+)"_a(\s*=)?""")
 
 
 def read_native(sources: list[str], module: str) -> Api:
@@ -72,5 +72,6 @@ def read_native(sources: list[str], module: str) -> Api:
 
 def _signature(text: str) -> str:
     """Return the parameters; without names, pybind11 takes arguments by their place only."""
-    words = [name + "=" * bool(default) for name, default in ARGUMENT.findall(text)]
+    found = ["".join(groups).split("=") for groups in ARGUMENT.findall(text)]
+    words = [name.strip() + "=" * len(default) for name, *default in found]
     return f"({', '.join(words) or '*args'})"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BASES = "<bases>"
 DUNDERS = {"__new__", "__init__", "__enter__", "__call__", "__version__"}
 FIELDS = {"NamedTuple", "TypedDict", "dataclass"}
-WRAPPERS = {"typing.Optional", "typing.Annotated", "typing.Final", "typing.ClassVar"}
+WRAPPERS = {f"typing.{name}" for name in ("Annotated", "ClassVar", "Final", "Optional", "Union")}
 
 
 def read_module(source: str, module: str, *, package: bool, private: bool = False) -> Api:
@@ -138,6 +138,8 @@ class Module:
             annotation = ast.parse(annotation.value, mode="eval").body
         if isinstance(annotation, ast.BinOp):
             return self.returned(annotation.left) or self.returned(annotation.right)
+        if isinstance(annotation, ast.Tuple):  # Union[x, y]
+            return next(filter(None, map(self.returned, annotation.elts)), "")
         if isinstance(annotation, ast.Subscript) and self.origin(annotation.value) in WRAPPERS:
             return self.returned(annotation.slice)
         origin = self.origin(annotation)

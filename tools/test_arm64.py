@@ -17,12 +17,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from arm64_kernel import try_sandbox
 from arm64_report import REPORT, sample_photos, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "arm64"
 MACHINE = BUILD / "machine"
 QEMU = BUILD / "qemu" / "usr" / "bin" / "qemu-aarch64"
+KERNEL = BUILD / "kernel"
 KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SUITE = "bookworm"  # Python 3.11, which gets the same packages as 3.12
@@ -85,7 +87,8 @@ def main() -> None:
     status = enter(TEST)
     if not (results / "tests.xml").exists():
         sys.exit("test-arm64: the tests did not run to their end; see above")
-    write_report(results, run(QEMU, "--version").split()[2], QEMU_CPU)
+    sandbox = try_sandbox(MACHINE, the_kernel(), QEMU_CPU)
+    write_report(results, run(QEMU, "--version").split()[2], QEMU_CPU, sandbox)
     print(f"test-arm64: {REPORT.relative_to(ROOT)}")
     sys.exit(status)
 
@@ -143,6 +146,13 @@ def make_machine() -> None:
     print("test-arm64: installing the locked packages on it", flush=True)
     if enter(INSTALL):
         sys.exit("test-arm64: the locked packages cannot be installed on arm64; see above")
+
+
+def the_kernel() -> Path:
+    """Return Debian's Linux for arm64; it is not the one that the emulated programs run on."""
+    if not KERNEL.is_dir():
+        unpack(QEMU_SUITE, "linux-image-arm64", KERNEL, "--wildcards", "./boot/*", machine="arm64")
+    return next(KERNEL.glob("boot/vmlinuz-*"))
 
 
 def lay_repository() -> None:

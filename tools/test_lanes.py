@@ -36,10 +36,9 @@ PIP = "{folder}/bin/python -m pip install --quiet --no-deps --require-hashes"
 PYTEST = "{folder}/bin/python -m pytest -q --junitxml {report}"
 UNIT_TESTS = f"{PYTEST} -n {CORES} tests/unit"
 # The tests of the ROS layer wait for DDS and for processes about half of their time.
-ROS_TESTS = (
-    f"{PYTEST} -n {CORES + 1} -m 'not alone' tests/ros tests/faults",
-    f"{PYTEST} -m alone tests/ros tests/faults",
-)
+ROS_TESTS = f"{PYTEST} -n {CORES + 1} -m 'not alone' tests/ros tests/faults"
+ALONE_TESTS = f"{PYTEST} -m alone tests/ros"
+ALONE_FAULTS = f"{PYTEST} -m alone tests/faults"  # measure times, which the modes do not change
 # What Python has only since a later version; numpy's own types of that time are less exact.
 TYPES = "{folder}/bin/mypy --no-warn-return-any"
 DEMO = "{folder}/bin/perception demo"
@@ -94,7 +93,7 @@ def with_python(version: str, *more: str) -> Lane:
 def in_mode(release: str) -> Lane:
     """Return the lane in which the ROS of `.venv` lacks what a release lacks."""
     shows = f"without what ROS 2 {release.title()} lacks: ROS and fault tests"
-    return Lane(release, shows, (SET_UP,), ROS_TESTS, mode=release)
+    return Lane(release, shows, (SET_UP,), (ROS_TESTS, ALONE_TESTS), mode=release)
 
 
 LANES = (
@@ -115,7 +114,7 @@ LANES = (
         "kilted",
         "the wheels of ROS 2 Kilted: ROS and fault tests",
         (SET_UP + " --release kilted",),
-        ROS_TESTS,
+        (ROS_TESTS, ALONE_TESTS, ALONE_FAULTS),
     ),
     in_mode("humble"),
     in_mode("lyrical"),

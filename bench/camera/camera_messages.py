@@ -122,6 +122,21 @@ def _make_bayer(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     return mosaic
 
 
+def _make_packed_yuv(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Make YUYV or UYVY; OpenCV itself can from 4.9 on."""
+    height, width = picture.shape[:2]
+    pairs = np.asarray(cv2.resize(picture, (width // 2, height), interpolation=cv2.INTER_AREA))
+    luma = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420)[:height]
+    # Doubled, as I420 has one colour for 2x2 pixels.
+    planar = cv2.cvtColor(pairs.repeat(2, 0).repeat(2, 1), cv2.COLOR_BGR2YUV_I420)
+    chroma = planar[2 * height :].reshape(2, height, width // 2)
+    packed = np.empty((height, width, 2), np.uint8)
+    first = int(encoding in ("uyvy", "yuv422"))  # the byte that holds the luma
+    packed[:, :, first] = luma
+    packed[:, :, 1 - first] = np.moveaxis(chroma, 0, -1).reshape(height, width)
+    return packed
+
+
 def _make_semi_planar(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     """Make NV12, NV21 (U and V swapped) or NV24 (U and V for every pixel)."""
     height, width = picture.shape[:2]
@@ -145,8 +160,7 @@ _MAKERS: dict[str, Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]] = {
     "8UC1": _convert(cv2.COLOR_BGR2GRAY),
     "mono16": _make_mono16,
     **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), _make_bayer),
-    **dict.fromkeys(("yuyv", "yuv422_yuy2"), _convert(cv2.COLOR_BGR2YUV_YUYV)),
-    **dict.fromkeys(("uyvy", "yuv422"), _convert(cv2.COLOR_BGR2YUV_UYVY)),
+    **dict.fromkeys(("yuyv", "yuv422_yuy2", "uyvy", "yuv422"), _make_packed_yuv),
     **dict.fromkeys(("nv12", "nv21", "nv24"), _make_semi_planar),
 }
 MAKERS = {name: make for name, make in _MAKERS.items() if name in ENCODINGS}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 
 from perception_node.bench.camera.camera_messages import compress, encode, serialize
 from perception_node.bench.camera.load_checks import (
@@ -28,11 +29,11 @@ from perception_node.bench.camera.load_sources import (
 from perception_node.config import MAX_CAMERAS
 from perception_node.errors import ConfigError, quote
 from perception_node.frame import ENCODINGS
+from perception_node.opencv import resize
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -184,7 +185,8 @@ def make_messages(load: Load) -> list[bytearray]:
 
 def _to_message(picture: NDArray[np.uint8], load: Load) -> bytearray:
     size = (load.width, load.height)
-    resized = cv2.resize(picture, size).astype("uint8", copy=False)
+    resized = np.empty((*size[::-1], 3), np.uint8)
+    resize(picture, resized, cv2.INTER_LINEAR)
     if load.transport == "compressed":
         return compress(resized)
     return serialize(encode(resized, load.encoding), load.encoding, *size)

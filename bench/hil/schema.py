@@ -38,7 +38,10 @@ def check_schema(path: Path, data: object) -> None:
     """
     schema = json.loads(SCHEMA.read_bytes())
     error = best_match(Draft7Validator(schema).iter_errors(data))
-    if error is not None:
+    # Of alternatives, none of which fits, jsonschema before 4.21 takes one; people are told all.
+    while error and error.parent and error.absolute_path == error.parent.absolute_path:
+        error = error.parent
+    if error:
         place = name_place(error.absolute_path) or "the whole file"
         raise ConfigError(f"{path}: {place}: {_describe(error)}")
 

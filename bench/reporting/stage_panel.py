@@ -120,7 +120,7 @@ def _draw_legend(axes: Axes, names: list[str]) -> None:
         handles=patches,
         loc="upper left",
         bbox_to_anchor=(-0.01, -0.09),
-        ncols=3,
+        ncol=3,  # `ncols` from Matplotlib 3.6 on
         frameon=False,
         fontsize=12.5,
         labelcolor=MUTED,

@@ -25,8 +25,14 @@ from perception_node.engines.importing.settings import (
     settle_graph,
     settle_script,
 )
-from perception_node.errors import ConversionError, EnvironmentLacks, LabelMismatch, quote
+from perception_node.errors import (
+    ConversionError,
+    EnvironmentLacks,
+    LabelMismatch,
+    quote,
+)
 from perception_node.files import read_regular_file
+from perception_node.installing import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +46,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"
-PACKAGES = {
-    "onnx": "pip install onnx",
-    "torch": "pip install torch==2.13.0 (only the import of TorchScript models needs it)",
-}
+TORCH = "pip install torch==2.13.0 (only the import of TorchScript models needs it)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,8 @@ def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
 
 def _require(path: Path, package: str) -> None:
     if find_spec(package) is None:
-        msg = f"{path}: to import it, Python needs {package}; run: {PACKAGES[package]}"
+        command = TORCH if package == "torch" else install_command(package)
+        msg = f"{path}: to import it, Python needs {package}; run: {command}"
         raise EnvironmentLacks(msg)
 
 

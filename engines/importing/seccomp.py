@@ -149,6 +149,7 @@ REFUSED: dict[str, Numbers] = {
     "iopl": (172, None),
     "ioperm": (173, None),
     "personality": (135, 92),
+    "setrlimit": (160, 164),
     "capset": (126, 91),
     "setuid": (105, 146),
     "setgid": (106, 144),
@@ -228,7 +229,8 @@ def filter_program(machine: str, process: int) -> list[Instruction]:
     steps += _when(OPENAT[column], _allow_only_without(2, WRITING, refuse))
     steps += _when(CLONE[column], _allow_only_with(0, CLONE_THREAD, refuse))
     steps += _when(TGKILL[column], _allow_only_values(0, (process,), refuse))
-    steps += _when(PRLIMIT64[column], _allow_only_values(0, (0, process), refuse))
+    own_limits = _allow_only_values(0, (0, process), refuse)
+    steps += _when(PRLIMIT64[column], [*_refuse_unless_null(2, refuse), *own_limits])
     return [*steps, Instruction(RETURN, RET_ALLOW)]
 
 
@@ -261,6 +263,20 @@ def _allow_only_with(index: int, flag: int, refuse: int) -> list[Instruction]:
         Instruction(JUMP_EQUAL, flag, if_true=1),
         Instruction(RETURN, refuse),
         Instruction(RETURN, RET_ALLOW),
+    ]
+
+
+def _refuse_unless_null(index: int, refuse: int) -> list[Instruction]:
+    """Refuse a pointer to something; go on without."""
+    halves = (ARGUMENTS + 8 * index, ARGUMENTS + 8 * index + 4)
+    return [
+        step
+        for half in halves
+        for step in (
+            Instruction(LOAD_WORD, half),
+            Instruction(JUMP_EQUAL, 0, if_true=1),
+            Instruction(RETURN, refuse),
+        )
     ]
 
 

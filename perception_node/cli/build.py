@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from perception_node.bundle import Precision, load_bundle
 from perception_node.cli.plan_report import print_rows, show_plan, to_record, verdict
+from perception_node.cli.progress import show_progress
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
 from perception_node.engines.tensorrt.build import build_bundle
@@ -135,28 +137,31 @@ def _options(arguments: argparse.Namespace) -> BuildOptions:
 @contextmanager
 def _progress() -> Iterator[Callable[[BuildProgress], None]]:
     """Show a bar with phase and elapsed time on a terminal, and nothing elsewhere."""
-    console = Console(stderr=True)
     columns = (SpinnerColumn(), BarColumn(), _Elapsed(), TextColumn("{task.description}"))
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=None)
+    with show_progress(*columns) as bar:
+        task = bar.add_task("", start=False, total=1.0)
 
         def report(progress: BuildProgress) -> None:
-            # update() takes total=None for "as it was"; with no total the bar pulses
-            bar.tasks[0].total = None if progress.fraction is None else 1.0
-            bar.update(
-                task, completed=progress.fraction or 0.0, description=escape(progress.phase)
+            # the bar of a task that is not started pulses: how long a phase takes is not known
+            bar.reset(
+                task,
+                start=progress.fraction is not None,
+                completed=progress.fraction or 0,  # type: ignore[arg-type] # a float will do
+                description=escape(progress.phase),
             )
 
         yield report
 
 
 class _Elapsed(ProgressColumn):
-    """Seconds since the beginning; rich's own column stops where the first phase is complete."""
+    """Seconds since the beginning; rich's own column begins anew with each phase."""
 
-    def render(self, task: Task) -> Text:
-        return Text(str(timedelta(seconds=int(task.elapsed or 0))))
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin = time.monotonic()
+
+    def render(self, _task: Task) -> Text:
+        return Text(str(timedelta(seconds=int(time.monotonic() - self._begin))))
 
 
 def _print(plan: StoredPlan, *, as_json: bool) -> None:

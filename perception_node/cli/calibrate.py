@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from perception_node.bundle import add_files, load_bundle
@@ -28,6 +21,7 @@ from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
 from perception_node.cli.mixed_report import mixed_record, show_mixed
 from perception_node.cli.plan_report import print_rows
+from perception_node.cli.progress import count_column, show_progress
 from perception_node.errors import ConfigError
 from perception_node.process import use_one_opencv_thread
 from perception_node.resources import find_model
@@ -132,17 +126,9 @@ class _Speed(ProgressColumn):
 @contextmanager
 def _progress() -> Iterator[Report]:
     """Show a bar per phase on a terminal, and nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    words = TextColumn("{task.description}")
+    columns = (words, BarColumn(), count_column(), _Speed(), TimeRemainingColumn())
+    with show_progress(*columns) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(phase: str, done: int, total: int) -> None:

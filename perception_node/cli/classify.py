@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-
+from perception_node.cli.progress import track
 from perception_node.config import NodeConfig
 from perception_node.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.errors import ConfigError, FrameError
@@ -21,7 +19,7 @@ from perception_node.selection import load_pipeline
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from perception_node.fallback import FallbackPipeline
     from perception_node.postprocess import Hypothesis
@@ -119,11 +117,11 @@ def _classify(
     return pipeline.run(frame, top_k=config.top_k, threshold=config.threshold).hypotheses
 
 
-def _progress(files: list[Path]) -> Iterator[Path]:
+def _progress(files: list[Path]) -> Iterable[Path]:
     """Show a bar on stderr where the results go elsewhere; on a terminal they show progress."""
-    console = Console(stderr=True)
-    hidden = len(files) == 1 or sys.stdout.isatty() or not console.is_terminal
-    yield from track(files, "classifying", console=console, transient=True, disable=hidden)
+    if len(files) == 1 or sys.stdout.isatty():
+        return files
+    return track(files, "classifying", len(files))
 
 
 def _print(file: Path, hypotheses: tuple[Hypothesis, ...], *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from perception_node.bundle import MODEL, MODEL_FILES, Precision, load_bundle
 from perception_node.calibration.evaluation import (
@@ -23,6 +23,7 @@ from perception_node.calibration.evaluation import (
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
 from perception_node.cli.plan_report import print_rows
+from perception_node.cli.progress import count_column, show_progress
 from perception_node.errors import ConfigError
 from perception_node.files import replace_file
 from perception_node.process import use_one_opencv_thread
@@ -130,17 +131,14 @@ def _evaluate(
     limits: Limits,
 ) -> Evaluation:
     """Evaluate with a bar on a terminal."""
-    console = Console(stderr=True)
     columns = (
         TextColumn("evaluating"),
         BarColumn(),
-        MofNCompleteColumn(),
+        count_column(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with show_progress(*columns) as bar:
         task = bar.add_task("", total=len(images), rate="")
 
         def report() -> None:

@@ -12,10 +12,11 @@ from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.installing import install_command
 
 ON_THE_CPU = "without it inference runs on the CPU"
 IMPORTERS = {
-    "onnx": "perception import and perception build need it: pip install onnx",
+    "onnx": f"perception import and perception build need it: {install_command('onnx')}",
     "torch": "to import TorchScript models: pip install torch==2.13.0",
 }
 
@@ -55,7 +56,7 @@ def check_tensorrt_rtx() -> Finding:
 
 def check_pycuda() -> Finding:
     """Look for PyCUDA and for nvcc, with which it compiles the preprocessing."""
-    advice = "with an NVIDIA GPU: pip install pycuda (the CUDA toolkit must be installed)"
+    advice = f"with an NVIDIA GPU and the CUDA toolkit: {install_command('pycuda')}"
     if importlib.util.find_spec("pycuda") is None:
         return Finding("PyCUDA", OPTIONAL, "not installed", advice)
     from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler  # noqa: PLC0415 - needs numpy

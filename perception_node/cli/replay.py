@@ -9,13 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-
 from perception_node.bags import open_bag
 from perception_node.bundle import load_bundle
 from perception_node.cli.classify import add_model_arguments, to_config
 from perception_node.cli.play import check_rate
+from perception_node.cli.progress import track
 from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
 from perception_node.replaying.golden_file import read_golden, to_line, write_golden
@@ -26,7 +24,6 @@ from perception_node.tolerance import DEFAULT_SCORE, parse_tolerance
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from perception_node.bags import Bag
     from perception_node.config import NodeConfig
@@ -156,7 +153,7 @@ def _replay(
         records = replay_bag(bag, topics, config)
     with closing(records):
         if arguments.golden is not None:
-            return list(_progress(records))
+            return list(track(records, "replaying", bag.count(list(topics))))
         found = []
         for record in records:
             sys.stdout.write(to_line(record))
@@ -191,10 +188,3 @@ def _write_report(
     }
     file = report_bag(arguments.report, bag, topics, verdict, facts)
     sys.stdout.write(f"report: {file}\n")
-
-
-def _progress(records: Iterator[Record]) -> Iterator[Record]:
-    console = Console(stderr=True)
-    yield from track(
-        records, "replaying", console=console, transient=True, disable=not console.is_terminal
-    )

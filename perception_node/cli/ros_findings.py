@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, once
@@ -67,10 +67,13 @@ def find_rclpy_failure() -> tuple[str, str] | None:
 
 def rclpy_version() -> str:
     """Return the version of the rclpy that Python finds, "" where it does not say."""
-    try:
-        return metadata.version("rclpy")
-    except metadata.PackageNotFoundError:
+    if find_rclpy_failure():
         return ""
+    try:
+        from perception_node.ros.compat import find_version  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return ""
+    return find_version()
 
 
 def check_messages() -> Finding:

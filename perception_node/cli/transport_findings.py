@@ -127,10 +127,11 @@ def find_ros(loaded: Path = LOADED_FILES) -> Ros | None:
     if find_rclpy_failure():
         return None
     try:
-        import rclpy  # noqa: PLC0415, TID251 - not everywhere
-
-        from perception_node.ros.compat import PROFILE_VARIABLES, find_fast_dds  # noqa: PLC0415
+        from perception_node.ros.compat import (  # noqa: PLC0415 - not everywhere
+            PROFILE_VARIABLES,
+            find_fast_dds,
+            find_middleware,
+        )
     except ImportError:
         return None
-    name = str(rclpy.get_rmw_implementation_identifier())
-    return Ros(name, find_fast_dds(loaded), tuple(PROFILE_VARIABLES.values()))
+    return Ros(find_middleware(), find_fast_dds(loaded), tuple(PROFILE_VARIABLES.values()))

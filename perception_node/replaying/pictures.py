@@ -9,17 +9,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 
 from perception_node.config import NodeConfig
 from perception_node.errors import FrameError
 from perception_node.frame import Unpacker
+from perception_node.opencv import resize
 from perception_node.overlay import draw_overlay
 from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from perception_node.bags import BagMessage
@@ -47,7 +48,8 @@ def _to_uri(picture: NDArray[np.uint8]) -> str:
     """Return uint8 BGR (height, width, 3) as a small JPEG."""
     height, width = picture.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = np.empty((*size, 3), np.uint8)
+    resize(picture, small, cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return f"data:image/jpeg;base64,{b64encode(data.tobytes()).decode()}"

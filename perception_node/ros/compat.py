@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -72,12 +73,25 @@ class FastDds(NamedTuple):
     variable: str
 
 
+def find_middleware() -> str:
+    """Return the name of the RMW in use, such as ``rmw_fastrtps_cpp``."""
+    return str(rclpy.get_rmw_implementation_identifier())
+
+
+def find_version() -> str:
+    """Return the version of rclpy, for people to read; "" where it does not say."""
+    try:
+        return metadata.version("rclpy")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def find_fast_dds(loaded: Path = LOADED_FILES) -> FastDds | None:
     """Return the Fast DDS that the middleware has loaded, None if it is another middleware.
 
     ``loaded`` lists the files that this process has mapped, see proc_pid_maps(5).
     """
-    if "fastrtps" not in rclpy.get_rmw_implementation_identifier():  # which loads it
+    if "fastrtps" not in find_middleware():  # which loads it
         return None
     found = FAST_DDS.search(_read(loaded))
     return FastDds(found[2], PROFILE_VARIABLES[found[1]]) if found else None

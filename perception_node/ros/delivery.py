@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -25,13 +25,13 @@ from perception_node.ros.images import peek_header
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.publisher import Publisher
-    from rclpy.subscription import Subscription
 
-TOPIC = "~/_loopback"  # the underscore hides it from `ros2 topic list`
+TOPICS = "~/_loopback"  # the underscore hides them from `ros2 topic list`
 # Lyrical delivers even bytes until its publisher has learned all about a subscription.
 ENOUGH = 10
 PERIOD_S, TIMEOUT_S = 0.01, 5.0
 BYTES, MESSAGES = "bytes", "messages"
+SENDER = str(os.getpid())  # another process may have a node of this name
 _found: dict[type, str] = {}
 
 
@@ -60,48 +60,54 @@ def _try_out(node: Node, kind: type) -> str:
     # rclpy would keep a few references to each entity in the node's own group.
     group = MutuallyExclusiveCallbackGroup()
     qos = QoSProfile(depth=ENOUGH)
+    topic = f"{TOPICS}/{kind.__name__}"  # a topic has one type, also while it is being destroyed
     with ExitStack() as undo:
-
-        def subscribe(*, raw: bool) -> Subscription:
-            made = node.create_subscription(
-                kind, TOPIC, lambda _: None, qos, callback_group=group, raw=raw
+        ways = {way: _Way() for way in (BYTES, MESSAGES)}
+        for name, way in ways.items():
+            way.subscription = node.create_subscription(
+                kind, topic, way.note, qos, callback_group=group, raw=name == BYTES
             )
-            undo.callback(node.destroy_subscription, made)
-            return made
-
-        ways = {BYTES: subscribe(raw=True), MESSAGES: subscribe(raw=False)}
-        publisher = node.create_publisher(kind, TOPIC, qos, callback_group=group)
+            undo.callback(node.destroy_subscription, way.subscription)
+        publisher = node.create_publisher(kind, topic, qos, callback_group=group)
         undo.callback(node.destroy_publisher, publisher)
         return _send_until_known(publisher, kind, ways)
 
 
-def _send_until_known(publisher: Publisher, kind: type, ways: dict[str, Subscription]) -> str:
-    newest = dict.fromkeys(ways, 0)  # number of the last message that came in each way
-    sender, first = str(os.getpid()), 0
+class _Way:
+    """A subscription to what this process sends, and the last number that came."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.subscription: Any = None
+
+    def take_all(self) -> None:
+        """Take what has come, unless an executor that spins the node has taken it."""
+        while (message := take(self.subscription)) is not None:
+            self.note(message)
+
+    def note(self, message: Any) -> None:  # noqa: ANN401 - bytes, or a message
+        try:
+            header = peek_header(message)
+        except FrameError:  # bytes of another kind than ours
+            return
+        if header.frame_id == SENDER:
+            self.newest = max(self.newest, header.stamp_ns)
+
+
+def _send_until_known(publisher: Publisher, kind: type, ways: dict[str, _Way]) -> str:
+    first = 0
     for number in range(1, round(TIMEOUT_S / PERIOD_S) + 1):
-        header = Header(stamp=Time(nanosec=number), frame_id=sender)
+        header = Header(stamp=Time(nanosec=number), frame_id=SENDER)
         publisher.publish(kind(header=header))
         time.sleep(PERIOD_S)
-        for way, subscription in ways.items():
-            newest[way] = max(newest[way], _read_newest(subscription, sender))
-        first = first or max(newest.values())
-        if first and newest[BYTES] >= first + ENOUGH:
+        for way in ways.values():
+            way.take_all()
+        as_bytes, as_messages = ways[BYTES].newest, ways[MESSAGES].newest
+        first = first or max(as_bytes, as_messages)
+        if first and as_bytes >= first + ENOUGH:
             return BYTES
-        if first and newest[MESSAGES] >= max(first, newest[BYTES]) + ENOUGH:
+        if first and as_messages >= max(first, as_bytes) + ENOUGH:
             return MESSAGES
     middleware = rclpy.get_rmw_implementation_identifier()
     problem = f"{middleware} delivered no image from this process to itself in {TIMEOUT_S:g} s"
     raise EnvironmentLacks(f"{problem}; run: perception doctor")
-
-
-def _read_newest(subscription: Subscription, sender: str) -> int:
-    """Return the number of the last message that has come from ``sender``, 0 if none has."""
-    newest = 0
-    while (message := take(subscription)) is not None:
-        try:
-            header = peek_header(message)
-        except FrameError:  # bytes of another kind than ours
-            continue
-        if header.frame_id == sender:
-            newest = header.stamp_ns
-    return newest

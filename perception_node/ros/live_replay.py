@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage
 
 from perception_node.bags import BagMessage
 from perception_node.config import MAX_DEADLINE_MS, NodeConfig
-from perception_node.errors import EnvironmentLacks
+from perception_node.errors import EnvironmentLacks, MalformedMessage
+from perception_node.ros.compat import RCLError
+from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.images import RAW_TYPE
 from perception_node.ros.live_answers import LiveAnswers
 from perception_node.ros.live_cameras import plan_nodes
 from perception_node.ros.messages import to_header, to_image, to_nanoseconds
 from perception_node.ros.node_process import NodeProcess
-from perception_node.ros.player import Player, Timeline
+from perception_node.ros.player import Player, Timeline, import_type
 from perception_node.ros.session import open_session
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class LiveReplay:
         self._cameras = {c.topic: c for node in self._nodes for c in node.cameras}
         self._config = config
         self._processes: list[NodeProcess] = []
+        self._deliveries: dict[str, str] = {}
 
     def run(self, messages: Iterable[BagMessage], rate: float) -> Iterator[Record]:
         """Start the nodes, play, yield a record per image as ``perception replay`` has them.
@@ -91,6 +94,10 @@ class LiveReplay:
                 stack.enter_context(self._describe_process(planned)) for planned in self._nodes
             ]
             player = Player(node, published, with_clock=True)
+            self._deliveries = {
+                topic: find_delivery(node, import_type(camera.type_name))
+                for topic, camera in self._cameras.items()
+            }
             self._wait_until_active(answers, player)
             for camera in self._cameras.values():
                 self._probe(camera, answers, player)
@@ -143,6 +150,10 @@ class LiveReplay:
         timeout_s = self._config.engine_timeout_ms / 1000 + MARGIN_S
         for message in messages:
             camera = self._cameras[message.topic]
+            if self._never_reaches_node(message):
+                record: Record = {"topic": message.topic, "time_ns": message.time_ns}
+                yield {**record, "dropped": MalformedMessage.kind, "why": "ROS cannot read it"}
+                continue
             while (left_s := timeline.seconds_until(message.time_ns)) > 0.0:
                 self._require_alive()
                 time.sleep(min(left_s, LONGEST_SLEEP_S))
@@ -154,6 +165,16 @@ class LiveReplay:
                 what = f"the image of {message.topic} at {message.time_ns}"
                 raise self._lack(f"no answer to {what} in {timeout_s:.0f} s")
             yield _to_record(message, answer, answers.labels[camera.prefix])
+
+    def _never_reaches_node(self, message: BagMessage) -> bool:
+        """Tell whether the middleware drops a message, as rclpy can make nothing of it."""
+        if self._deliveries[message.topic] == BYTES:
+            return False
+        try:
+            deserialize_message(message.data, import_type(message.type_name))
+        except (RuntimeError, RCLError):
+            return True
+        return False
 
     def _require_alive(self) -> None:
         for process in self._processes:

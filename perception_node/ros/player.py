@@ -78,7 +78,7 @@ class Player:
             EnvironmentLacks: a message type is not installed here.
 
         """
-        classes = {topic: _import_type(kind) for topic, kind in topics.items()}
+        classes = {topic: import_type(kind) for topic, kind in topics.items()}
         self._publishers = {
             topic: node.create_publisher(kind, topic, QoSProfile(depth=DEPTH))
             for topic, kind in classes.items()
@@ -137,7 +137,7 @@ class Player:
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_TIMEOUT_S))
 
 
-def _import_type(name: str) -> Any:  # noqa: ANN401 - message classes share no base
+def import_type(name: str) -> Any:  # noqa: ANN401 - message classes share no base
     """Import a message class such as ``sensor_msgs/msg/Image``."""
     package, _, kind = name.partition("/msg/")
     try:

@@ -22,9 +22,11 @@ from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
 from perception_node.ros.compat import RCLError, make_executor
 from perception_node.ros.node import PerceptionNode
+from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.ros.session import initialise
 from perception_node.ros.transport import use_large_frames
 from perception_node.signals import StopEvent, ignore_signals
+from perception_node.throttle import Throttle
 
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
 PATIENCE_S, JOIN_TIMEOUT_S = 0.5, 1.0
@@ -63,6 +65,7 @@ class Spinner:
         self._stop = stop
         self._executor, self._spin_some = make_executor(node.config.executor)
         self._thread = threading.Thread(target=self._run, name="perception-executor", daemon=True)
+        self._throttle = Throttle(LOG_PERIOD_S)
         self._exit_code = EXIT_OK
 
     def start(self) -> None:
@@ -109,4 +112,5 @@ class Spinner:
         try:
             self._spin_some()
         except RCLError as error:  # such as an answer to somebody who has gone
-            self._node.get_logger().warning(f"the middleware failed: {error}")
+            if self._throttle.is_due("middleware"):
+                self._node.get_logger().warning(f"the middleware failed: {error}")

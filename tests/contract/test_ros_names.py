@@ -234,6 +234,7 @@ def test_the_one_file_may_use_what_some_release_has(source, problem):
         "from rclpy.executors import Executor\ndef f(e: Executor): e.spin_once(timeout_sec=1)",
         "from rclpy.qos import QoSPresetProfiles as Q\nQ.SENSOR_DATA.value",
         "import os\nprint(os.environ['ROS_DISTRO'])",
+        "import os\nif 'ROS_DISTRO' not in os.environ: pass",
         "def f(layer): return layer.no_such_thing(1)",
     ],
 )

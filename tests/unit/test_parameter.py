@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
+# Annotations are not postponed: a dataclass would look for its module, which pytest 6 hides.
 
 import math
 from dataclasses import dataclass, fields

@@ -142,7 +142,7 @@ def test_what_is_missing_has_advice_and_what_is_there_is_named():
 @pytest.mark.parametrize(
     ("check", "package"),
     [
-        (transport_findings.check_middleware, "rclpy"),
+        (transport_findings.check_middleware, "perception_node.ros.compat"),
         (ros_findings.check_messages, "vision_msgs.msg"),
         (machine_findings.check_onnxruntime, "onnxruntime"),
     ],
@@ -179,7 +179,7 @@ def test_the_governor_of_the_processor(monkeypatch):
 )
 def test_the_release_and_whether_we_run_on_it(monkeypatch, release, state):
     monkeypatch.setattr(ros_findings, "find_rclpy_failure", lambda: None)
-    monkeypatch.setattr(ros_findings.metadata, "version", lambda _name: "3.3.21")
+    monkeypatch.setattr(ros_findings, "rclpy_version", lambda: "3.3.21")
     monkeypatch.setenv("ROS_DISTRO", release)
     finding = ros_findings.check_ros()
     assert finding.state == state

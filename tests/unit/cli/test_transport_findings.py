@@ -112,7 +112,7 @@ def test_each_version_reads_a_variable_of_its_own(monkeypatch, loaded, tmp_path,
 
 
 def test_without_ros_nothing_is_claimed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rclpy", None)
+    monkeypatch.setitem(sys.modules, "perception_node.ros.compat", None)
     assert check_middleware() == Finding("middleware", MISSING, NO_ROS, "see ROS 2 and node")
     assert check_profile() == Finding("DDS profile", OPTIONAL, NO_ROS, "see ROS 2 and node")
 

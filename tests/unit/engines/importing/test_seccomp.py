@@ -141,8 +141,14 @@ def test_threads_are_allowed_and_processes_are_not(machine):
     assert verdict(machine, "clone", 0x1_01200011) == REFUSE
 
 
-def test_signals_and_limits_reach_only_the_process_itself(machine):
+def test_signals_reach_only_the_process_itself(machine):
     assert verdict(machine, "tgkill", PROCESS) == ALLOW
     assert verdict(machine, "tgkill", PROCESS + 1) == REFUSE
-    assert {verdict(machine, "prlimit64", process) for process in (0, PROCESS)} == {ALLOW}
-    assert verdict(machine, "prlimit64", 1) == REFUSE
+
+
+@pytest.mark.parametrize("new_limit", [0, 8, 0x7F << 32])
+def test_limits_of_the_process_itself_are_read_and_never_set(machine, new_limit):
+    expected = REFUSE if new_limit else ALLOW
+    verdicts = {verdict(machine, "prlimit64", process, 7, new_limit) for process in (0, PROCESS)}
+    assert verdicts == {expected}
+    assert verdict(machine, "prlimit64", 1, 7, new_limit) == REFUSE

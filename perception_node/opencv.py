@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenCV's functions for images that may be a single pixel.
+
+OpenCV 4.5.4, Ubuntu 22.04's, misreads an array of shape (1, 1, channels) that it is given, as a
+source and as a target ("_step >= minstep"). What it makes itself is right. Nothing else is copied.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:
+    """Resize uint8 pixels of shape (height, width[, channels]) into ``target``."""
+    height, width = target.shape[:2]
+    image = _widen(image)
+    if (height, width) == (1, 1):
+        target[...] = cv2.resize(image, (1, 1), interpolation=interpolation)
+    else:
+        cv2.resize(image, (width, height), target, interpolation=interpolation)
+
+
+def convert_color(image: NDArray[np.uint8], code: int, target: NDArray[np.uint8]) -> None:
+    """Convert uint8 pixels by OpenCV's ``code`` into ``target``, which has the result's shape."""
+    if target.shape[:2] == (1, 1):
+        target[...] = cv2.cvtColor(_widen(image), code)[:, :1]
+    else:
+        cv2.cvtColor(image, code, target)
+
+
+def _widen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Put a single pixel with channels there twice, side by side."""
+    return image.repeat(2, axis=1) if image.shape[:2] == (1, 1) and image.ndim > 2 else image  # noqa: PLR2004
