@@ -150,14 +150,14 @@ class LiveReplay:
         timeout_s = self._config.engine_timeout_ms / 1000 + MARGIN_S
         for message in messages:
             camera = self._cameras[message.topic]
-            if self._never_reaches_node(message):
-                record: Record = {"topic": message.topic, "time_ns": message.time_ns}
-                yield {**record, "dropped": MalformedMessage.kind, "why": "ROS cannot read it"}
-                continue
             while (left_s := timeline.seconds_until(message.time_ns)) > 0.0:
                 self._require_alive()
                 time.sleep(min(left_s, LONGEST_SLEEP_S))
             _play(player, camera, message.data, message.time_ns)
+            if self._never_reaches_node(message):
+                record: Record = {"topic": message.topic, "time_ns": message.time_ns}
+                yield {**record, "dropped": MalformedMessage.kind, "why": "ROS cannot read it"}
+                continue
             answer = answers.wait(
                 camera.prefix, lambda name: name != PROBE, timeout_s, self._require_alive
             )
