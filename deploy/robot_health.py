@@ -3,8 +3,8 @@
 """Say whether the node is alive: exit code 0 if its /diagnostics are heard, 1 if they are not.
 
 They come from the thread that also takes images and answers services, once a second
-(`diagnostics_period_s`), in every state of the lifecycle. So they stop when the node hangs, and go on
-when the camera is lost: restarting the node would not bring that back.
+(`diagnostics_period_s`), in every state of the lifecycle. So they stop when the node hangs, and go
+on when the camera is lost: restarting the node would not bring that back.
 
 PERCEPTION_NODE names the node if its name or namespace is another one, such as /front/perception.
 """
@@ -21,7 +21,7 @@ OWN_NAME = f"perception_health_{os.getpid()}"
 
 
 def listen(target: str) -> set[str]:
-    """Return the names of the nodes that were heard; ends early with the one that is looked for."""
+    """Return the names of the nodes that were heard, as soon as ``target`` is one of them."""
     heard: set[str] = set()
     node = rclpy.create_node(OWN_NAME, start_parameter_services=False, enable_rosout=False)
     node.create_subscription(
@@ -46,11 +46,11 @@ def main() -> int:
     heard = listen(target)
     rclpy.shutdown()
     if target in heard:
-        print(f"healthy: /diagnostics of /{target} are heard")  # noqa: T201 - for docker inspect
+        print(f"healthy: /diagnostics of /{target} are heard")
         return 0
     others = ", ".join(f"/{name}" for name in sorted(heard))
     advice = f"heard: {others}; set PERCEPTION_NODE" if others else "it hangs, see its log"
-    print(f"unhealthy: no /diagnostics of /{target} in {PATIENCE_S:g} s; {advice}")  # noqa: T201
+    print(f"unhealthy: no /diagnostics of /{target} in {PATIENCE_S:g} s; {advice}")
     return 1
 
 

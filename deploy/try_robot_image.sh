@@ -45,8 +45,8 @@ Architecture: $(dpkg --print-architecture)
 Maintainer: nobody <nobody@localhost>
 Description: ROS 2 Jazzy from its Python wheels
 Depends: $version, python3-lark, python3-numpy, python3-packaging, python3-typing-extensions, python3-yaml
-Provides: $(sed -n 's/^ *"ros-$ROS_DISTRO-\(.*\)" .*/ros-jazzy-\1/p' deploy/robot.Containerfile |
-    sed 's/\$RMW/rmw-fastrtps-cpp/; /rclpy/d' | paste -sd,)
+Provides: ros-jazzy-rmw-fastrtps-cpp, $(sed -n 's/^ *"ros-.ROS_DISTRO-\([a-z-]*\)".*/ros-jazzy-\1/p' \
+    deploy/robot.Containerfile | grep -v rclpy | paste -sd,)
 END
   dpkg-deb --build -Znone --root-owner-group "$work/deb" "$work/apt" >&2
   (cd "$work/apt" && dpkg-scanpackages . > Packages) 2>&1 | tail -1 >&2
@@ -55,8 +55,8 @@ END
 # What stands for the images that the file names.
 make_base_images() {
   local keys=$work/ros/usr/share/keyrings source=$work/ros/usr/share/ros-apt-source
-  mmdebstrap --quiet --variant=minbase --include=ca-certificates "$(. /etc/os-release && echo "$VERSION_CODENAME")" \
-    "$work/debian.tar"
+  mmdebstrap --quiet --variant=minbase --include=ca-certificates \
+    "$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" "$work/debian.tar"
   "${engine[@]}" import --quiet "$work/debian.tar" localhost/debian >&2
   mkdir -p "$keys" "$source"
   touch "$keys/ros2-archive-keyring.gpg"
@@ -79,7 +79,8 @@ inside() { "${engine[@]}" exec "$container" "$@"; }
 check() {
   local code=0
   "${engine[@]}" healthcheck run "$container" >/dev/null || code=$?
-  "${engine[@]}" inspect --format '{{(index .State.Health.Log 0).Output}}' "$container" >&2
+  "${engine[@]}" inspect --format '{{range .State.Health.Log}}{{println .Output}}{{end}}' "$container" |
+    grep . | tail -1 >&2
   return "$code"
 }
 
