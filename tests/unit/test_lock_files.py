@@ -47,7 +47,7 @@ def without_wheel(lock, minor):
 
 
 def test_the_lock_files_are_read():
-    assert {"build", "ros-sourced", "ros-wheels", "serve"} <= set(LOCKS)
+    assert {"build", "ros-sourced", "ros-jazzy", "serve"} <= set(LOCKS)
     packages = {package.requirement.name: package for package in locked_on_arm64("serve", 12)}
     assert {"numpy", "onnxruntime", "opencv-python-headless"} <= set(packages)
     assert len(packages["numpy"].hashes) > 20
@@ -99,7 +99,7 @@ def test_what_is_compiled_finds_its_build_tools():
 
 def test_the_wheels_of_ros_are_for_other_machines():
     """If this fails, set-up can offer ROS as wheels on arm64 too."""
-    assert "ros-rclpy" in without_wheel("ros-wheels", 12)
+    assert "ros-rclpy" in without_wheel("ros-jazzy", 12)
 
 
 def test_a_missing_wheel_is_noticed():
