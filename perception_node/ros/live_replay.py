@@ -89,15 +89,15 @@ class LiveReplay:
         prefixes = [camera.prefix for camera in self._cameras.values()]
         with ExitStack() as stack:
             node = stack.enter_context(open_session("perception_replay"))
+            self._deliveries = {
+                topic: find_delivery(node, import_type(camera.type_name))
+                for topic, camera in self._cameras.items()
+            }
             answers = stack.enter_context(LiveAnswers(node, prefixes))
             self._processes = [
                 stack.enter_context(self._describe_process(planned)) for planned in self._nodes
             ]
             player = Player(node, published, with_clock=True)
-            self._deliveries = {
-                topic: find_delivery(node, import_type(camera.type_name))
-                for topic, camera in self._cameras.items()
-            }
             self._wait_until_active(answers, player)
             for camera in self._cameras.values():
                 self._probe(camera, answers, player)
