@@ -75,6 +75,7 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(call ROS_OF,kilted) | $(COMPILE) -c build.txt runtime.in test.in - -o ros-kilted.txt
 	cd requirements && $(COMPILE) -c build.txt runtime.in test.in ros-sourced.in -o ros-sourced.txt
 	cd requirements && $(COMPILE) -c ros-jazzy.txt serve.in -o serve.txt
+	cd requirements && $(COMPILE) -c build.txt -c ros-sourced.txt robot-gpu.in -o robot.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
 	cd requirements && $(COMPILE) -c ros-jazzy.txt -c ros-sourced.txt torch.in -o torch.txt
 	$(PYTHON) tools/list_wheels.py

@@ -50,5 +50,6 @@ def no_ros_wheels() -> str:
     else:
         pairs = (f"{name.capitalize()} on {number}" for number, name in ROS_OF_UBUNTU.items())
         advice = f"ROS 2 has packages for arm64 on Ubuntu ({', '.join(pairs)}); source it first"
-    problem = f"ROS comes as wheels for x86-64 only, this is {platform.machine()}"
+    here = f"{platform.system()} on {platform.machine()}"
+    problem = f"ROS comes as wheels for x86-64 Linux only, this is {here}"
     return f"{problem}: {advice}; {WITHOUT_ROS}"

@@ -12,6 +12,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from arm64 import missing_compiler, no_ros_wheels
+
 VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 STAMP = "set-up.json"  # in each environment that the set-up has made
 
@@ -38,12 +40,8 @@ def check_machine() -> None:
                 "use the Python that ROS was built for: make PYTHON=/usr/bin/python3"
             )
     elif (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise Problem(
-            "ROS comes as wheels for x86-64 Linux only, this is "
-            f"{platform.system()} on {platform.machine()}: install ROS 2 Humble, Jazzy, Kilted or "
-            "Lyrical and source it (for example: source /opt/ros/jazzy/setup.bash)"
-        )
-    missing = {}  # with the Debian and Ubuntu packages
+        raise Problem(no_ros_wheels())
+    missing = missing_compiler()  # with the Debian and Ubuntu packages
     if importlib.util.find_spec("ensurepip") is None:
         missing["the venv module"] = f"{VERSION}-venv"
     if not sourced("vision_msgs"):  # which is then compiled
@@ -51,9 +49,8 @@ def check_machine() -> None:
         if not Path(sysconfig.get_path("include"), "Python.h").is_file():
             missing["Python.h"] = f"{VERSION}-dev"
     if missing:
-        raise Problem(
-            f"missing {', '.join(missing)}: sudo apt install {' '.join(missing.values())}"
-        )
+        packages = " ".join(dict.fromkeys(missing.values()))  # one may be missing for two reasons
+        raise Problem(f"missing {', '.join(missing)}: sudo apt install {packages}")
 
 
 def check_python() -> None:

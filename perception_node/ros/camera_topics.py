@@ -23,7 +23,6 @@ from perception_node.ros.compat import (
     count_publishers,
     hands_over_info,
     make_event_callbacks,
-    no_event_callbacks,
 )
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
@@ -150,7 +149,7 @@ class CameraTopics:
             self._subscription = self._subscribe(submit, self._event_callbacks())
         except UnsupportedEventTypeError:  # the middleware cannot say that images are lost
             self._is_told_of_matches = False
-            self._subscription = self._subscribe(submit, no_event_callbacks())
+            self._subscription = self._subscribe(submit, None)
         if self._subscription.topic_name != self.topic:
             msg = (
                 f"{self.topic} is remapped once more, to {self._subscription.topic_name}; "

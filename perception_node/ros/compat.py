@@ -24,9 +24,17 @@ from rclpy.subscription import Subscription
 from perception_node.errors import ConfigError
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.event_handler import (
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+        UnsupportedEventTypeError,
+    )
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.qos_event import (
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+        UnsupportedEventTypeError,
+    )
 try:
     from rclpy.experimental import EventsExecutor
 except ImportError:  # Humble
@@ -47,6 +55,10 @@ HAS_EVENTS_EXECUTOR = EventsExecutor is not None
 EVENTS_WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
 # Humble does not tell how many publishers a subscription is connected to.
 TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).parameters
+# Without events a publisher or subscription may be destroyed while another thread spins its node:
+# an executor that is about to wait for the events of one that is gone ends with an error.
+NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
+NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 LOADED_FILES = Path("/proc/self/maps")
 DISCOVERY_RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
 RCL = re.compile(r" (/.*/librcl\.so\S*)$", re.MULTILINE)
@@ -141,11 +153,6 @@ def make_event_callbacks(
     return SubscriptionEventCallbacks(
         message_lost=on_lost, incompatible_qos=on_incompatible, **matched
     )
-
-
-def no_event_callbacks() -> SubscriptionEventCallbacks:
-    """Make the callbacks of a subscription whose middleware tells nothing."""
-    return SubscriptionEventCallbacks()
 
 
 def count_publishers(node: Node, topic: str, qos: QoSProfile) -> int:

@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
 from perception_node.errors import EnvironmentLacks, FrameError
-from perception_node.ros.compat import take
+from perception_node.ros.compat import NO_PUBLISHER_EVENTS, NO_SUBSCRIPTION_EVENTS, take
 from perception_node.ros.images import peek_header
 
 if TYPE_CHECKING:
@@ -65,10 +65,18 @@ def _try_out(node: Node, kind: type) -> str:
         ways = {way: _Way() for way in (BYTES, MESSAGES)}
         for name, way in ways.items():
             way.subscription = node.create_subscription(
-                kind, topic, way.note, qos, callback_group=group, raw=name == BYTES
+                kind,
+                topic,
+                way.note,
+                qos,
+                callback_group=group,
+                event_callbacks=NO_SUBSCRIPTION_EVENTS,
+                raw=name == BYTES,
             )
             undo.callback(node.destroy_subscription, way.subscription)
-        publisher = node.create_publisher(kind, topic, qos, callback_group=group)
+        publisher = node.create_publisher(
+            kind, topic, qos, callback_group=group, event_callbacks=NO_PUBLISHER_EVENTS
+        )
         undo.callback(node.destroy_publisher, publisher)
         return _send_until_known(publisher, kind, ways)
 

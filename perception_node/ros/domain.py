@@ -8,9 +8,6 @@ import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perception_node.ros.compat import keep_discovery_local
-from perception_node.ros.transport import use_large_frames
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,6 +19,8 @@ def use_private_domain() -> None:
 
     Must come before ``rclpy.init()``; what the user has set stays.
     """
+    from perception_node.ros.compat import keep_discovery_local  # noqa: PLC0415 - needs ROS
+
     keep_discovery_local()
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.choice(PRIVATE_DOMAINS)))  # noqa: S311
 
@@ -32,6 +31,8 @@ def private_domain() -> Iterator[None]:
 
     The domain is another one each time, so that what a run before has left cannot disturb.
     """
+    from perception_node.ros.transport import use_large_frames  # noqa: PLC0415 - needs ROS
+
     before = dict(os.environ)
     use_private_domain()
     use_large_frames()

@@ -89,15 +89,15 @@ class LiveReplay:
         prefixes = [camera.prefix for camera in self._cameras.values()]
         with ExitStack() as stack:
             node = stack.enter_context(open_session("perception_replay"))
+            self._deliveries = {
+                topic: find_delivery(node, import_type(camera.type_name))
+                for topic, camera in self._cameras.items()
+            }
             answers = stack.enter_context(LiveAnswers(node, prefixes))
             self._processes = [
                 stack.enter_context(self._describe_process(planned)) for planned in self._nodes
             ]
             player = Player(node, published, with_clock=True)
-            self._deliveries = {
-                topic: find_delivery(node, import_type(camera.type_name))
-                for topic, camera in self._cameras.items()
-            }
             self._wait_until_active(answers, player)
             for camera in self._cameras.values():
                 self._probe(camera, answers, player)
@@ -150,14 +150,14 @@ class LiveReplay:
         timeout_s = self._config.engine_timeout_ms / 1000 + MARGIN_S
         for message in messages:
             camera = self._cameras[message.topic]
-            if self._never_reaches_node(message):
-                record: Record = {"topic": message.topic, "time_ns": message.time_ns}
-                yield {**record, "dropped": MalformedMessage.kind, "why": "ROS cannot read it"}
-                continue
             while (left_s := timeline.seconds_until(message.time_ns)) > 0.0:
                 self._require_alive()
                 time.sleep(min(left_s, LONGEST_SLEEP_S))
             _play(player, camera, message.data, message.time_ns)
+            if self._never_reaches_node(message):
+                record: Record = {"topic": message.topic, "time_ns": message.time_ns}
+                yield {**record, "dropped": MalformedMessage.kind, "why": "ROS cannot read it"}
+                continue
             answer = answers.wait(
                 camera.prefix, lambda name: name != PROBE, timeout_s, self._require_alive
             )

@@ -26,6 +26,7 @@ from tests.ros.harness import (
 
 pytestmark = pytest.mark.ros
 take = rclpy_implementation.Subscription.take_message
+ROUNDS = 10
 OTHERS = 40  # messages of somebody else on the same topic
 
 
@@ -85,6 +86,16 @@ def test_where_bytes_are_kept_back_messages_are_taken(node, deliver, kind):
 def test_a_node_that_is_spun_by_another_thread_finds_out_as_well(peer, deliver):
     deliver(keep_back_bytes)
     assert find_delivery(peer.node, Image) == MESSAGES
+
+
+def test_the_thread_that_spins_meanwhile_survives(peer, monkeypatch):
+    for _ in range(ROUNDS):
+        monkeypatch.setattr(delivery, "_found", {})
+        find_delivery(peer.node, Image)
+    came = peer.collect(Image, "/camera")
+    camera = peer.camera("/camera")
+    camera.publish(make_image("red", 1))
+    wait_for(lambda: came, lambda: "a message, taken by the thread")
 
 
 def test_bytes_that_come_only_at_first_are_not_trusted(node, deliver):

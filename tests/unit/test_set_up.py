@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions
@@ -86,7 +87,18 @@ def test_an_arm64_machine_without_ros_is_told_what_works_there(machine, monkeypa
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(machine.Problem, match="Linux on aarch64") as problem:
         machine.check_machine()
-    assert "install ROS 2 Humble, Jazzy, Kilted or Lyrical and source it" in str(problem.value)
+    assert "without ROS, perception classify and perception serve run" in str(problem.value)
+
+
+def test_an_arm64_machine_with_ros_is_asked_for_a_compiler(machine, source, monkeypatch):
+    source()
+    monkeypatch.setattr(machine, "succeeds", lambda *_command: True)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(
+        machine.Problem, match=r"gcc \(to compile hdrhistogram\).*apt install.* gcc"
+    ):
+        machine.check_machine()
 
 
 def pins(lock):
