@@ -32,7 +32,7 @@ CORES = len(os.sched_getaffinity(0))
 # In a command, {base} is an interpreter of the machine, {folder} the lane's environment and
 # {report} where pytest leaves its counts.
 SET_UP = "{base} tools/setup_environment.py --venv {folder}"
-PIP = "{folder}/bin/python -m pip install --quiet --no-deps --require-hashes"
+PIP = "{folder}/bin/python -m pip install --quiet --no-deps"
 PYTEST = "{folder}/bin/python -m pytest -q --junitxml {report}"
 UNIT_TESTS = f"{PYTEST} -n {CORES} tests/unit"
 # The tests of the ROS layer wait for DDS and for processes about half of their time.
@@ -105,7 +105,9 @@ LANES = (
         "the packages of JetPack 6, without ROS: unit tests",
         (
             "{base} -m venv {folder}",
-            f"{PIP} --requirement requirements/jetpack6.txt",
+            f"{PIP} --require-hashes --requirement requirements/build.txt",
+            f"{PIP} --require-hashes --requirement requirements/jetpack6.txt",
+            f"{PIP} --no-index --no-build-isolation --editable .",
         ),
         (UNIT_TESTS,),
         python="python3.10",

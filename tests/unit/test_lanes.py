@@ -27,7 +27,7 @@ def test_left_out(): pass
 
 @pytest.fixture
 def lanes(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
     import test_lanes  # noqa: PLC0415 - no package: tools are scripts
 
     monkeypatch.setattr(test_lanes, "FOLDER", tmp_path)

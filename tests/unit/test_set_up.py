@@ -23,7 +23,7 @@ LOCKS = sorted(file.stem for file in (ROOT / "requirements").glob("*.txt"))
 @pytest.fixture
 def machine(monkeypatch):
     """The part of the set-up that looks at the machine, on which no ROS is sourced."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
     for variable in SOURCED:
         monkeypatch.delenv(variable, raising=False)
     import setup_machine  # noqa: PLC0415 - no package: tools are scripts
@@ -37,7 +37,7 @@ def source(monkeypatch, tmp_path):
 
     def do_source(folder=tmp_path):
         (folder / "rclpy.py").write_text("")
-        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
         monkeypatch.setenv("ROS_DISTRO", "lyrical")
         monkeypatch.setenv("AMENT_PREFIX_PATH", str(folder))
         monkeypatch.delitem(sys.modules, "rclpy", raising=False)

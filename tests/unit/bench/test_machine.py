@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -179,7 +180,7 @@ def test_what_happened_in_between_is_flagged(jetson, changes, words):
 def test_this_machine_is_read_without_its_names():
     machine = read_machine()
     assert machine["versions"]["perception_node"] == __version__
-    assert machine["fastdds_profile"] == "shipped"
+    assert machine.get("fastdds_profile") == ("shipped" if find_spec("rclpy") else None)
     assert machine["usable_cores"] >= 1
     strings = [text for text in flatten(machine) if isinstance(text, str)]
     assert not [text for text in strings if "/" in text]
