@@ -34,7 +34,7 @@ PACKAGES = (
     "base-files,bash,coreutils,dash,findutils,git,grep,make,procps,sed,tar,util-linux,"
     "ca-certificates,gcc,libc6-dev,python3-dev,python3-venv"
 )
-NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork")
+NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child")
 MOUNT_BINFMT = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
 # Programs of ELF's machine 183 are handed to QEMU, which is opened now (F), before the chroot.
 BINFMT = (

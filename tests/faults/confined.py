@@ -67,6 +67,10 @@ def attempts(folder: Path, parent: int):
         "signal to the parent": lambda: os.kill(parent, signal.SIGUSR1),
         "signal to init": lambda: os.kill(1, 0),
         "limits of the parent": lambda: resource.prlimit(parent, resource.RLIMIT_CORE, (0, 0)),
+        "priority of the parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
+        "schedule of the parent": lambda: os.sched_setscheduler(
+            parent, os.SCHED_BATCH, os.sched_param(0)
+        ),
         "trace the parent": lambda: call("ptrace", 16, parent, 0, 0),
         "namespace": lambda: call("unshare", 0x10000000),
         "root": lambda: os.chroot("/"),
