@@ -23,6 +23,8 @@ from perception_node.ros.images import ImageReader, peek_header
 from perception_node.worker import FrameWorker
 from tests.builders import image_message
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 480, 640
 FRAMES = 200
 PEAK_BYTES = 32 << 10  # the thousand scores are sorted; an image has 900 kB, the input 600 kB

@@ -27,6 +27,8 @@ from perception_node.errors import CalibrationError, ConfigError
 from tests.builders import MANIFEST, make_bundle, smooth
 from tests.tensorrt_builders import resnet18
 
+pytestmark = pytest.mark.slow
+
 SIDE = 8  # what MANIFEST says
 IMAGES = 20
 

@@ -10,6 +10,8 @@ from perception_node.calibration.ranges import measure, narrow
 from perception_node.errors import CalibrationError
 from tests.calibration_builders import SIDE, small_network
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
 

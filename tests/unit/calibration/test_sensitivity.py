@@ -16,6 +16,8 @@ from perception_node.calibration.sensitivity import (
 from perception_node.errors import CalibrationError
 from tests.tensorrt_builders import resnet18
 
+pytestmark = pytest.mark.slow
+
 SPREAD = 3000.0
 SIDE = 16
 
