@@ -65,7 +65,8 @@ cd /repo
 /opt/venv/bin/perception classify --json /results/photos > /results/classify.jsonl
 /opt/venv/bin/pytest tests/unit -m "not alone" --ignore tests/unit/bench/test_camera_faults.py \
     --ignore tests/unit/test_allocations.py --durations 20 \
-    --continue-on-collection-errors --hypothesis-profile emulated --timeout 1200 --junitxml /results/tests.xml
+    --continue-on-collection-errors --hypothesis-profile emulated --timeout 1200 \
+    --junitxml /results/tests.xml
 """
 
 
