@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import platform
+import re
 import subprocess
 from collections import Counter
 from datetime import datetime, timezone
@@ -33,6 +34,7 @@ PACKAGES += ("matplotlib", "onnx", "pillow", "protobuf", "pytest", "rich", "rosb
 NOT_THERE = {"ament_index_python", "builtin_interfaces", "diagnostic_msgs", "launch"}
 NOT_THERE |= {"launch_ros", "lifecycle_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs"}
 NOT_THERE |= {"sensor_msgs", "std_msgs", "vision_msgs", "pycuda", "tensorrt", "torch"}
+NEEDS_ROS = re.compile(rf"No module named '({'|'.join(sorted(NOT_THERE))})\b")
 
 
 def sample_photos(folder: Path) -> None:
@@ -49,8 +51,11 @@ def sample_photos(folder: Path) -> None:
                 (folder / f"{first[message.time_ns]}.jpg").write_bytes(jpeg)
 
 
-def write_report(results: Path, qemu: str, cpu: str, sandbox: dict[str, object] | str) -> None:
-    """Put together what the machine has written, and the same photos' scores on this one."""
+def write_report(results: Path, qemu: str, cpu: str, sandbox: dict[str, object] | str) -> bool:
+    """Put together what the machine has written, and the same photos' scores on this one.
+
+    Returns whether all is well.
+    """
     command = [ROOT / ".venv/bin/perception", "classify", "--json", results / "photos"]
     here = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     report = {
@@ -64,20 +69,34 @@ def write_report(results: Path, qemu: str, cpu: str, sandbox: dict[str, object] 
         "classify": compare(here, (results / "classify.jsonl").read_text()),
     }
     REPORT.write_text(json.dumps(report, indent=1) + "\n")
+    held = isinstance(sandbox, str) or not (
+        sandbox["not_enforced"] or sandbox["attempts_not_refused"]
+    )
+    tests, scores = report["unit_tests"], report["classify"]
+    same = scores["same_labels_in_order"] == scores["photos"]
+    return bool(tests["passed"] and not tests["failed"] and held and same)
 
 
 def count_tests(file: Path) -> dict[str, object]:
     """Return how many tests passed, and the names or reasons of the others, from JUnit's XML."""
     cases = list(ET.parse(file).iter("testcase"))  # noqa: S314 - pytest has just written it
     bad = [case for case in cases if {child.tag for child in case} & {"failure", "error"}]
+    need_ros = [case for case in bad if NEEDS_ROS.search("".join(case.itertext()))]
     skips = Counter(skip.get("message") for case in cases for skip in case.iter("skipped"))
     return {
         "passed": len(cases) - len(bad) - skips.total(),
-        "failed": len(bad),
+        "failed": len(bad) - len(need_ros),
+        "need_ros": len(need_ros),
         "skipped": skips.total(),
-        "failures": [f"{case.get('classname')}::{case.get('name')}" for case in bad],
+        "failures": [name_of(case) for case in bad if case not in need_ros],
+        "names_that_need_ros": [name_of(case) for case in need_ros],
         "reasons_of_skips": dict(skips.most_common()),
     }
+
+
+def name_of(case: ET.Element) -> str:
+    """Return the name of a test, or of a file that could not be read."""
+    return f"{case.get('classname')}::{case.get('name')}".removeprefix("::")
 
 
 def compare(here: str, there: str) -> dict[str, object]:

@@ -65,7 +65,8 @@ cd /repo
 /opt/venv/bin/perception classify --json /results/photos > /results/classify.jsonl
 /opt/venv/bin/pytest tests/unit -m "not alone" --ignore tests/unit/bench/test_camera_faults.py \
     --ignore tests/unit/test_allocations.py --durations 20 \
-    --hypothesis-profile emulated --timeout 1200 --junitxml /results/tests.xml
+    --continue-on-collection-errors --hypothesis-profile emulated --timeout 1200 \
+    --junitxml /results/tests.xml
 """
 
 
@@ -85,13 +86,13 @@ def main() -> None:
     results = MACHINE / "results"
     shutil.rmtree(results, ignore_errors=True)
     sample_photos(results / "photos")
-    status = enter(TEST)
+    enter(TEST)
     if not (results / "tests.xml").exists():
         sys.exit("test-arm64: the tests did not run to their end; see above")
     sandbox = try_sandbox(MACHINE, the_kernel(), QEMU_CPU)
-    write_report(results, run(QEMU, "--version").split()[2], QEMU_CPU, sandbox)
+    good = write_report(results, run(QEMU, "--version").split()[2], QEMU_CPU, sandbox)
     print(f"test-arm64: {REPORT.relative_to(ROOT)}")
-    sys.exit(status)
+    sys.exit(0 if good else "test-arm64: not all is well; the report says what")
 
 
 def check_this_machine() -> None:
