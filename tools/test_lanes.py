@@ -37,8 +37,9 @@ PYTEST = "{folder}/bin/python -m pytest -q --junitxml {report}"
 UNIT_TESTS = f"{PYTEST} -n {CORES} tests/unit"
 # The tests of the ROS layer wait for DDS and for processes about half of their time.
 ROS_TESTS = f"{PYTEST} -n {CORES + 1} -m 'not alone' tests/ros tests/faults"
-ALONE_TESTS = f"{PYTEST} -m alone tests/ros"
-ALONE_FAULTS = f"{PYTEST} -m alone tests/faults"  # measure times, which the modes do not change
+ALONE_TESTS = f"{PYTEST} -m alone tests/ros tests/faults"
+# A mode changes rclpy: nothing that does without it, and no time.
+MODE_TESTS = f"{PYTEST} -n {CORES + 1} -m 'ros and not alone' tests/ros tests/faults"
 # What Python has only since a later version; numpy's own types of that time are less exact.
 TYPES = "{folder}/bin/mypy --no-warn-return-any"
 DEMO = "{folder}/bin/perception demo"
@@ -93,7 +94,7 @@ def with_python(version: str, *more: str) -> Lane:
 def in_mode(release: str) -> Lane:
     """Return the lane in which the ROS of `.venv` lacks what a release lacks."""
     shows = f"without what ROS 2 {release.title()} lacks: ROS and fault tests"
-    return Lane(release, shows, (SET_UP,), (ROS_TESTS, ALONE_TESTS), mode=release)
+    return Lane(release, shows, (SET_UP,), (MODE_TESTS, DEMO), mode=release)
 
 
 LANES = (
@@ -116,7 +117,7 @@ LANES = (
         "kilted",
         "the wheels of ROS 2 Kilted: ROS and fault tests",
         (SET_UP + " --release kilted",),
-        (ROS_TESTS, ALONE_TESTS, ALONE_FAULTS),
+        (ROS_TESTS, ALONE_TESTS),
     ),
     in_mode("humble"),
     in_mode("lyrical"),
