@@ -48,8 +48,13 @@ def check_schema(path: Path, data: object) -> None:
 
 def name_place(keys: Any) -> str:  # noqa: ANN401 - a deque of words and numbers
     """Return where something is, such as ``faults[2].at_s``."""
-    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{_name(key)}" for key in keys)
     return place.removeprefix(".")[:200]
+
+
+def _name(key: object) -> str:
+    """Return a key as it is written, unless it would break the line."""
+    return text if (text := str(key)).isprintable() else quote(text)
 
 
 def _describe(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
@@ -268,6 +268,7 @@ WHOLE_DATA = yaml.load(WHOLE.replace(": off", ": 'off'"), yaml.SafeLoader)
 
 
 @given(st.sampled_from(list(places(WHOLE_DATA))), plain)
+@example(("node", "parameters"), {"\n": None})
 def test_a_whole_scenario_with_any_value_somewhere_is_read_or_refused_in_one_line(
     load, where, value
 ):
