@@ -29,6 +29,7 @@ from perception_node.errors import (
     LabelMismatch,
     ModelFormatError,
     ModelIntegrityError,
+    name_key,
 )
 from perception_node.files import read_regular_file, replace_file
 from perception_node.sealed_json import BrokenSeal, check_seal, parse, seal
@@ -248,7 +249,7 @@ def _check_schema(path: Path, data: object) -> None:
     schema = json.loads(SCHEMA.read_bytes())
     error = best_match(Draft7Validator(schema).iter_errors(data))
     if error is not None:
-        place = ".".join(str(key) for key in error.absolute_path) or "the whole file"
+        place = ".".join(map(name_key, error.absolute_path)) or "the whole file"
         problem = f"{place}: {error.message[:200]}"
         raise ModelFormatError(path, problem)
 

@@ -63,6 +63,11 @@ def quote(text: str) -> str:
     return ascii(shown + dots)
 
 
+def name_key(key: object) -> str:
+    """Return a key from outside as it is written, unless it would break a log line."""
+    return text if (text := str(key)).isprintable() else quote(text)
+
+
 class PerceptionError(Exception):
     """Base of all errors that this package raises on purpose."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
-from perception_node.errors import ConfigError, quote
+from perception_node.errors import ConfigError, name_key, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,13 +48,8 @@ def check_schema(path: Path, data: object) -> None:
 
 def name_place(keys: Any) -> str:  # noqa: ANN401 - a deque of words and numbers
     """Return where something is, such as ``faults[2].at_s``."""
-    place = "".join(f"[{key}]" if isinstance(key, int) else f".{_name(key)}" for key in keys)
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{name_key(key)}" for key in keys)
     return place.removeprefix(".")[:200]
-
-
-def _name(key: object) -> str:
-    """Return a key as it is written, unless it would break the line."""
-    return text if (text := str(key)).isprintable() else quote(text)
 
 
 def _describe(error: ValidationError) -> str:

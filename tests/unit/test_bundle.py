@@ -396,6 +396,7 @@ def test_binary_labels_are_refused(bundle, content):
         (put("files", "model.onnx", value="0" * 63), "files"),
         (put("files", "model.onnx", value="A" * 64), "files"),
         (put("files", "model.onnx", value="0" * 64 + "\n"), "files"),
+        (put("files", "two\nlines", value="0" * 63), "files"),
     ],
 )
 def test_a_field_that_makes_no_sense_is_named(bundle, change, field):
