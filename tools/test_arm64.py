@@ -4,7 +4,7 @@
 
 Debian's arm64 packages and QEMU are unpacked below build/arm64, nothing is installed. The machine
 is a folder in namespaces of its own, so neither root nor a change of this system is needed. ROS
-is not there: its wheels are for x86-64, and Debian has no packages of it.
+is not there: its wheels are for x86-64, and Debian has no packages of it. With --failed the tests that failed in the last run are run again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from arm64_kernel import try_sandbox
-from arm64_report import REPORT, sample_photos, write_report
+from arm64_report import LEFT_OUT, REPORT, failed_tests, sample_photos, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "arm64"
@@ -57,17 +58,15 @@ for lock in build ros-sourced; do
         --no-build-isolation --requirement /locks/$lock.txt
 done
 """
-# Left out: what is `alone`, which measures times, and what needs thousands of frames.
-TEST = """
+PREPARE = """
 cd /repo
 /opt/venv/bin/pip install --quiet --no-deps --no-index --no-build-isolation --editable .
 /opt/venv/bin/python tools/arm64_report.py > /results/facts.json
 /opt/venv/bin/perception classify --json /results/photos > /results/classify.jsonl
-/opt/venv/bin/pytest tests/unit -m "not alone" --ignore tests/unit/bench/test_camera_faults.py \
-    --ignore tests/unit/test_allocations.py --durations 20 \
-    --continue-on-collection-errors --hypothesis-profile emulated --timeout 1200 \
-    --junitxml /results/tests.xml
 """
+PYTEST = ["/opt/venv/bin/pytest", "-m", "not alone", "--hypothesis-profile", "emulated"]
+PYTEST += ["--continue-on-collection-errors", "--timeout", "1200", "--durations", "20"]
+PYTEST += [f"--deselect={name}" for name in LEFT_OUT]
 
 
 def main() -> None:
@@ -84,9 +83,13 @@ def main() -> None:
         stamp.write_text(digest.hexdigest())
     lay_repository()
     results = MACHINE / "results"
-    shutil.rmtree(results, ignore_errors=True)
-    sample_photos(results / "photos")
-    enter(TEST)
+    if "--failed" in sys.argv[1:]:  # those of the last run, once more
+        tests, outcome = failed_tests(results), "again.xml"
+    else:
+        shutil.rmtree(results, ignore_errors=True)
+        sample_photos(results / "photos")
+        tests, outcome = ["tests/unit"], "tests.xml"
+    enter(PREPARE + shlex.join([*PYTEST, *tests, "--junitxml", f"/results/{outcome}"]))
     if not (results / "tests.xml").exists():
         sys.exit("test-arm64: the tests did not run to their end; see above")
     sandbox = try_sandbox(MACHINE, the_kernel(), QEMU_CPU)

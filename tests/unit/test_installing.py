@@ -60,7 +60,8 @@ def test_a_system_that_does_not_say_what_it_is(monkeypatch):
 
 
 @pytest.mark.usefixtures("sourced")
-def test_all_apt_packages_are_in_one_command():
+def test_all_apt_packages_are_in_one_command(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "2.3.0")
     command = "sudo apt install python3-numpy ros-humble-vision-msgs && pip install rosbags"
     assert install_command("numpy", "vision_msgs", "rosbags") == command
     assert install_command("cv2") == "sudo apt install python3-opencv"
