@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,11 +13,11 @@ from perception_node.cli import delivery_findings
 from perception_node.cli.delivery_findings import check_drivers, check_images
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
 from perception_node.cli.transport_findings import NO_ROS, Ros
-from perception_node.ros.compat import FastDds
 
 VGA, HD = "640x480", "1920x1080"
 ALL, SOME, NONE, APART = ({VGA: a, HD: b} for a, b in ((15, 15), (6, 1), (0, 0), (None, None)))
-FAST_DDS = Ros("rmw_fastrtps_cpp", FastDds("2.14", "FASTRTPS_DEFAULT_PROFILES_FILE"), ())
+OURS = SimpleNamespace(version="2.14", variable="FASTRTPS_DEFAULT_PROFILES_FILE")
+FAST_DDS = Ros("rmw_fastrtps_cpp", OURS, ())
 EXPORT = "before a camera's driver starts: export FASTRTPS_DEFAULT_PROFILES_FILE=/"
 
 
