@@ -31,9 +31,15 @@ import importlib.metadata, json, sys
 import perception_node.cli.build, perception_node.cli.doctor, perception_node.ros.run
 import perception_node.engines.onnxruntime
 from ament_index_python import get_packages_with_prefixes
-owners = importlib.metadata.packages_distributions()
 roots = {name.partition(".")[0] for name in sys.modules} - set(get_packages_with_prefixes())
-print(json.dumps(sorted({owner for root in roots for owner in owners.get(root, ())})))
+# packages_distributions() of Python 3.10 misses most.
+owners = {
+    owner.metadata["Name"]
+    for owner in importlib.metadata.distributions()
+    for file in owner.files or ()
+    if file.parts[0].removesuffix(".py") in roots and file.suffix in {".py", ".so"}
+}
+print(json.dumps(sorted(owners)))
 """
 
 
