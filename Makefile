@@ -30,7 +30,7 @@ demo: setup ## classify sample photos through the whole ROS node
 	@$(BIN)/perception demo
 
 check: lint ## the quick part of `make test`, under 2 min: lint, types, unit tests; no DDS
-	$(BIN)/pytest -q -n $$(nproc) -m "not (ros or alone or slow)" tests/unit
+	$(BIN)/pytest -q -n $(WORKERS) -m "not (ros or alone or slow)" tests/unit
 
 test: lint ## lint, types, colcon, then all tests with coverage
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py --tests
