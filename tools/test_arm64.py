@@ -5,7 +5,7 @@
 Debian's arm64 packages and QEMU are unpacked below build/arm64, nothing is installed. The machine
 is a folder in namespaces of its own, so neither root nor a change of this system is needed. ROS
 is not there: its wheels are for x86-64, and Debian has no packages of it. With --failed only the
-tests that failed in the last run are run again, after a mend.
+tests that failed in the last run are run again, after a fix.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def check_schema(path: Path, data: object) -> None:
     """
     schema = json.loads(SCHEMA.read_bytes())
     error = best_match(Draft7Validator(schema).iter_errors(data))
-    # Of alternatives, none of which fits, jsonschema before 4.21 takes one; people are told all.
+    # Of alternatives, none of which fits, jsonschema before 4.21 takes one; the message names all.
     while error and error.parent and error.absolute_path == error.parent.absolute_path:
         error = error.parent
     if error:

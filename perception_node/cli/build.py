@@ -154,7 +154,7 @@ def _progress() -> Iterator[Callable[[BuildProgress], None]]:
 
 
 class _Elapsed(ProgressColumn):
-    """Seconds since the beginning; rich's own column begins anew with each phase."""
+    """Seconds since the beginning; rich's own column starts again with each phase."""
 
     def __init__(self) -> None:
         super().__init__()

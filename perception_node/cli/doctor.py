@@ -115,7 +115,7 @@ def _find(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(_words(name), MISSING, " ".join(str(error).split()), repair_command(error))
     except Exception as error:  # noqa: BLE001 - it becomes a finding
         problem = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(_words(name), OPTIONAL, f"cannot be told, {problem}", REPORT)
+        return Finding(_words(name), OPTIONAL, f"unknown, {problem}", REPORT)
 
 
 def _words(name: str) -> str:

@@ -61,7 +61,7 @@ def check_commands() -> Finding:
         and (has_ros or not failure.lacks)
     }
     if not wrong:
-        return Finding("commands", OK, "all that they import is here, or is told in another line")
+        return Finding("commands", OK, "all that they import is here, or has its own line")
     module, failure = next(iter(wrong.items()))
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     found = f"{module} cannot be imported{more}: {failure.problem}{failure.place}"

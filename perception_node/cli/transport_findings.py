@@ -23,7 +23,7 @@ SHM_NEEDED_MIB = 256
 SEGMENT_NEEDED_BYTES = 4 << 20
 SOCKET_SETTINGS = Path("/proc/sys/net/core")
 SOCKET_BUFFER_NEEDED_BYTES = 4 << 20
-NO_ROS = "not told, rclpy cannot be used"
+NO_ROS = "unknown, rclpy cannot be used"
 LOADED_FILES = Path("/proc/self/maps")
 
 

@@ -233,7 +233,7 @@ class CameraTopics:
         return [replace(row, task=f"{row.task}{self._place.of}") for row in rows]
 
     def _ask_for_publishers(self) -> None:
-        """Count the publishers that are connected, where nobody tells."""
+        """Count the publishers that are connected, where the middleware does not report it."""
         subscription, stream = self._subscription, self.camera.stream
         if self._is_told_of_matches or subscription is None:
             return

@@ -48,7 +48,7 @@ def try_cameras() -> dict[str, Any]:
         ``delivery``: BYTES or MESSAGES. ``sent``: images of each size. ``node`` and ``shell``: of
         a driver with the node's profile and of one from this shell, how many images of each size
         arrived; None for a size where the processes did not find each other. ``shell`` is None
-        where it cannot be told without the network.
+        where that needs the network.
 
     Raises:
         PerceptionError: no two processes may meet, or this one gets not even its own images.

@@ -127,7 +127,7 @@ def test_a_check_that_fails_hides_no_other(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("No module named 'jsonschema'")
     assert lines[1].endswith("-> sudo apt install python3-jsonschema")
-    assert lines[2].endswith("cannot be told, RuntimeError: two lines")
+    assert lines[2].endswith("unknown, RuntimeError: two lines")
 
 
 @pytest.mark.timeout(180)

@@ -75,7 +75,7 @@ def test_a_release_that_lacks_a_name_is_found(broken):
     assert "cannot import name 'Subscription' from 'rclpy' (perception_node/ros/" in node[1]
     assert node[1].endswith("; perception classify and replay can run")
     assert node[2] == REPORT
-    assert commands[0] == OK  # the same cause is told once
+    assert commands[0] == OK  # the same cause is reported once
 
 
 def test_an_error_that_is_no_import_error_is_found(broken):
