@@ -13,7 +13,7 @@ from perception_node import __version__
 from perception_node.bench.hardware import read_hardware
 from perception_node.bench.levels.node_run import HIGHEST_STOLEN_SHARE
 from perception_node.bench.process_watch import StolenTime
-from perception_node.resources import find_resource
+from perception_node.resources import FAST_DDS_PROFILE, find_resource
 
 ROOT = Path("/")
 LOAD_PER_CORE = 0.5
@@ -83,12 +83,12 @@ def _read_gpu() -> dict[str, str]:
 def _read_profile() -> dict[str, str]:
     """Say which Fast DDS profile is in use, by its content."""
     try:
-        from perception_node.ros.transport import PROFILE, use_large_frames  # noqa: PLC0415 - ROS
+        from perception_node.ros.transport import use_large_frames  # noqa: PLC0415 - needs ROS
 
         content = Path(use_large_frames()).read_bytes()
     except (ImportError, OSError):  # no ROS, another middleware, or no such file
         return {}
-    ours = find_resource(PROFILE)
+    ours = find_resource(FAST_DDS_PROFILE)
     whose = "shipped" if content == ours.read_bytes() else "own"
     sha256 = hashlib.sha256(content).hexdigest()
     return {"fastdds_profile": whose, "fastdds_profile_sha256": sha256}

@@ -11,6 +11,7 @@ from perception_node.errors import ConfigError
 
 PACKAGE = "perception_node"
 DEFAULT_MODEL = "efficientnet_lite0"
+FAST_DDS_PROFILE = "launch/fastdds_profile.xml"
 
 
 def share_folders() -> list[Path]:

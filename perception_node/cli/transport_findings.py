@@ -12,12 +12,11 @@ from perception_node.cli.fastdds_profile import DEFAULT_SEGMENT_BYTES, read_segm
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, read_text
 from perception_node.cli.ros_findings import find_rclpy_failure
 from perception_node.errors import ConfigError
-from perception_node.resources import find_resource
+from perception_node.resources import FAST_DDS_PROFILE, find_resource
 
 if TYPE_CHECKING:
     from perception_node.ros.compat import FastDds
 
-PROFILE = "launch/fastdds_profile.xml"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place, not a file of ours
 SHM_NEEDED_MIB = 256
 SEGMENT_NEEDED_BYTES = 4 << 20
@@ -81,7 +80,7 @@ def _judge_profile(file: str, variable: str) -> Finding:
 
 def export_ours(variable: str) -> str:
     """Return the command that gives our profile to what is started from a shell."""
-    return f"export {variable}={find_resource(PROFILE)}"
+    return f"export {variable}={find_resource(FAST_DDS_PROFILE)}"
 
 
 def check_socket_buffers(settings: Path = SOCKET_SETTINGS) -> Finding:

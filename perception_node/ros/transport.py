@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 
-from perception_node.resources import find_resource
+from perception_node.resources import FAST_DDS_PROFILE, find_resource
 from perception_node.ros.compat import PROFILE_VARIABLES, find_fast_dds
-
-PROFILE = "launch/fastdds_profile.xml"
 
 
 def use_large_frames() -> str:
@@ -26,5 +24,5 @@ def use_large_frames() -> str:
     # A profile under the name of another release is what the user wants as well.
     names = (fast_dds.variable, *PROFILE_VARIABLES.values())
     chosen = next(filter(None, map(os.environ.get, names)), None)
-    os.environ[fast_dds.variable] = chosen or str(find_resource(PROFILE))
+    os.environ[fast_dds.variable] = chosen or str(find_resource(FAST_DDS_PROFILE))
     return os.environ[fast_dds.variable]

@@ -17,9 +17,8 @@ from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Classification
 
-from perception_node.resources import find_resource
+from perception_node.resources import FAST_DDS_PROFILE, find_resource
 from perception_node.ros.compat import PROFILE_VARIABLES
-from perception_node.ros.transport import PROFILE
 from tests.ros.harness import (
     NANOSECONDS,
     NODE,
@@ -205,7 +204,9 @@ def test_the_profile_for_camera_sized_images_is_set(launch, peer):
         peer.wait_until("active")
         (node,) = children(program.process.pid)
         found = environment_of(node)
-    profile = Path(get_package_prefix("perception_node"), "share/perception_node", PROFILE)
+    profile = Path(
+        get_package_prefix("perception_node"), "share/perception_node", FAST_DDS_PROFILE
+    )
     assert [Path(found[name]).resolve() for name in VARIABLES if name in found] == [
         profile.resolve()
     ]
@@ -213,7 +214,7 @@ def test_the_profile_for_camera_sized_images_is_set(launch, peer):
 
 def test_a_profile_of_the_users_own_is_kept(launch, peer, tmp_path):
     own = tmp_path / "own.xml"
-    shutil.copy(find_resource(PROFILE), own)
+    shutil.copy(find_resource(FAST_DDS_PROFILE), own)
     with launch(environment=dict.fromkeys(VARIABLES, str(own))) as program:
         peer.wait_until("active")
         (node,) = children(program.process.pid)

@@ -6,9 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from perception_node.resources import FAST_DDS_PROFILE
 from perception_node.ros import transport
 from perception_node.ros.compat import PROFILE_VARIABLES, FastDds
-from perception_node.ros.transport import PROFILE, use_large_frames
+from perception_node.ros.transport import use_large_frames
 from tests.builders import ROOT
 
 pytestmark = pytest.mark.ros
@@ -28,8 +29,8 @@ def fast_dds(request, monkeypatch):
 
 
 def test_our_profile_is_used_where_nobody_chose_one(fast_dds):
-    assert use_large_frames() == str(ROOT / PROFILE)
-    ET.parse(ROOT / PROFILE)  # noqa: S314 - our own file
+    assert use_large_frames() == str(ROOT / FAST_DDS_PROFILE)
+    ET.parse(ROOT / FAST_DDS_PROFILE)  # noqa: S314 - our own file
     # Fast DDS 3 warns of the name of Fast DDS 2 whenever it is set.
     assert [name for name in (OLD, NEW) if os.environ[name]] == [fast_dds.variable]
 

@@ -14,7 +14,6 @@ from perception_node.cli.fastdds_profile import LARGEST_FILE_BYTES, read_segment
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
 from perception_node.cli.transport_findings import (
     NO_ROS,
-    PROFILE,
     check_middleware,
     check_profile,
     check_shared_memory,
@@ -22,10 +21,11 @@ from perception_node.cli.transport_findings import (
     export_ours,
 )
 from perception_node.errors import ConfigError
+from perception_node.resources import FAST_DDS_PROFILE
 from tests.builders import ROOT
 
 rclpy = pytest.importorskip("rclpy")
-OURS = ROOT / PROFILE
+OURS = ROOT / FAST_DDS_PROFILE
 MIB = 1 << 20
 
 VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
