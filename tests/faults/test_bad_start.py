@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from perception_node.bundle import write_bundle
+from perception_node.ros.compat import HAS_EVENTS_EXECUTOR
 from tests.builders import MANIFEST
 from tests.ros.harness import wait_for
 
@@ -129,6 +130,14 @@ def test_a_bad_argument_ends_the_process_with_one_line(start, arguments, word):
     assert len(lines) == 1, lines
     assert lines[0].startswith("[FATAL]")
     assert word in lines[0]
+
+
+@pytest.mark.skipif(HAS_EVENTS_EXECUTOR, reason="rclpy has an EventsExecutor here")
+def test_an_executor_that_rclpy_lacks_ends_the_process_with_one_line(start):
+    with start(executor="events") as node:
+        assert node.process.wait(30) == 2
+        (line,) = node.log_lines()
+    assert line.endswith("has no EventsExecutor; set executor to single_threaded")
 
 
 def test_a_params_file_is_read(start, tmp_path):
