@@ -73,7 +73,7 @@ class Lane:
 
 @dataclass
 class Result:
-    """How a lane went: counts of tests, the commands that failed, or why it was left out."""
+    """How a lane went: counts of tests, what failed, or why the lane was left out."""
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
@@ -175,6 +175,7 @@ def succeeds(command: str, lane: Lane, base: str, result: Result) -> bool:
         result.failed.append(f"{shlex.join(words)} (exit status {status})")
     if report.exists():
         result.counts += count_tests(report)
+        result.failed += find_failures(report)
     return not status
 
 
@@ -196,6 +197,21 @@ def count_tests(report: Path) -> Counter[str]:
         counts.update(failed=failed, skipped=skipped)
         counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
     return counts
+
+
+def find_failures(report: Path) -> list[str]:
+    """Return a line for each test that failed: its name, and the first line of its error."""
+    cases = ET.parse(report).getroot().iter("testcase")  # noqa: S314 - our own file
+    return [
+        f"{case.get('classname')}::{case.get('name')}: {first_line(problem.get('message', ''))}"
+        for case in cases
+        for problem in [*case.findall("failure"), *case.findall("error")]
+    ]
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text, at most 300 characters of it."""
+    return next(iter(text.splitlines()), "")[:300]
 
 
 def print_results(results: dict[str, Result]) -> None:

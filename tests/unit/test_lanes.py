@@ -79,10 +79,15 @@ def test_tests_are_counted(lanes, tmp_path, works, capfd):
     command = "{base} -m pytest -q -c /dev/null --junitxml {report} " + shlex.quote(str(tmp_path))
     result = lanes.run_lane(lanes.Lane("counted", "nothing", (), (command,)))
     lanes.print_results({"counted": result})
-    last = capfd.readouterr().out.splitlines()[-1]
+    shown = capfd.readouterr().out.splitlines()
+    last = shown[-1]
     passed, failed, skipped = (2, 0, 2) if works else (1, 2, 1)
     assert last == f"{passed} passed, {failed} failed, {skipped} skipped"
     assert result.verdict() == ("good" if works else "FAILED")
+    named = [
+        line for line in shown if line.startswith("counted: FAILED: test_it::test_bad: assert")
+    ]
+    assert len(named) == (0 if works else 1)
 
 
 def test_the_exit_status_is_that_of_the_worst(lanes, lane, monkeypatch, capsys):
