@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera's way through the core: what is done with its frames, and what is noted of them."""
+"""One camera as the frame loop sees it: where its images come from, what is done with them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from perception_node.latency import AgeWindow, FrameTrace
 from perception_node.rate import RateLimit
 from perception_node.stream import StreamMonitor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perception_node.config import NodeConfig
     from perception_node.counters import FrameCounters
     from perception_node.deadline import Deadline
@@ -18,8 +20,36 @@ if TYPE_CHECKING:
     from perception_node.pipeline import Prediction
 
 
-class Header(Protocol):
-    """What is known of an image before it is read."""
+class Arrival(NamedTuple):
+    """An image that was taken from the middleware.
+
+    Attributes:
+        message: its bytes, or an image message.
+        arrived_ns: when it reached the middleware of this process, on the steady clock.
+        number: the publisher's; None where images are not numbered.
+
+    """
+
+    message: Any
+    arrived_ns: int
+    number: int | None = None
+
+
+class ImageSource(Protocol):
+    """The newest image of each camera, by the cameras' indices."""
+
+    def wait(self) -> Sequence[int]:
+        """Wait until cameras have images, and return which; none after ``wake``."""
+
+    def take(self, camera: int) -> Arrival | None:
+        """Take a camera's newest image; None if there is none any more."""
+
+    def wake(self) -> None:
+        """Let ``wait`` return; called by any thread."""
+
+
+class OpenImage(Protocol):
+    """An image of which only the header was read."""
 
     @property
     def stamp_ns(self) -> int:
@@ -29,18 +59,15 @@ class Header(Protocol):
     def frame_id(self) -> str:
         """Return the coordinate frame."""
 
+    def read(self) -> Frame:
+        """Read the rest."""
+
 
 class FrameHandler(Protocol):
-    """What the worker does with a frame; every call comes from the worker's thread."""
+    """What is done with a camera's images beside classifying them, all by the frame loop."""
 
-    def read_header(self, message: Any) -> Header:  # noqa: ANN401 - bytes, or an image message
+    def open(self, message: Any) -> OpenImage:  # noqa: ANN401 - bytes, or an image message
         """Read the beginning of an image."""
-
-    def read(self, message: Any) -> Frame:  # noqa: ANN401
-        """Read all of it."""
-
-    def classify(self, frame: Frame, config: NodeConfig) -> Prediction:
-        """Run the pipeline."""
 
     def compose(self, prediction: Prediction, config: NodeConfig) -> Any:  # noqa: ANN401 - a message
         """Make the message."""
@@ -49,7 +76,7 @@ class FrameHandler(Protocol):
         """Send the message to those who wait for it."""
 
     def after_publish(self, frame: Frame, prediction: Prediction) -> None:
-        """Do what may take time: nobody waits for it."""
+        """Do what may take time, for no result waits for it."""
 
     def record(self, trace: FrameTrace) -> None:
         """Take note of where a frame's time went."""
@@ -60,7 +87,7 @@ class FrameHandler(Protocol):
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera as the worker sees it."""
+    """One camera as the frame loop sees it."""
 
     handler: FrameHandler
     counters: FrameCounters

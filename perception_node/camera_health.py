@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perception_node.latency import AgeHistogram, AgeSummary
 
 NO_IMAGES = "no images to judge"
+NOT_HEARD = "nobody listens, so the lazy node does not subscribe"
 PROFILE_ADVICE = (
     "start the camera's driver with our Fast DDS profile (perception doctor prints the command)"
 )
@@ -36,14 +37,14 @@ class CameraReport:
         silent_s: seconds since the last image, or since activation if there was none.
         has_images: there was an image since activation.
         clock_stands: simulated time is used, and has not moved for a while.
+        is_heard: the camera is subscribed to; of a lazy node, because somebody listens.
         rate_hz: images per second; None before the second.
+        is_rate_at_least: there may be more.
         identical: images in a row that look like the one before.
         publishers: connected publishers; None where that is unknown.
         delivery: how the middleware hands images over, ``bytes`` or ``messages``.
         lost: images lost by the middleware so far.
         lost_before: the same one period ago.
-        replaced: images that the middleware replaced by newer ones so far; None where they have
-            no numbers to tell it by.
         incompatible: the QoS policy for which a publisher was refused; empty if none was.
         deadline_ms: the deadline of this camera.
         ages: ages of the last published results; None before the first.
@@ -60,13 +61,14 @@ class CameraReport:
     silent_s: float
     has_images: bool
     clock_stands: bool
+    is_heard: bool
     rate_hz: float | None
+    is_rate_at_least: bool
     identical: int
     publishers: int | None
     delivery: str
     lost: int
     lost_before: int
-    replaced: int | None
     incompatible: str
     deadline_ms: float
     ages: AgeSummary | None
@@ -80,6 +82,9 @@ def camera_statuses(report: CameraReport, config: NodeConfig) -> list[Status]:
     is_silent = report.silent_s > config.image_timeout_s
     judged = [_rate, _picture, _deadline]
     rows = [judge(report, config) for judge in judged]
+    if not report.is_heard:
+        rows = [_input(report, is_silent=False), _connection(report, is_silent=False), *rows]
+        return [Status(row.task, Level.OK, NOT_HEARD, row.values) for row in rows]
     if is_silent or not report.has_images:
         rows = [Status(row.task, Level.STALE, NO_IMAGES, row.values) for row in rows]
     return [_input(report, is_silent=is_silent), _connection(report, is_silent=is_silent), *rows]
@@ -123,7 +128,7 @@ def _connection(report: CameraReport, *, is_silent: bool) -> Status:
         "publishers": publishers,
         "images arrive as": report.delivery,
         "lost on the way": str(report.lost),
-        "replaced by newer ones": "unknown" if report.replaced is None else str(report.replaced),
+        "replaced by newer ones": _describe_replaced(report.now),
     }
     # Where the publishers are unknown, images tell that another one fits.
     comes = report.has_images and not is_silent
@@ -145,23 +150,33 @@ def _connection(report: CameraReport, *, is_silent: bool) -> Status:
     return Status("connection", Level.OK, message, values)
 
 
+def _describe_replaced(counts: FrameCounts) -> str:
+    if not counts.doubt:
+        return str(counts.replaced)
+    return f"at least {counts.replaced}, and so for received and superseded: {counts.doubt}"
+
+
 def _rate(report: CameraReport, config: NodeConfig) -> Status:
     """Do images come often enough?"""
     rate_hz = report.rate_hz
-    values = {"rate (Hz)": "unknown" if rate_hz is None else f"{rate_hz:.1f}"}
     if rate_hz is None:
+        values = {"rate (Hz)": "unknown"}
         return Status("rate", Level.OK, "not known before the second image", values)
+    rate = f"at least {rate_hz:.1f}" if report.is_rate_at_least else f"{rate_hz:.1f}"
+    values = {"rate (Hz)": rate}
+    if report.is_rate_at_least:  # the engine is busy, and what it misses has no numbers
+        return Status("rate", Level.OK, f"{rate} images per second", values)
     for level, lowest_hz in (
         (Level.ERROR, config.error_rate_hz),
         (Level.WARN, config.warn_rate_hz),
     ):
         if rate_hz < lowest_hz:
             message = (
-                f"{rate_hz:.1f} images per second, at least {lowest_hz:g} are expected; "
+                f"{rate} images per second, at least {lowest_hz:g} are expected; "
                 "check the camera's frame rate and the network"
             )
             return Status("rate", level, message, values)
-    return Status("rate", Level.OK, f"{rate_hz:.1f} images per second", values)
+    return Status("rate", Level.OK, f"{rate} images per second", values)
 
 
 def _picture(report: CameraReport, config: NodeConfig) -> Status:

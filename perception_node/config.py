@@ -103,6 +103,11 @@ class NodeConfig:
         highest=1000.0,
         when=When.LIVE,
     )
+    lazy: bool = parameter(
+        False,  # noqa: FBT003 - the parameter's default value
+        "Subscribe to a camera only while somebody listens to its classification, overlay or "
+        "latency, and one second longer.",
+    )
     image_transport: str = parameter(
         "raw",
         "What the camera sends: raw subscribes to image, compressed to image/compressed.",
@@ -187,7 +192,7 @@ class NodeConfig:
     )
     executor: str = parameter(
         "single_threaded",
-        "rclpy executor; events costs less CPU per frame where rclpy has it.",
+        "Deprecated, has no effect: images no longer come through an executor.",
         choices=("single_threaded", "events"),
         when=When.START,
     )
@@ -201,10 +206,12 @@ class NodeConfig:
         50, "Priority of the threads with fifo or rr.", lowest=1, highest=99
     )
     worker_cpus: str = parameter(
-        "", "CPUs of the worker and the engine, such as 0,2-3 (one alone: 2-2); empty for all."
+        "",
+        "CPUs of the worker, which is the frame loop with its engine, such as 0,2-3 (one alone: "
+        "2-2); empty for all.",
     )
     executor_cpus: str = parameter(
-        "", "CPUs of the executor, which receives the images; empty for all."
+        "", "CPUs of the executor, which answers services and parameters; empty for all."
     )
     lock_memory: bool = parameter(
         False,  # noqa: FBT003 - the parameter's default value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perception_node.errors import LateFrame, StaleFrame
+from perception_node.gaps import Gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,16 +27,20 @@ class FrameCounts:
         received == published + superseded + stale + late + malformed + failed + in_flight
 
     Attributes:
-        received: messages the subscription delivered.
+        received: images that were taken from the middleware, and those that newer ones replaced
+            there.
         published: frames whose classification was published.
-        superseded: frames replaced by a newer one before they were looked at, or kept out by
-            ``max_rate_hz``.
+        superseded: images that newer ones replaced in the middleware, which were never copied,
+            and those that ``max_rate_hz`` kept out.
         stale: frames dropped before inference, because their result would have been too old.
         late: frames dropped after inference, because their result was too old.
         malformed: frames lost to a ``FrameError``.
         failed: frames lost to an engine error or a bug.
-        in_flight: frames waiting or being worked on.
+        in_flight: frames being worked on.
         malformed_by_kind: ``malformed``, split by ``FrameError.kind``.
+        replaced: the part of ``superseded`` that was replaced in the middleware.
+        doubt: why there may have been more of those, and so more ``received`` and
+            ``superseded``; empty where all is exact.
 
     """
 
@@ -47,6 +52,8 @@ class FrameCounts:
     malformed: int = 0
     failed: int = 0
     malformed_by_kind: dict[str, int] = field(default_factory=dict)
+    replaced: int = 0
+    doubt: str = ""
 
     @property
     def in_flight(self) -> int:
@@ -63,6 +70,7 @@ class FrameCounts:
             f"+ malformed {self.malformed}"
             f"{f' ({kinds[2:]})' if kinds else ''} "
             f"+ failed {self.failed} + in flight {self.in_flight}"
+            f"{self.doubt and f'; received and superseded are at least these: {self.doubt}'}"
         )
 
 
@@ -70,35 +78,43 @@ def add_up(counts: Iterable[FrameCounts]) -> FrameCounts:
     """Return the account of all cameras together."""
     sums: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
+    doubts: dict[str, None] = {}
     for one in counts:
-        sums.update({name: getattr(one, name) for name in OUTCOMES})
+        sums.update({name: getattr(one, name) for name in (*OUTCOMES, "replaced")})
         kinds.update(one.malformed_by_kind)
-    return FrameCounts(**sums, malformed_by_kind=dict(kinds))
+        doubts.update({one.doubt: None} if one.doubt else {})
+    return FrameCounts(**sums, malformed_by_kind=dict(kinds), doubt=", ".join(doubts))
 
 
 class FrameCounters:
-    """Counts frames from several threads."""
+    """Counts frames from several threads.
+
+    Attributes:
+        gaps: knows of the images that were never taken.
+
+    """
 
     def __init__(self) -> None:
+        self.gaps = Gaps()
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
         self._kinds: Counter[str] = Counter()
 
     def receive(self) -> None:
-        """Count a message that arrived."""
-        self._add("received", 1)
+        """Count an image that was taken."""
+        self._add("received")
 
     def publish(self) -> None:
         """Count a published classification."""
-        self._add("published", 1)
+        self._add("published")
 
-    def supersede(self, frames: int) -> None:
-        """Count frames that a newer one replaced."""
-        self._add("superseded", frames)
+    def keep_out(self) -> None:
+        """Count an image that was taken but came too soon after another."""
+        self._add("superseded")
 
     def fail(self) -> None:
         """Count a frame lost to an engine error or a bug."""
-        self._add("failed", 1)
+        self._add("failed")
 
     def drop(self, kind: str) -> None:
         """Count a frame lost to a ``FrameError`` of this kind: stale, late, or malformed."""
@@ -111,9 +127,12 @@ class FrameCounters:
 
     def snapshot(self) -> FrameCounts:
         """Return all counters as they were at one moment."""
+        replaced, doubt = self.gaps.replaced, self.gaps.doubt
         with self._lock:
-            return FrameCounts(**self._outcomes, malformed_by_kind=dict(self._kinds))
+            outcomes = self._outcomes + Counter(received=replaced, superseded=replaced)
+            kinds = dict(self._kinds)
+        return FrameCounts(**outcomes, malformed_by_kind=kinds, replaced=replaced, doubt=doubt)
 
-    def _add(self, outcome: str, frames: int) -> None:
+    def _add(self, outcome: str) -> None:
         with self._lock:
-            self._outcomes[outcome] += frames
+            self._outcomes[outcome] += 1

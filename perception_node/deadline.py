@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from perception_node.errors import LateFrame, MissingStamp, StaleFrame
 
@@ -24,13 +24,6 @@ PERCENTILE = 0.9  # one slow frame in ten must not condemn the next
 # a microsecond, but on busy cores the kernel may stop the thread right there.
 RESERVE = 0.05
 LONGEST_RESERVE_NS = 1_000_000
-
-
-class Arrival(NamedTuple):
-    """An image as the middleware hands it over, and when that was on the steady clock."""
-
-    message: Any
-    arrived_ns: int
 
 
 class RemainingTime:

@@ -37,6 +37,7 @@ class EngineThread:
     What hangs there refers to this object and to the frame at hand, and to nothing else.
 
     Attributes:
+        timeout_s: a call that takes longer means that the engine hangs.
         native_ids: the operating system's numbers of the thread and of those that the engine
             itself has started, such as ONNX Runtime's pool; empty before ``start``.
 
@@ -49,12 +50,12 @@ class EngineThread:
 
         Args:
             make: makes a warm pipeline, on the thread.
-            timeout_s: a call that takes longer than this means that the engine hangs.
+            timeout_s: see above.
             survives_errors: an error costs a frame; otherwise it costs the engine.
 
         """
         self._make: Callable[[], Pipeline] | None = make
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._survives_errors = survives_errors
         self._pipeline: Pipeline | None = None  # the thread's
         self._thread: threading.Thread | None = None
@@ -67,6 +68,11 @@ class EngineThread:
     def is_lost(self) -> bool:
         """Whether the engine was given up; every call raises ``EngineLost`` at once."""
         return bool(self._loss)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the engine can answer, or could."""
+        return self._pipeline is not None
 
     @property
     def description(self) -> str:
@@ -86,9 +92,7 @@ class EngineThread:
         if make is None:
             return
         try:
-            # A daemon: a thread that hangs in a driver must not keep the process from ending.
-            self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
-            self._thread.start()
+            self._launch()
             self._ask(lambda: self._load(make), timeout_s)
         except BaseException as error:
             self.give_up("the engine could not be made")
@@ -96,6 +100,39 @@ class EngineThread:
                 # Ctrl-C: libraries abort the process if Python ends while they work on a thread.
                 self._thread.join(INTERRUPT_TIMEOUT_S)
             raise
+
+    def begin(
+        self, job: Callable[[Pipeline], None], on_failure: Callable[[Exception], None]
+    ) -> None:
+        """Do a job that takes long, and make the engine before if that is to be done; do not wait.
+
+        Args:
+            job: called with the pipeline, on the thread; no ``call`` may come meanwhile.
+            on_failure: called on the thread with what making the engine, or the job, has raised.
+
+        """
+        make, self._make = self._make, None
+
+        def work() -> None:
+            try:
+                if make is not None:
+                    self._load(make)
+                    if self.is_lost:  # it took too long
+                        return
+                job(cast("Pipeline", self._pipeline))
+            except Exception as error:  # noqa: BLE001 - whoever waits is on another thread
+                on_failure(error)
+
+        if make is not None:
+            self._launch()
+        self._jobs.put((work, SimpleQueue()))
+
+    def is_lost_by(self, error: Exception) -> bool:
+        """Return whether an error costs the engine, and not only the frame."""
+        if isinstance(error, FrameError):
+            return False  # no other engine could read it either
+        is_fatal = isinstance(error, EngineLost) or not self._survives_errors
+        return is_fatal or not self.is_made
 
     def call(self, job: Callable[[Pipeline], Result]) -> Result:
         """Do ``job`` with the pipeline on the thread; return what it returns or raises.
@@ -105,11 +142,9 @@ class EngineThread:
 
         """
         try:
-            return self._ask(lambda: job(cast("Pipeline", self._pipeline)), self._timeout_s)
-        except FrameError:
-            raise  # the frame's fault: no other engine could read it either
+            return self._ask(lambda: job(cast("Pipeline", self._pipeline)), self.timeout_s)
         except Exception as error:
-            if isinstance(error, EngineLost) or not self._survives_errors:
+            if self.is_lost_by(error):
                 self.give_up(describe_loss(error))
             raise
 
@@ -128,6 +163,11 @@ class EngineThread:
         self.give_up("the engine was closed")
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
+
+    def _launch(self) -> None:
+        # A daemon: a thread that hangs in a driver must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+        self._thread.start()
 
     def _ask(self, job: Callable[[], Result], timeout_s: float | None) -> Result:
         # A queue of its own: a call that was broken off (Ctrl-C) leaves an answer in it.

@@ -53,9 +53,9 @@ class FallbackPipeline:
         return engines[0].description if engines else "no engine"
 
     @property
-    def engine(self) -> EngineThread:
-        """The engine that runs at the moment, for those who measure it alone."""
-        return self._engines[0]
+    def engine(self) -> EngineThread | None:
+        """The engine in use; None where none is left."""
+        return next((engine for engine in self._engines if not engine.is_lost), None)
 
     @property
     def is_exhausted(self) -> bool:
@@ -89,9 +89,12 @@ class FallbackPipeline:
             except Exception as error:
                 if not engine.is_lost:
                     raise
-                self._drop_engine(error)
-        msg = f"no engine is left: {self._last_loss}; clean up and configure again"
-        raise EngineLost(msg)
+                self.drop_engine(error)
+        raise self.exhaustion()
+
+    def exhaustion(self) -> EngineLost:
+        """Return the error of a frame that comes when no engine is left."""
+        return EngineLost(f"no engine is left: {self._last_loss}; clean up and configure again")
 
     def draw(self, frame: Frame, prediction: Prediction) -> NDArray[np.uint8]:
         """Return the frame as uint8 BGR (height, width, 3) with the hypotheses drawn on it."""
@@ -117,8 +120,9 @@ class FallbackPipeline:
         """Free the engines."""
         self.close()
 
-    def _drop_engine(self, error: Exception) -> None:
+    def drop_engine(self, error: Exception) -> None:
         """Go on with the next engine; the thread of this one frees it, if it gets to it."""
+        self._engines[0].give_up(describe_loss(error))
         if isinstance(error, PerceptionError):  # only a bug's traceback is logged
             # They refer to the engine, the frame and to us, and the collector may be off.
             error.__traceback__ = error.__cause__ = error.__context__ = None

@@ -33,20 +33,20 @@ class Status:
     values: dict[str, str]
 
 
-def inference_status(now: FrameCounts, before: FrameCounts, infer_ms: float | None) -> Status:
+def inference_status(now: FrameCounts, before: FrameCounts, infer_ns: int | None) -> Status:
     """Judge the work: do frames become classifications?
 
     Args:
         now: the counters of all cameras together.
         before: the same one period ago.
-        infer_ms: how long the last inference took; None before the first.
+        infer_ns: how long the last inference took; None before the first.
 
     """
     values = {
         "published": str(now.published),
         "failed": str(now.failed),
         "in flight": str(now.in_flight),
-        "last inference (ms)": "none yet" if infer_ms is None else f"{infer_ms:.2f}",
+        "last inference (ms)": "none yet" if infer_ns is None else f"{infer_ns / 1e6:.2f}",
     }
     failed = now.failed - before.failed
     if failed:

@@ -23,12 +23,11 @@ class FrameTrace:
         stamp_ns: the image's stamp.
         frame_id: the image's coordinate frame.
         outcome: published, stale, late, the kind of a frame error, or failed.
-        wait_ns: from arrival to the worker.
+        wait_ns: from its arrival in the middleware until it was taken.
         read_ns: reading the message, decoding a compressed image.
         preprocess_ns: pixels to the model's input.
         infer_ns: the engine.
         postprocess_ns: the model's output to hypotheses.
-        handover_ns: to the engine's thread and back.
         publish_ns: making and sending the message.
         age_ns: age of the image when its outcome was decided; None if unknown.
 
@@ -42,7 +41,6 @@ class FrameTrace:
     preprocess_ns: int = 0
     infer_ns: int = 0
     postprocess_ns: int = 0
-    handover_ns: int = 0
     publish_ns: int = 0
     age_ns: int | None = None
 

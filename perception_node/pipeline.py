@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class Prediction:
     stamp_ns: int
     frame_id: str
     times: StageTimes
+
+
+class FrameClassifier(Protocol):
+    """Classifies one frame at a time."""
+
+    def run(self, frame: Frame, *, top_k: int, threshold: float) -> Prediction:
+        """Classify one frame; see ``Pipeline.run``."""
 
 
 class Pipeline:

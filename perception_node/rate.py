@@ -15,19 +15,25 @@ class RateMeter:
     """Measures a rate over the last ten intervals. Fed by one thread, read by any."""
 
     def __init__(self) -> None:
-        self._times_ns: deque[int] = deque(maxlen=INTERVALS + 1)
+        self._ticks: deque[tuple[int, int, bool]] = deque(maxlen=INTERVALS + 1)
 
-    def tick(self, now_ns: int) -> None:
-        """Note one event."""
-        self._times_ns.append(now_ns)
+    def tick(self, now_ns: int, events: int = 1, *, is_at_least: bool = False) -> None:
+        """Note one event, or several of which only the last was seen; maybe there were more."""
+        self._ticks.append((now_ns, events, is_at_least))
+
+    @property
+    def is_at_least(self) -> bool:
+        """Whether the rate may be higher than ``rate_hz`` says."""
+        return any(is_at_least for _, _, is_at_least in tuple(self._ticks))
 
     def rate_hz(self, now_ns: int) -> float | None:
         """Return events per second, falling while none come; None before the second event."""
-        times_ns = tuple(self._times_ns)
-        if len(times_ns) < 2:  # noqa: PLR2004 - an interval has two ends
+        ticks = tuple(self._ticks)
+        if len(ticks) < 2:  # noqa: PLR2004 - an interval has two ends
             return None
-        mean_ns = (times_ns[-1] - times_ns[0]) / (len(times_ns) - 1)
-        return SECOND_NS / max(mean_ns, now_ns - times_ns[-1], 1)
+        last_ns, events = ticks[-1][0], sum(events for _, events, _ in ticks[1:])
+        mean_ns = (last_ns - ticks[0][0]) / events
+        return SECOND_NS / max(mean_ns, now_ns - last_ns, 1)
 
 
 class RateLimit:

@@ -78,8 +78,9 @@ class RealTimeRequest:
     Attributes:
         policy: ``other`` leaves scheduling as it is, ``fifo`` and ``rr`` are the real-time ones.
         priority: 1 to 99, the higher the more urgent; for ``fifo`` and ``rr``.
-        worker_cpus: the only CPUs of the threads that infer; empty leaves them as they are.
-        executor_cpus: the same for the threads that receive.
+        worker_cpus: the only CPUs of the frame loop and its engines; empty leaves them as they
+            are.
+        executor_cpus: the same for the executor and the supervisor.
         lock_memory: keep everything in RAM.
         freeze_garbage: hide all objects made so far from the garbage collector.
         disable_garbage_collection: never look for cycles; they then stay in memory.
@@ -118,16 +119,15 @@ class RealTimeSetup:
         self,
         executor_threads: Sequence[int],
         worker_threads: Sequence[int],
-        engine_threads: Sequence[int] = (),
     ) -> list[Grant]:
         """Do what was requested and return one answer for each wish; nothing is raised.
 
         A wish that is refused changes nothing. A thread that has ended is passed over.
 
         Args:
-            executor_threads: native ids (``Thread.native_id``) of the threads that receive.
-            worker_threads: those of the worker.
-            engine_threads: those of the engine; they share the worker's CPUs.
+            executor_threads: native ids (``Thread.native_id``) of the threads that answer
+                services and watch the engine.
+            worker_threads: those of the frame loop and its engines.
 
         """
         request, grants = self._request, []
@@ -135,7 +135,7 @@ class RealTimeSetup:
             grants.append(self._lock_memory())
         for who, threads, cpus in (
             ("executor", executor_threads, request.executor_cpus),
-            ("worker", [*worker_threads, *engine_threads], request.worker_cpus),
+            ("worker", worker_threads, request.worker_cpus),
         ):
             if cpus:
                 what = f"CPUs {format_cpus(cpus)} for the {who}"
@@ -145,28 +145,27 @@ class RealTimeSetup:
         if request.disable_garbage_collection:
             grants.append(self._disable_garbage_collection())
         if request.policy != "other":  # last: what takes long above must not hold up a CPU
-            grants.append(self._schedule([*executor_threads, *worker_threads], engine_threads))
+            grants.append(self._schedule(executor_threads, worker_threads))
         return grants
 
     def undo(self) -> None:
         """Put everything back as ``apply`` found it; may be called again, or for nothing."""
         self._undo.close()
 
-    def _schedule(self, threads: Sequence[int], engine_threads: Sequence[int]) -> Grant:
+    def _schedule(self, executor_threads: Sequence[int], worker_threads: Sequence[int]) -> Grant:
         # Real-time for all: they take turns in holding Python's lock, and an ordinary thread that
-        # is kept from its CPU while it holds the lock stops the urgent ones as well. The engine is
-        # one below: where it hangs and spins, the worker must get the CPU to give it up.
+        # is kept from its CPU while it holds the lock stops the urgent ones as well. The worker is
+        # one below: where its engine hangs and spins, the supervisor must get the CPU.
         policy, priority = f"SCHED_{self._request.policy.upper()}", self._request.priority
-        number, engine_priority = getattr(os, policy), max(1, priority - 1)
+        number, worker_priority = getattr(os, policy), max(1, priority - 1)
 
         def change(thread: int) -> Callable[[], None]:
-            return set_policy(
-                number, engine_priority if thread in engine_threads else priority, thread
-            )
+            is_worker = thread in worker_threads
+            return set_policy(number, worker_priority if is_worker else priority, thread)
 
         return self._change(
-            f"{policy} {priority} for the executor and the worker, {engine_priority} the engine",
-            [*threads, *engine_threads],
+            f"{policy} {priority} for the executor, {worker_priority} for the worker",
+            [*executor_threads, *worker_threads],
             change,
             lambda: advise_on_scheduling(priority, is_permitted=may_schedule(priority)),
         )

@@ -19,12 +19,12 @@ class StreamMonitor:
     Attributes:
         last_ns: steady time of the last image, or of ``begin`` if there was none since.
         has_images: whether there was one since ``begin``.
-        identical: images in a row that look like the one before them, by the worker.
+        identical: images in a row that look like the one before them, by the frame loop.
         publishers: publishers of the topic that are connected; None where that is unknown.
         lost: images that the middleware lost on the way.
         incompatible: the QoS policy for which a publisher was refused; empty if none was.
 
-    The last three are noted by the thread that receives messages.
+    The last three are noted by the executor's thread.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,9 @@ class StreamMonitor:
         self.publishers: int | None = None
         self.lost = 0
         self.incompatible = ""
-        self._skipped = 0  # numbers of the publisher that never came
         self._rate = RateMeter()
         self._fingerprint: int | None = None
-        self._sequence: int | None = None
+        self._replaced = 0
 
     def begin(self, now_ns: int) -> None:
         """Note that images are waited for from now on."""
@@ -47,32 +46,25 @@ class StreamMonitor:
         self.publishers = None
         self.incompatible = ""
         self._rate = RateMeter()
-        self._fingerprint = self._sequence = None
+        self._fingerprint = None
 
-    def arrive(self, now_ns: int) -> None:
-        """Note an image; called by the thread that receives messages."""
+    def arrive(self, now_ns: int, replaced: int, *, is_at_least: bool = False) -> None:
+        """Note an image; called by the frame loop.
+
+        Args:
+            now_ns: when it arrived, on the steady clock.
+            replaced: images that were replaced by newer ones so far.
+            is_at_least: whether there may have been more of them.
+
+        """
         self.last_ns = now_ns
         self.has_images = True
-        self._rate.tick(now_ns)
-
-    def match(self, publishers: int) -> None:
-        """Note how many publishers are connected; each has numbers of its own."""
-        self.publishers = publishers
-        self._sequence = None
-
-    def follow(self, sequence: int) -> None:
-        """Note the publisher's number of an image, for gaps; of one publisher only."""
-        if self.publishers == 1 and self._sequence is not None and sequence > self._sequence:
-            self._skipped += sequence - self._sequence - 1
-        self._sequence = sequence
-
-    @property
-    def replaced(self) -> int:
-        """Images that the middleware replaced by newer ones before they were taken."""
-        return max(0, self._skipped - self.lost)  # what was lost left a gap as well
+        since = max(0, replaced - self._replaced)  # news of losses may come late, and lower it
+        self._replaced = max(replaced, self._replaced)
+        self._rate.tick(now_ns, 1 + since, is_at_least=is_at_least)
 
     def look(self, message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
-        """Compare an image with the one before it; called by the worker."""
+        """Compare an image with the one before it; called by the frame loop."""
         fingerprint = _fingerprint(getattr(message, "data", message))
         self.identical = self.identical + 1 if fingerprint == self._fingerprint else 0
         self._fingerprint = fingerprint
@@ -84,6 +76,11 @@ class StreamMonitor:
     def rate_hz(self, now_ns: int) -> float | None:
         """Return images per second; None before the second."""
         return self._rate.rate_hz(now_ns)
+
+    @property
+    def is_rate_at_least(self) -> bool:
+        """Whether there may be more images per second than ``rate_hz`` says."""
+        return self._rate.is_at_least
 
 
 def _fingerprint(octets: Any) -> int:  # noqa: ANN401 - whatever has a buffer

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
@@ -19,9 +18,9 @@ from perception_node.errors import ConfigError
 from perception_node.ros.compat import (
     TELLS_MATCHES,
     RCLError,
+    TakenElsewhere,
     UnsupportedEventTypeError,
     count_publishers,
-    hands_over_info,
     make_event_callbacks,
 )
 from perception_node.ros.delivery import BYTES, find_delivery
@@ -38,9 +37,11 @@ if TYPE_CHECKING:
     from perception_node.counters import FrameCounters
     from perception_node.health import Status
     from perception_node.ros.classifier import Classifier
+    from perception_node.ros.image_source import SubscribedImages
 
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 SUFFIXES = {"raw": "", "compressed": "/compressed"}
+HYSTERESIS_S = 1.0  # of ``lazy``: a listener that comes back so soon costs no subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class CameraTopics:
     """Everything of one camera, from configuring to cleaning up.
 
     Attributes:
-        camera: what the worker knows of it.
+        camera: what the frame loop knows of it.
         delivery: how its images arrive, see ``find_delivery``.
         outputs: its publishers.
 
@@ -127,9 +128,10 @@ class CameraTopics:
         self._node = node
         self._place = place
         self._is_told_of_matches = TELLS_MATCHES
-        self._is_numbered = hands_over_info(config.executor)
         self._get_config = get_config
+        self._images: SubscribedImages | None = None
         self._subscription: Any = None
+        self._heard_s = 0.0
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
         self.delivery = find_delivery(node, IMAGE_TYPES[config.image_transport])
@@ -138,61 +140,72 @@ class CameraTopics:
         self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
         self.camera = Camera(self.outputs, counters, deadline)
 
-    def subscribe(self, submit: Callable[[int, Any], None]) -> None:
-        """Hand every image to ``submit``, with the camera's index.
+    def start(self, images: SubscribedImages) -> None:
+        """Let the frame loop have the images; of a lazy node, as soon as somebody listens.
 
         Raises:
             ConfigError: the topic's remapping is itself remapped.
 
         """
+        self._images = images
+        if not self._get_config().lazy:
+            self._subscribe(images)
+
+    def follow_listeners(self) -> None:
+        """Subscribe while somebody listens to what the camera leads to, and a second longer."""
+        images, now_s = self._images, time.monotonic()
+        if self.outputs.has_listeners():
+            self._heard_s = now_s
+            if self._subscription is None and images is not None:
+                self.camera.stream.begin(time.monotonic_ns())
+                self._subscribe(images)
+        elif now_s - self._heard_s > HYSTERESIS_S:
+            self._unsubscribe()
+
+    def stop(self) -> None:
+        """Take no more images."""
+        self._unsubscribe()
+        self._images = None
+
+    def _subscribe(self, images: SubscribedImages) -> None:
+        gaps = self.camera.counters.gaps
+        gaps.begin()
         try:
-            self._subscription = self._subscribe(submit, self._event_callbacks())
+            subscription = self._make_subscription(self._event_callbacks())
         except UnsupportedEventTypeError:  # the middleware cannot say that images are lost
-            self._is_told_of_matches = False
-            self._subscription = self._subscribe(submit, None)
-        if self._subscription.topic_name != self.topic:
+            self._is_told_of_matches = gaps.tells_losses = False
+            subscription = self._make_subscription(None)
+        self._subscription = subscription
+        if subscription.topic_name != self.topic:
             msg = (
-                f"{self.topic} is remapped once more, to {self._subscription.topic_name}; "
+                f"{self.topic} is remapped once more, to {subscription.topic_name}; "
                 "remap the camera's topic in one step"
             )
             raise ConfigError(msg)
+        images.attach(self._place.index, subscription)
 
-    def _subscribe(
-        self,
-        submit: Callable[[int, Any], None],
-        events: Any,  # noqa: ANN401 - rclpy is untyped
-    ) -> Any:  # noqa: ANN401
-        config, stream = self._get_config(), self.camera.stream
-
-        def on_image(message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
-            submit(self._place.index, message)
-
-        def on_numbered_image(message: Any, info: dict[str, Any]) -> None:  # noqa: ANN401
-            number = info["publication_sequence_number"]
-            if number is None:  # the middleware does not count
-                self._is_numbered = False
-            else:
-                stream.follow(number)
-            submit(self._place.index, message)
-
+    def _make_subscription(self, events: Any) -> Any:  # noqa: ANN401 - rclpy is untyped
+        config = self._get_config()
         # A raw topic's own name: ROS would remap the resolved one again.
         name = self._place.name if config.image_transport == "raw" else self.topic
         return self._node.create_subscription(
             IMAGE_TYPES[config.image_transport],
             name,
-            on_numbered_image if self._is_numbered else on_image,
+            _take_nothing,
             image_qos(config.image_qos),
             qos_overriding_options=image_overrides(),
-            callback_group=MutuallyExclusiveCallbackGroup(),  # see Outputs
+            callback_group=TakenElsewhere(),
             event_callbacks=events,
             raw=self.delivery == BYTES,
         )
 
-    def unsubscribe(self) -> None:
-        """Take no more images."""
+    def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
-        if subscription is not None:
-            self._node.destroy_subscription(subscription)
+        if subscription is None:
+            return
+        if self._images is not None:
+            self._images.detach(self._place.index)
+        self._node.destroy_subscription(subscription)
 
     @property
     def topic(self) -> str:
@@ -215,13 +228,14 @@ class CameraTopics:
             silent_s=stream.silent_ns(now_ns) / 1e9,
             has_images=stream.has_images,
             clock_stands=clock_stands,
+            is_heard=self._subscription is not None,
             rate_hz=stream.rate_hz(now_ns),
+            is_rate_at_least=stream.is_rate_at_least,
             identical=stream.identical,
             publishers=stream.publishers,
             delivery=self.delivery,
             lost=lost,
             lost_before=lost_before,
-            replaced=stream.replaced if self._is_numbered else None,
             incompatible=stream.incompatible,
             deadline_ms=deadline_ns / 1e6,
             ages=camera.ages.summarize(),
@@ -239,7 +253,11 @@ class CameraTopics:
             return
         number = count_publishers(self._node, self.topic, subscription.qos_profile)
         if number != stream.publishers:
-            stream.match(number)
+            self._note_publishers(number)
+
+    def _note_publishers(self, number: int) -> None:
+        self.camera.stream.publishers = number
+        self.camera.counters.gaps.match(number)
 
     def _event_callbacks(self) -> Any:  # noqa: ANN401 - rclpy is untyped
         """Follow what the middleware says of the subscription, as far as it says it."""
@@ -247,6 +265,7 @@ class CameraTopics:
 
         def on_lost(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
             stream.lost += event.total_count_change
+            self.camera.counters.gaps.lose(event.total_count_change)
 
         def on_incompatible(event: Any) -> None:  # noqa: ANN401
             stream.incompatible = qos_policy_name_from_kind(event.last_policy_kind).lower()
@@ -257,4 +276,8 @@ class CameraTopics:
                 "set image_qos to sensor_data, or change the camera's"
             )
 
-        return make_event_callbacks(on_lost, on_incompatible, stream.match)
+        return make_event_callbacks(on_lost, on_incompatible, self._note_publishers)
+
+
+def _take_nothing(_message: object) -> None:
+    """Stand where rclpy wants a callback: the frame loop takes the images."""

@@ -10,18 +10,15 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from functools import partial
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.callback_groups import CallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSCompatibility, qos_check_compatible
-from rclpy.subscription import Subscription
-
-from perception_node.errors import ConfigError
 
 try:
     from rclpy.event_handler import (
@@ -41,18 +38,18 @@ except ImportError:  # Humble
     EventsExecutor = None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from rclpy.context import Context
     from rclpy.node import Node
     from rclpy.parameter import Parameter
     from rclpy.publisher import Publisher
     from rclpy.qos import QoSProfile
+    from rclpy.subscription import Subscription
 
 __all__ = ["RCLError", "UnsupportedEventTypeError"]
 
 RCLError = rclpy_implementation.RCLError
-HAS_EVENTS_EXECUTOR = EventsExecutor is not None
-EVENTS_WAKE_UP_S = 0.2  # EventsExecutor stops the whole process without a finite timeout
 # Humble does not tell how many publishers a subscription is connected to.
 TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).parameters
 # Without events a publisher or subscription may be destroyed while another thread spins its node:
@@ -163,16 +160,93 @@ def count_publishers(node: Node, topic: str, qos: QoSProfile) -> int:
     )
 
 
-def hands_over_info(executor: str) -> bool:
-    """Tell whether a callback of two arguments gets a message's sequence number as well."""
-    return executor != "events" and hasattr(Subscription, "CallbackType")
+class TakenElsewhere(CallbackGroup):
+    """Keeps the executor from taking a subscription's messages.
+
+    What the middleware says of the subscription still comes through the executor.
+    """
+
+    def can_execute(self, entity: Any) -> bool:  # noqa: ANN401 - rclpy's entities are untyped
+        """Tell whether the executor may serve an entity of this group."""
+        return not hasattr(entity, "msg_type")
+
+    def beginning_execution(self, entity: Any) -> bool:  # noqa: ANN401
+        """Let the executor begin; see ``can_execute``."""
+        return self.can_execute(entity)
+
+    def ending_execution(self, entity: Any) -> None:  # noqa: ANN401
+        """Note nothing: callbacks of this group exclude nothing."""
 
 
-def take(subscription: Subscription) -> Any:  # noqa: ANN401 - bytes, or a message of its type
-    """Take a message from a subscription that no executor serves; None if there is none."""
+class MessageWaiter:
+    """Waits for messages of subscriptions in C, without Python's lock. Used by one thread."""
+
+    def __init__(self, context: Context) -> None:
+        """Prepare to wait in a context that is initialised."""
+        self._context = context.handle
+        self._guard = rclpy_implementation.GuardCondition(context.handle)
+        self._wait_set: Any = None
+        self._room = -1
+
+    def wait(self, subscriptions: Sequence[Subscription]) -> list[int]:
+        """Return the positions of those that have a message; none after ``wake``.
+
+        A subscription may be destroyed meanwhile, by another thread.
+
+        Raises:
+            RCLError: the middleware failed.
+
+        """
+        if len(subscriptions) != self._room:
+            room = self._room = len(subscriptions)
+            self._wait_set = rclpy_implementation.WaitSet(room, 1, 0, 0, 0, 0, self._context)
+        wait_set = self._wait_set
+        with ExitStack() as in_use:
+            for subscription in subscriptions:
+                in_use.enter_context(subscription.handle)
+            wait_set.clear_entities()
+            numbers = [wait_set.add_subscription(one.handle) for one in subscriptions]
+            wait_set.add_guard_condition(self._guard)
+            wait_set.wait(-1)
+            return [
+                position
+                for position, number in enumerate(numbers)
+                if wait_set.is_ready("subscription", number)
+            ]
+
+    def wake(self) -> None:
+        """Let ``wait`` return; called by any thread."""
+        self._guard.trigger_guard_condition()
+
+
+class Taken(NamedTuple):
+    """A message that was taken from a subscription.
+
+    Attributes:
+        message: bytes, or a message of the subscription's type.
+        received_ns: when the middleware received it, on the system's clock; 0 if unknown.
+        number: the publisher's number of it; None where messages are not numbered.
+
+    """
+
+    message: Any
+    received_ns: int
+    number: int | None
+
+
+def take(subscription: Subscription) -> Taken | None:
+    """Take a message from a subscription that no executor serves; None if there is none.
+
+    Raises:
+        RCLError: the middleware failed.
+
+    """
     with subscription.handle:
         taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-    return None if taken is None else taken[0]
+    if taken is None:
+        return None
+    message, info = taken
+    return Taken(message, info["received_timestamp"], info.get("publication_sequence_number"))
 
 
 def make_raw_sender(publisher: Publisher) -> Callable[[bytearray], None]:
@@ -205,21 +279,12 @@ def follow_set_parameters(node: Node, apply: Callable[[list[Parameter]], None]) 
     node.set_parameters = lambda parameters: [set_parameters_atomically([p]) for p in parameters]
 
 
-def make_executor(name: str) -> tuple[Any, Callable[[], None]]:
-    """Return an executor and a function that spins it once.
+def make_events_executor() -> Any | None:  # noqa: ANN401 - experimental in rclpy
+    """Return an executor that wakes up with less effort; None where this rclpy has none.
 
-    Raises:
-        ConfigError: this rclpy does not have it.
-
+    It must be spun with a finite timeout: without one it stops the whole process.
     """
-    if name != "events":
-        executor = SingleThreadedExecutor()
-        return executor, executor.spin_once
-    if EventsExecutor is None:
-        problem = "parameter executor: this release of rclpy has no EventsExecutor"
-        raise ConfigError(f"{problem}; set executor to single_threaded")
-    events = EventsExecutor()
-    return events, partial(events.spin_once, timeout_sec=EVENTS_WAKE_UP_S)
+    return EventsExecutor() if EventsExecutor is not None else None
 
 
 def bag_version() -> Literal[8, 9]:

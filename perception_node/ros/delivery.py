@@ -90,8 +90,8 @@ class _Way:
 
     def take_all(self) -> None:
         """Take what has come, unless an executor that spins the node has taken it."""
-        while (message := take(self.subscription)) is not None:
-            self.note(message)
+        while (taken := take(self.subscription)) is not None:
+            self.note(taken.message)
 
     def note(self, message: Any) -> None:  # noqa: ANN401 - bytes, or a message
         try:

@@ -30,6 +30,14 @@ class Header(NamedTuple):
     frame_id: str
 
 
+class OpenImage(NamedTuple):
+    """x."""
+
+    stamp_ns: int
+    frame_id: str
+    read: Callable[[], Frame]
+
+
 class ImageReader:
     """Reads images of one type into Frames: bytes, or messages as rclpy makes them.
 
@@ -45,6 +53,10 @@ class ImageReader:
             "compressed": self._read_compressed,
         }
         self.read = readers[transport]
+
+    def open(self, message: Any) -> OpenImage:  # noqa: ANN401
+        header = peek_header(message)
+        return OpenImage(header.stamp_ns, header.frame_id, lambda: self.read(message))
 
     def _read_raw(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or an Image
         """Read a sensor_msgs/Image.

@@ -182,7 +182,6 @@ def to_latency(trace: FrameTrace, node_name: str) -> DiagnosticArray:
     stages = {
         "wait": trace.wait_ns,
         "read": trace.read_ns,
-        "handover": trace.handover_ns,
         "preprocess": trace.preprocess_ns,
         "infer": trace.infer_ns,
         "postprocess": trace.postprocess_ns,

@@ -8,20 +8,23 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
 from perception_node import health
 from perception_node.counters import FrameCounters, add_up
 from perception_node.errors import EngineError
+from perception_node.frame_loop import FrameLoop
 from perception_node.realtime import RealTimeSetup
 from perception_node.ros.camera_topics import CameraTopics, find_places
 from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import answer_impossible_transitions, guarded
+from perception_node.ros.image_source import SubscribedImages
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.selection import load_pipeline
+from perception_node.supervisor import Supervisor
 from perception_node.throttle import Throttle
-from perception_node.worker import FrameWorker
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
@@ -32,13 +35,16 @@ if TYPE_CHECKING:
 
 DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
 BUILD_LOG_PERIOD_S = 5.0
+LISTENERS_PERIOD_S = 0.2
+DEFAULT_EXECUTOR = "single_threaded"
 
 
 class PerceptionNode(LifecycleNode):
     """Classifies the newest image of each camera.
 
     Configuring loads the model and warms it up, activating subscribes, deactivating drains,
-    cleaning up frees. Messages arrive on the executor's thread, all work is the worker's.
+    cleaning up frees. Everything here is called on the executor's thread; images are the frame
+    loop's alone.
 
     Attributes:
         config: the parameters of this moment.
@@ -58,13 +64,19 @@ class PerceptionNode(LifecycleNode):
         self.transitions_begun = 0
         answer_impossible_transitions(self)
         self.config: NodeConfig = declare_parameters(self)
+        if self.config.executor != DEFAULT_EXECUTOR:
+            self.get_logger().warning(
+                "parameter executor is deprecated and has no effect; remove it"
+            )
         follow_changes(
             self, lambda: self.config, self._replace_config, lambda: self._classifier is not None
         )
         self.counters: dict[str, FrameCounters] = {}
         self._classifier: Classifier | None = None
         self._cameras: list[CameraTopics] = []
-        self._worker: FrameWorker | None = None
+        self._loop: FrameLoop | None = None
+        self._supervisor: Supervisor | None = None
+        self._listeners_timer: Any = None
         self._real_time: RealTimeSetup | None = None
         self._engine_threads: tuple[int, ...] = ()
         self._grants: list[Grant] = []
@@ -83,7 +95,7 @@ class PerceptionNode(LifecycleNode):
             undo.callback(self.release)
             pipeline = load_pipeline(self.config, self._log_build)
             undo.callback(pipeline.close)
-            self._classifier = Classifier(pipeline, self, self._announce)
+            self._classifier = Classifier(pipeline, self)
             for place in find_places(self, self.config):
                 counters = self.counters.setdefault(place.topic, FrameCounters())
                 camera = CameraTopics(self, self._classifier, place, lambda: self.config, counters)
@@ -99,22 +111,28 @@ class PerceptionNode(LifecycleNode):
 
     @guarded
     def on_activate(self, state: LifecycleState) -> None:
-        """Subscribe to the cameras and start the worker."""
-        if self._classifier is None or self._classifier.pipeline.is_exhausted:
+        """Subscribe to the cameras and start the frame loop."""
+        classifier = self._classifier
+        if classifier is None or classifier.pipeline.is_exhausted:
             msg = "the engine was lost; clean up and configure again"
             raise EngineError(msg)
-        worker = FrameWorker([c.camera for c in self._cameras], lambda: self.config)
-        worker.start()
-        self._worker = worker
         with ExitStack() as undo:
             undo.callback(self._stop_work, DRAIN_TIMEOUT_S)
-            self._set_up_real_time(self._classifier, worker)
+            images = SubscribedImages(self.context, len(self._cameras))
+            loop = FrameLoop([c.camera for c in self._cameras], images, lambda: self.config)
+            supervisor = Supervisor(classifier.pipeline, loop, self._on_loss)
+            supervisor.start()
+            self._loop, self._supervisor = loop, supervisor
+            self._set_up_real_time(classifier, supervisor)
             for camera in self._cameras:
-                camera.subscribe(worker.submit)
+                camera.start(images)
+            if self.config.lazy:
+                self._follow_listeners()
             super().on_activate(state)
             undo.pop_all()
         topics = ", ".join(camera.topic for camera in self._cameras)
-        self.get_logger().info(f"active: waiting for images on {topics}")
+        first = "somebody to listen, then for " if self.config.lazy else ""
+        self.get_logger().info(f"active: waiting for {first}images on {topics}")
 
     @guarded
     def on_deactivate(self, state: LifecycleState) -> None:
@@ -155,31 +173,36 @@ class PerceptionNode(LifecycleNode):
 
     def interrupt(self) -> None:
         """End a deactivation that waits for its engine; from another thread, at the very end."""
-        classifier = self._classifier
-        if classifier is not None:
-            classifier.pipeline.interrupt()
+        supervisor = self._supervisor
+        if supervisor is not None:
+            supervisor.abandon()
 
     def _stop_work(self, drain_timeout_s: float) -> None:
-        worker, self._worker = self._worker, None
         real_time, self._real_time = self._real_time, None
+        timer, self._listeners_timer = self._listeners_timer, None
         self._grants = []
         with ExitStack() as steps:  # the last comes first; each is done even if another fails
-            if worker is not None:
-                steps.callback(self._stop_worker, worker, drain_timeout_s)
+            steps.callback(self._stop_loop, drain_timeout_s)
             if real_time is not None:
                 steps.callback(real_time.undo)
             for camera in self._cameras:
-                steps.callback(camera.unsubscribe)
+                steps.callback(camera.stop)
+            if timer is not None:
+                steps.callback(self.destroy_timer, timer)
 
-    def _stop_worker(self, worker: FrameWorker, timeout_s: float) -> None:
-        """Let the worker finish its frame; do not wait for ever."""
-        if not worker.stop(timeout_s) and self._classifier is not None:
-            self.get_logger().error(
-                f"the frame at hand was not finished in {timeout_s:g} s; "
-                "its engine is given up, clean up and configure"
-            )
-            self._classifier.pipeline.interrupt()
-            worker.stop(DRAIN_TIMEOUT_S)
+    def _stop_loop(self, timeout_s: float) -> None:
+        """Let the loop finish its frame; do not wait for ever."""
+        supervisor = self._supervisor
+        try:
+            if supervisor is not None and not supervisor.stop(timeout_s):
+                self.get_logger().error(
+                    f"the frame at hand was not finished in {timeout_s:g} s; "
+                    "its engine is given up, clean up and configure"
+                )
+                supervisor.abandon()
+                supervisor.stop(DRAIN_TIMEOUT_S)
+        finally:
+            self._loop = self._supervisor = None
 
     def log_accounts(self) -> None:
         """Say where the frames of each camera went, since the process began."""
@@ -187,7 +210,7 @@ class PerceptionNode(LifecycleNode):
             of = f" of {topic}" if len(self.counters) > 1 else ""
             self.get_logger().info(f"frames{of}: {counters.snapshot()}")
 
-    def _set_up_real_time(self, classifier: Classifier, worker: FrameWorker) -> None:
+    def _set_up_real_time(self, classifier: Classifier, supervisor: Supervisor) -> None:
         """Apply the settings that are asked for and say which of them were granted.
 
         Again where the engine has other threads than before: another one has taken over.
@@ -199,8 +222,9 @@ class PerceptionNode(LifecycleNode):
             self._real_time.undo()  # what hangs must not keep its priority
         self._engine_threads = engine_threads
         self._real_time = RealTimeSetup(self.config.real_time())
-        executor = [threading.get_native_id()]  # transitions and diagnostics run on it
-        self._grants = self._real_time.apply(executor, worker.native_ids, engine_threads)
+        # Transitions and diagnostics run on this thread.
+        executor = [threading.get_native_id(), *supervisor.native_ids]
+        self._grants = self._real_time.apply(executor, engine_threads)
         for grant in self._grants:
             # rclpy lets a line of code log with one severity only.
             if grant.granted:
@@ -213,6 +237,24 @@ class PerceptionNode(LifecycleNode):
         self.config = config
         if is_news:
             self._announce()  # the latched labels state it
+
+    def _follow_listeners(self) -> None:
+        """Look for listeners now and a few times a second; simulated time may stand still."""
+
+        def follow() -> None:
+            for camera in self._cameras:
+                camera.follow_listeners()
+
+        follow()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._listeners_timer = self.create_timer(LISTENERS_PERIOD_S, follow, clock=steady)
+
+    def _on_loss(self) -> None:
+        """Say that another engine has taken over; called by the supervisor's thread."""
+        classifier = self._classifier
+        if classifier is not None:
+            classifier.report_loss()
+        self._announce()
 
     def _announce(self) -> None:
         """Publish what is latched; also when another engine has taken over."""
@@ -231,12 +273,12 @@ class PerceptionNode(LifecycleNode):
         if self._classifier is None:
             return [health.inactive_status("not configured")]
         engine = self._classifier.status()
-        if self._worker is None:
+        if self._loop is None or self._supervisor is None:
             return [health.inactive_status("inactive"), engine]
-        self._set_up_real_time(self._classifier, self._worker)
+        self._set_up_real_time(self._classifier, self._supervisor)
         counts = add_up(camera.camera.counters.snapshot() for camera in self._cameras)
         before, self._reported = self._reported, counts
-        inference = health.inference_status(counts, before, self._classifier.infer_ms)
+        inference = health.inference_status(counts, before, self._loop.infer_ns)
         stands = self._clock_stands()
         rows = [row for camera in self._cameras for row in camera.statuses(clock_stands=stands)]
         return [*rows, inference, engine, health.process_status(self._grants)]

@@ -17,7 +17,7 @@ from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 from perception_node.errors import PerceptionError
 from perception_node.rate import RateLimit
 from perception_node.ros import messages
-from perception_node.ros.images import ImageReader, peek_header
+from perception_node.ros.images import ImageReader
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.throttle import Throttle
 
@@ -38,7 +38,7 @@ OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
 
 
 class Outputs:
-    """Publishers and log lines of one camera; the ``FrameHandler`` of the worker."""
+    """Publishers and log lines of one camera; the ``FrameHandler`` of the frame loop."""
 
     def __init__(
         self,
@@ -69,8 +69,7 @@ class Outputs:
         reader = ImageReader(
             config.image_transport, config.max_image_pixels, pipeline.smallest_side
         )
-        self.read_header, self.read = peek_header, reader.read
-        self.classify = classifier.classify
+        self.open = reader.open
         self._make_message: Callable[[Prediction, str], bytes | Classification] = (
             messages.serialize_classification
             if messages.knows_classification()
@@ -105,6 +104,13 @@ class Outputs:
     def results_topic(self) -> str:
         """Resolved name of ``~/classification``."""
         return str(self._classification.topic_name)
+
+    def has_listeners(self) -> bool:
+        """Tell whether somebody subscribes to a result, picture or latency of this camera."""
+        return any(
+            publisher.get_subscription_count() > 0
+            for publisher in (self._classification, self._overlay, self._latency)
+        )
 
     def announce(self, version: int, threshold: float) -> None:
         """Publish the latched messages; ``version`` counts the models this node has loaded."""

@@ -13,14 +13,14 @@ import threading
 import traceback
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
-from perception_node.ros.compat import RCLError, make_executor
+from perception_node.ros.compat import RCLError
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.ros.session import initialise
@@ -63,7 +63,7 @@ class Spinner:
         """Prepare; raises ``ConfigError`` where rclpy lacks the executor that is asked for."""
         self._node = node
         self._stop = stop
-        self._executor, self._spin_some = make_executor(node.config.executor)
+        self._executor = SingleThreadedExecutor()
         self._thread = threading.Thread(target=self._run, name="perception-executor", daemon=True)
         self._throttle = Throttle(LOG_PERIOD_S)
         self._exit_code = EXIT_OK
@@ -110,7 +110,7 @@ class Spinner:
 
     def _spin_once(self) -> None:
         try:
-            self._spin_some()
+            self._executor.spin_once()
         except RCLError as error:  # such as an answer to somebody who has gone
             if self._throttle.is_due("middleware"):
                 self._node.get_logger().warning(f"the middleware failed: {error}")

@@ -10,9 +10,8 @@ import shutil
 import pytest
 
 from perception_node.bundle import write_bundle
-from perception_node.ros.compat import HAS_EVENTS_EXECUTOR
 from tests.builders import MANIFEST
-from tests.ros.harness import wait_for
+from tests.ros.harness import Stream, make_image, wait_for
 
 pytestmark = pytest.mark.ros
 
@@ -132,12 +131,13 @@ def test_a_bad_argument_ends_the_process_with_one_line(start, arguments, word):
     assert word in lines[0]
 
 
-@pytest.mark.skipif(HAS_EVENTS_EXECUTOR, reason="rclpy has an EventsExecutor here")
-def test_an_executor_that_rclpy_lacks_ends_the_process_with_one_line(start):
+def test_the_executor_of_old_is_a_warning_and_nothing_else(start, peer):
     with start(executor="events") as node:
-        assert node.process.wait(30) == 2
-        (line,) = node.log_lines()
-    assert line.endswith("has no EventsExecutor; set executor to single_threaded")
+        Stream(peer).classify(make_image("red", 1))
+        (line,) = [line for line in node.log_lines() if "executor" in line]
+        assert node.end() == 0
+    assert "[WARN]" in line
+    assert line.endswith("parameter executor is deprecated and has no effect; remove it")
 
 
 def test_a_params_file_is_read(start, tmp_path):

@@ -15,11 +15,12 @@ from perception_node.camera import Camera
 from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters
 from perception_node.deadline import Deadline, reserve_ns
+from perception_node.frame_loop import FrameLoop
 from perception_node.pipeline import Prediction, StageTimes
-from perception_node.ros.images import ImageReader, peek_header
-from perception_node.worker import FrameWorker
+from perception_node.ros.images import ImageReader
 from tests.builders import image_message, solid
 from tests.busy import busy_cores
+from tests.newest_images import Images
 
 FRAMES = 10_000
 MOST_STOPPED = 3
@@ -38,16 +39,13 @@ class Handler:
     """Reads real messages, waits in place of an engine, and looks at the clock when it sends."""
 
     def __init__(self, wait_for_engine):
-        self.read = ImageReader("raw", 1 << 20, 8).read
+        self.open = ImageReader("raw", 1 << 20, 8).open
         self.sent = []  # stamp and age of each result, nanoseconds
-        self.gaps_ns = []  # from what precedes the worker's last look at the clock to sending
+        self.gaps_ns = []  # from what precedes the loop's last look at the clock to sending
         self.errors = []
         self._wait_for_engine = wait_for_engine
 
-    def read_header(self, message):
-        return peek_header(message)
-
-    def classify(self, frame, _config):
+    def run(self, frame, **_limits):
         self._wait_for_engine()
         return Prediction((), frame.stamp_ns, frame.frame_id, StageTimes(0, 0, 0))
 
@@ -77,11 +75,19 @@ class Setup:
         self.counters = FrameCounters()
         self.config = NodeConfig(deadline_ms=deadline_ms)
         camera = Camera(self.handler, self.counters, Deadline("stamp", time.time_ns))
-        self.worker = FrameWorker([camera], lambda: self.config)
-        self.worker.start()
+        self.images = Images()
+        self.loop = FrameLoop([camera], self.images, lambda: self.config)
+        self.loop.begin()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        self.loop.run(self.handler, lambda _frame, _error: False)
 
     def stop(self):
-        assert self.worker.stop(10.0)
+        self.loop.stop()
+        self._thread.join(10.0)
+        assert not self._thread.is_alive()
         counts = self.counters.snapshot()
         assert self.handler.errors == []
         assert (counts.in_flight, counts.malformed, counts.failed) == (0, 0, 0)
@@ -116,8 +122,8 @@ def test_no_result_is_older_than_its_deadline():
         counts = setup.counters.snapshot()
         while counts.received - counts.superseded < FRAMES:
             transport_ms = source.uniform(0.0, 0.4 * DEADLINE_MS)
-            setup.worker.submit(0, stamped(time.time_ns() - int(transport_ms * 1e6)))
-            time.sleep(source.uniform(0.0, 0.002))  # open loop: the worker is not waited for
+            setup.images.put(0, stamped(time.time_ns() - int(transport_ms * 1e6)))
+            time.sleep(source.uniform(0.0, 0.002))  # open loop: the node is not waited for
             counts = setup.counters.snapshot()
         counts = setup.stop()
     assert min(counts.published, counts.superseded, counts.stale, counts.late) >= 100, counts
@@ -145,24 +151,22 @@ def test_a_burst_leaves_the_newest_and_no_memory():
 
     setup = Setup(wait_for_engine, deadline_ms=60_000)
     begin_ns = time.time_ns()
-    setup.worker.submit(0, stamped(begin_ns))
+    setup.images.put(0, stamped(begin_ns))
     assert busy.wait(10)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for number in range(1, BURST + 1):
-            setup.worker.submit(0, stamped(begin_ns + number))
+            setup.images.put(0, stamped(begin_ns + number))
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    waiting = setup.counters.snapshot()
-    assert (waiting.received, waiting.superseded) == (BURST + 1, BURST - 1)
-    assert waiting.in_flight == 2
+    assert setup.counters.snapshot().in_flight == 1
     # Only the one that waits is held, and the one that replaces it: a queue would hold them all.
     assert max(after - before, peak - before) < 20 * len(MESSAGE) < BURST * len(MESSAGE) / 10
     gate.set()
-    while setup.counters.snapshot().in_flight:
+    while setup.counters.snapshot().published < 2:
         time.sleep(0.001)
     counts = setup.stop()
     assert [stamp_ns for stamp_ns, _ in setup.handler.sent] == [begin_ns, begin_ns + BURST]
-    assert (counts.published, counts.superseded) == (2, BURST - 1)
+    assert (counts.received, counts.published, counts.superseded) == (BURST + 1, 2, BURST - 1)

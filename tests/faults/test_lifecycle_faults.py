@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perception_node import engine_thread, selection, worker
+from perception_node import engine_thread, selection, supervisor
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.errors import EngineError
 from perception_node.fallback import FallbackPipeline
@@ -57,12 +57,15 @@ MAKES = [
     (PerceptionNode, "create_lifecycle_publisher"),
     (PerceptionNode, "create_publisher"),
     (outputs.Outputs, "announce"),
-    (node, "FrameWorker"),
-    (worker.FrameWorker, "start"),
+    (node, "SubscribedImages"),
+    (node, "FrameLoop"),
+    (node, "Supervisor"),
+    (supervisor.Supervisor, "start"),
+    (engine_thread.EngineThread, "begin"),
     (threading.Thread, "start"),
     (node, "RealTimeSetup"),
     (node.RealTimeSetup, "apply"),
-    (camera_topics.CameraTopics, "subscribe"),
+    (camera_topics.CameraTopics, "start"),
     (camera_topics.CameraTopics, "_event_callbacks"),
     (PerceptionNode, "create_subscription"),
     *RCLPY_CALLS,
@@ -73,9 +76,9 @@ FREES = [
     (PerceptionNode, "destroy_subscription"),
     (PerceptionNode, "destroy_lifecycle_publisher"),
     (PerceptionNode, "destroy_publisher"),
-    (camera_topics.CameraTopics, "unsubscribe"),
+    (camera_topics.CameraTopics, "stop"),
     (outputs.Outputs, "destroy"),
-    (worker.FrameWorker, "stop"),
+    (supervisor.Supervisor, "stop"),
     (node.RealTimeSetup, "undo"),
     (FallbackPipeline, "close"),
 ]
@@ -132,7 +135,7 @@ STEPS = {
         FREEING,
         {
             "PerceptionNode.destroy_subscription",
-            "FrameWorker.stop",
+            "Supervisor.stop",
             "RealTimeSetup.undo",
             "LifecyclePublisher.on_deactivate",
         },
@@ -145,7 +148,7 @@ STEPS = {
     "shutdown": Step(
         ("configure", "activate"),
         FREEING,
-        {"PerceptionNode.destroy_subscription", "FrameWorker.stop", "FallbackPipeline.close"},
+        {"PerceptionNode.destroy_subscription", "Supervisor.stop", "FallbackPipeline.close"},
     ),
 }
 REST = {"unconfigured": ("configure", "activate"), "inactive": ("activate",)}

@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 
 from perception_node.bags import open_bag
 from perception_node.resources import find_resource
-from tests.ros.harness import Stream, account, needs_events, require_balance, wait_for
+from tests.ros.harness import Stream, account, require_balance, wait_for
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
 END_S = 2.0
@@ -132,16 +132,6 @@ def test_the_last_word_is_the_account(start, peer, number):
         wait_for(lambda: len(stream.results) > 3, lambda: "results")
         require_clean_end(node, number)
         assert "frames: received" in node.log_lines()[-1]
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.usefixtures("camera")
-@needs_events
-def test_an_events_executor_ends_as_well(start, peer, number):
-    with start(executor="events") as node:
-        stream = Stream(peer)
-        wait_for(lambda: len(stream.results) > 3, lambda: "results")
-        require_clean_end(node, number)
 
 
 def test_a_node_that_was_never_configured_ends(start, peer):

@@ -29,15 +29,14 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, LabelInfo
 
-from perception_node.ros.compat import HAS_EVENTS_EXECUTOR, hands_over_info
+from perception_node.ros.compat import TELLS_MATCHES
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.node_process import to_argument
 from perception_node.ros.qos import LATCHED
 from perception_node.ros.spinning import SpinningThread
 
 DEADLINE_S = 30.0
-needs_events = pytest.mark.skipif(not HAS_EVENTS_EXECUTOR, reason="rclpy has no EventsExecutor")
-IS_NUMBERED = hands_over_info("single_threaded")
+IS_NUMBERED = TELLS_MATCHES  # Humble does neither
 needs_numbers = pytest.mark.skipif(not IS_NUMBERED, reason="rclpy does not number images")
 POLL_S = 0.01
 ASK_AGAIN_S = 3.0
@@ -74,6 +73,7 @@ ACCOUNT = re.compile(
     r"\+ superseded (?P<superseded>\d+) \+ stale (?P<stale>\d+) \+ late (?P<late>\d+) "
     r"\+ malformed (?P<malformed>\d+)(?: \((?P<kinds>[^)]*)\))? "
     r"\+ failed (?P<failed>\d+) \+ in flight (?P<in_flight>\d+)"
+    r"(?:; received and superseded are at least these: (?P<doubt>.*))?"
 )
 ROS_LINE = re.compile(r"\[(DEBUG|INFO|WARN|ERROR|FATAL)\] \[")
 DDS_PORTS, PORTS_PER_DOMAIN = 7400, 250  # OMG DDSI-RTPS 9.6.1.1
@@ -158,10 +158,12 @@ def account(text: str, topic: str | None = None) -> dict[str, Any]:
     """Return the node's last account of its frames from its log; of one camera of several."""
     found = [match for match in ACCOUNT.finditer(text) if match["topic"] == topic]
     assert found, f"no account of the frames in the log:\n{text}"
-    counts = {k: int(v) for k, v in found[-1].groupdict().items() if k not in {"kinds", "topic"}}
+    words = ("kinds", "topic", "doubt")
+    counts = {k: int(v) for k, v in found[-1].groupdict().items() if k not in words}
     kinds = found[-1]["kinds"] or ""
     pairs = (pair.rsplit(" ", 1) for pair in kinds.split(", ") if pair)
-    return {**counts, "kinds": {kind: int(number) for kind, number in pairs}}
+    doubt = found[-1]["doubt"] or ""
+    return {**counts, "doubt": doubt, "kinds": {kind: int(number) for kind, number in pairs}}
 
 
 def require_balance(counts: dict[str, Any]) -> None:

@@ -133,7 +133,6 @@ def test_latency_tells_each_frames_way(start, peer):
         for stage in (
             "wait",
             "read",
-            "handover",
             "preprocess",
             "infer",
             "postprocess",

@@ -12,8 +12,6 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from perception_node.errors import ConfigError
-from perception_node.ros import compat
 from perception_node.ros.compat import (
     DISCOVERY_RANGE,
     LOCALHOST_ONLY,
@@ -22,9 +20,7 @@ from perception_node.ros.compat import (
     count_publishers,
     find_fast_dds,
     follow_set_parameters,
-    hands_over_info,
     keep_discovery_local,
-    make_executor,
     make_raw_sender,
 )
 from perception_node.ros.definitions import choose_bag_version
@@ -130,16 +126,6 @@ def test_publishers_that_do_not_fit_are_not_counted():
     node = SimpleNamespace(get_publishers_info_by_topic=lambda _topic: found)
     for wanted, number in ((reliable, 2), (best_effort, 3)):
         assert count_publishers(node, "/image", QoSProfile(depth=1, reliability=wanted)) == number
-
-
-def test_events_executor_hands_over_no_info():
-    assert not hands_over_info("events")
-
-
-def test_an_executor_that_is_not_there_is_told_in_one_line(monkeypatch):
-    monkeypatch.setattr(compat, "EventsExecutor", None)
-    with pytest.raises(ConfigError, match=r"no EventsExecutor; set executor to single_threaded$"):
-        make_executor("events")
 
 
 class Handle:

@@ -21,7 +21,6 @@ from tests.ros.harness import (
     claim_domain,
     make_compressed,
     make_image,
-    needs_events,
     set_header,
     start_node,
     wait_for,
@@ -41,20 +40,11 @@ class Robot(NamedTuple):
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "raw, single_threaded",
-        "compressed, single_threaded",
-        pytest.param("raw, events", marks=needs_events),
-    ],
+    params=["raw", "compressed"],
 )
 def robot(request, color_model, jpeg):
-    transport, executor = request.param.split(", ")
-    parameters = {
-        "model": color_model,
-        "autostart": True,
-        "image_transport": transport,
-        "executor": executor,
-    }
+    transport = request.param
+    parameters = {"model": color_model, "autostart": True, "image_transport": transport}
 
     def make(color, stamp_ns, size=(32, 24)):
         if transport == "raw":

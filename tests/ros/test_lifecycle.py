@@ -23,7 +23,6 @@ from tests.ros.harness import (
     Stream,
     account,
     make_image,
-    needs_events,
     require_balance,
     wait_for,
 )
@@ -79,11 +78,8 @@ def test_an_inactive_node_neither_listens_nor_publishes(start, peer):
         assert stream.result(2) is None
 
 
-@pytest.mark.parametrize(
-    "executor", ["single_threaded", pytest.param("events", marks=needs_events)]
-)
-def test_an_impossible_transition_is_refused_and_survived(start, peer, executor):
-    with start(autostart=False, executor=executor) as node:
+def test_an_impossible_transition_is_refused_and_survived(start, peer):
+    with start(autostart=False) as node:
         peer.wait_until("unconfigured")
         for transition in ("activate", "cleanup", "deactivate", 99):
             assert not peer.change(transition)

@@ -13,7 +13,7 @@ from tests.ros.harness import Stream, make_image, wait_for
 pytestmark = pytest.mark.ros
 OK, WARN = 0, 1
 PRIORITY = 7
-OUR_THREADS = ("perc-executor", "perc-worker", "perc-engine")
+OUR_THREADS = ("perc-executor", "perc-supervisor", "perc-engine")
 WORKER_CPU, EXECUTOR_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 WISHES = {
     "scheduling_policy": "fifo",
@@ -21,7 +21,7 @@ WISHES = {
     "worker_cpus": f"'{WORKER_CPU}'",  # in quotes, or YAML makes a number of it
     "executor_cpus": f"'{EXECUTOR_CPU}'",
 }
-SCHEDULING = f"SCHED_FIFO {PRIORITY} for the executor and the worker, 6 the engine"
+SCHEDULING = f"SCHED_FIFO {PRIORITY} for the executor, 6 for the worker"
 # Takes the rights away for good, then becomes the node; who is not root has none to lose.
 UNPRIVILEGED = """
 import ctypes, os, resource, sys
@@ -82,16 +82,16 @@ def test_what_is_granted_is_in_force_and_reported_and_taken_back(start, peer):
         Stream(peer).classify(make_image("red", 1))
         urgent = dict.fromkeys(OUR_THREADS, (os.SCHED_FIFO, PRIORITY))
         assert policies(node) == {**urgent, "perc-engine": (os.SCHED_FIFO, PRIORITY - 1)}
-        assert cpus(node, "perc-executor") == [{EXECUTOR_CPU}]
-        for name in ("perc-worker", "perc-engine"):
-            assert cpus(node, name) == [{WORKER_CPU}]
+        for name in ("perc-executor", "perc-supervisor"):
+            assert cpus(node, name) == [{EXECUTOR_CPU}]
+        assert cpus(node, "perc-engine") == [{WORKER_CPU}]
         status = diagnostics.wait_for_level("process", OK)
         assert status.message == "real-time settings are granted"
         assert diagnostics.value(SCHEDULING) == "granted"
         assert f"granted: {SCHEDULING}" in node.log()
 
         assert peer.change("deactivate")
-        del ordinary["perc-worker"]  # it has ended
+        del ordinary["perc-supervisor"]  # it has ended
         assert policies(node) == ordinary
         assert cpus(node, "perc-executor") == cpus(node, "perc-engine") == [everywhere]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from types import ModuleType
 
 import rclpy.lifecycle
 import rclpy.parameter_client  # noqa: F401 - what rclpy itself needs of LACKING it has by now
@@ -21,7 +20,6 @@ LACKING = ("rclpy.clock_type", "rclpy.event_handler", "rclpy.experimental")
 NUMBERS = ("publication_sequence_number", "reception_sequence_number")
 take = rclpy_implementation.Subscription.take_message
 publish = rclpy_implementation.Publisher.publish_raw
-create = Node.create_subscription
 find_preset = QoSPresetProfiles.get_from_short_key
 
 
@@ -62,11 +60,6 @@ def publish_raw(publisher, message):
     publish(publisher, message)
 
 
-def create_subscription(node, msg_type, topic, callback, *arguments, **options):
-    """Call back with the message alone."""
-    return create(node, msg_type, topic, lambda one: callback(one), *arguments, **options)  # noqa: PLW0108 - of one argument
-
-
 def get_from_short_key(name):
     """Know no preset named default."""
     if name.lower() == "default":
@@ -77,10 +70,6 @@ def get_from_short_key(name):
 qos_event.SubscriptionEventCallbacks = SubscriptionEventCallbacks
 rclpy_implementation.Subscription.take_message = take_message
 rclpy_implementation.Publisher.publish_raw = publish_raw
-Node.create_subscription = create_subscription
 del Node.add_post_set_parameters_callback, Node.add_pre_set_parameters_callback
 QoSPresetProfiles.get_from_short_key = get_from_short_key
-subscriptions = ModuleType("rclpy.subscription")
-subscriptions.Subscription = type("Subscription", (), {})  # without CallbackType
-sys.modules["rclpy.subscription"] = subscriptions
 sys.modules.update(dict.fromkeys(LACKING))

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 from perception_node.bundle import load_bundle
-from perception_node.camera import Camera
+from perception_node.camera import Arrival, Camera
 from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters
-from perception_node.deadline import WINDOW, Arrival, Deadline
+from perception_node.deadline import WINDOW, Deadline
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.mailbox import Taken
+from perception_node.frame_loop import FrameLoop
 from perception_node.pipeline import Pipeline
 from perception_node.resources import find_model
-from perception_node.ros.images import ImageReader, peek_header
-from perception_node.worker import FrameWorker
+from perception_node.ros.images import ImageReader
 from tests.builders import image_message
 
 pytestmark = pytest.mark.slow
@@ -35,17 +34,13 @@ KEPT_BYTES_BY_ALL = 64 << 10  # ONNX Runtime's binding holds up to 20 kB, of how
 class Handler:
     """Does in the core what the node does, up to the message."""
 
-    def __init__(self, pipeline):
-        self._pipeline = pipeline
-        self.read = ImageReader("raw", HEIGHT * WIDTH, 224).read
+    def __init__(self):
+        self._reader = ImageReader("raw", HEIGHT * WIDTH, 224)
         self.begun = self.published = 0
 
-    def read_header(self, message):
+    def open(self, message):
         self.begun += 1
-        return peek_header(message)
-
-    def classify(self, frame, config):
-        return self._pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+        return self._reader.open(message)
 
     def compose(self, prediction, _config):
         return prediction
@@ -63,22 +58,38 @@ class Handler:
         self.reported = str(error)
 
 
+class OneImage:
+    """Has an image for each frame that is asked for, and then none until the next."""
+
+    def __init__(self):
+        self.next = None
+
+    def wait(self):
+        return [0]
+
+    def take(self, _camera):
+        arrival, self.next = self.next, None
+        return arrival
+
+
 @pytest.fixture(scope="module")
 def work():
-    """Return a function that classifies the n-th frame as the worker's thread does."""
+    """Return a function that classifies the n-th frame as the frame loop does."""
     bundle = load_bundle(find_model(""))
     config = NodeConfig(deadline_ms=60_000)
     noise = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
     messages = [image_message(pixels, "bgr8") for pixels in noise]
     with Pipeline(bundle, OnnxRuntimeEngine(bundle)) as pipeline:
-        handler = Handler(pipeline)
+        handler, images = Handler(), OneImage()
         camera = Camera(handler, FrameCounters(), Deadline("arrival", time.time_ns))
-        worker = FrameWorker([camera], lambda: config)  # its thread is not started: we are it
+        loop = FrameLoop([camera], images, lambda: config)
 
         def work_on(number, age_s=0):
             message = messages[number % len(messages)]
             begun, published = handler.begun, handler.published
-            worker._work(Taken(0, Arrival(message, time.monotonic_ns() - age_s * 10**9), ()))
+            images.next = Arrival(message, time.monotonic_ns() - age_s * 10**9, number)
+            if (frame := loop._next_frame()) is not None:
+                assert loop._finish(frame, pipeline, lambda _frame, _error: False)
             assert handler.begun == begun + 1
             assert handler.published == published + (age_s == 0)
 

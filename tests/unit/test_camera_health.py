@@ -122,11 +122,28 @@ def test_a_publisher_whose_images_never_come_is_the_transports_fault():
     assert judge("connection", silent_s=9.0, publishers=0).level == Level.OK
 
 
+def test_an_account_that_is_not_exact_says_why():
+    row = judge("connection", now=replace(NOW, replaced=4, doubt="a publisher started again"))
+    assert row.level == Level.OK
+    assert row.values["replaced by newer ones"] == (
+        "at least 4, and so for received and superseded: a publisher started again"
+    )
+
+
+def test_a_camera_that_a_lazy_node_does_not_subscribe_to_is_no_error():
+    silent = replace(GOOD, is_heard=False, silent_s=99.0, has_images=False, rate_hz=None)
+    rows = camera_statuses(silent, CONFIG)
+    assert [row.task for row in rows] == TASKS
+    assert {row.level for row in rows} == {Level.OK}
+    assert {row.message for row in rows} == {"nobody listens, so the lazy node does not subscribe"}
+
+
 # connection
 
 
 def test_what_the_middleware_says_is_shown():
-    assert judge("connection", lost=3, lost_before=3, replaced=7).values == {
+    now = replace(NOW, replaced=7)
+    assert judge("connection", lost=3, lost_before=3, now=now).values == {
         "publishers": "1",
         "images arrive as": "bytes",
         "lost on the way": "3",
@@ -134,7 +151,6 @@ def test_what_the_middleware_says_is_shown():
     }
     assert judge("connection", publishers=None).values["publishers"] == "unknown"
     assert judge("connection", publishers=0).values["publishers"] == "0"
-    assert judge("connection", replaced=None).values["replaced by newer ones"] == "unknown"
 
 
 def test_images_that_are_lost_are_a_warning_while_they_are():
@@ -205,6 +221,13 @@ def test_the_rate_of_one_image_is_unknown():
     row = judge("rate", config, rate_hz=None)
     assert (row.level, row.values) == (Level.OK, {"rate (Hz)": "unknown"})
     assert row.message == "not known before the second image"
+
+
+def test_a_rate_that_may_be_higher_is_not_judged():
+    config = CONFIG.with_values({"warn_rate_hz": 25.0})
+    row = judge("rate", config, rate_hz=12.34, is_rate_at_least=True)
+    assert (row.level, row.message) == (Level.OK, "at least 12.3 images per second")
+    assert row.values == {"rate (Hz)": "at least 12.3"}
 
 
 # picture

@@ -11,7 +11,7 @@ from perception_node.counters import FrameCounters, FrameCounts, add_up
 
 OUTCOMES = {
     "publish": lambda counters: counters.publish(),
-    "supersede": lambda counters: counters.supersede(1),
+    "supersede": lambda counters: counters.keep_out(),
     "fail": lambda counters: counters.fail(),
     "layout": lambda counters: counters.drop("layout"),
     "codec": lambda counters: counters.drop("codec"),
@@ -58,8 +58,8 @@ def test_the_account_as_a_line_for_a_log():
     counters = FrameCounters()
     for _ in range(14):
         counters.receive()
-    counters.supersede(0)
-    counters.supersede(2)
+    counters.keep_out()
+    counters.keep_out()
     counters.publish()
     counters.fail()
     for kind in ("stamp", "codec", "late", "stamp", "stale", "late"):
@@ -68,6 +68,31 @@ def test_the_account_as_a_line_for_a_log():
         "received 14 = published 1 + superseded 2 + stale 1 + late 2 "
         "+ malformed 3 (codec 1, stamp 2) + failed 1 + in flight 4"
     )
+
+
+def test_images_that_were_replaced_are_received_and_superseded():
+    counters = FrameCounters()
+    for number in (4, 7, 8):
+        counters.receive()
+        counters.gaps.follow(number)
+        counters.publish()
+    assert str(counters.snapshot()).startswith("received 5 = published 3 + superseded 2 + ")
+    assert counters.snapshot().in_flight == 0
+    counters.gaps.follow(None)
+    assert str(counters.snapshot()).endswith(
+        "+ in flight 0; received and superseded are at least these: "
+        "the middleware does not number images"
+    )
+
+
+def test_the_doubts_of_several_cameras_are_each_said_once():
+    counts = [
+        FrameCounts(doubt="b"),
+        FrameCounts(),
+        FrameCounts(doubt="a"),
+        FrameCounts(doubt="b"),
+    ]
+    assert add_up(counts).doubt == "b, a"
 
 
 def test_a_snapshot_does_not_change():

@@ -38,7 +38,7 @@ def test_failed_frames_are_an_error_while_they_fail():
 
 def test_the_numbers_of_inference():
     now = FrameCounts(received=9, published=4, superseded=2, failed=1)
-    assert inference_status(now, now, 12.345).values == {
+    assert inference_status(now, now, 12_345_000).values == {
         "published": "4",
         "failed": "1",
         "in flight": "2",

@@ -79,10 +79,10 @@ def waiting_threads(count=2):
 
 
 @contextmanager
-def applied(request, executor_threads=(), worker_threads=(), engine_threads=()):
+def applied(request, executor_threads=(), worker_threads=()):
     setup = RealTimeSetup(request)
     try:
-        yield setup, setup.apply(executor_threads, worker_threads, engine_threads)
+        yield setup, setup.apply(executor_threads, worker_threads)
     finally:
         setup.undo()
 
@@ -280,13 +280,13 @@ def test_nothing_is_done_unasked():
 def test_all_threads_become_real_time_and_ordinary_again(policy, number):
     request = RealTimeRequest(policy=policy, priority=PRIORITY)
     with waiting_threads(3) as threads:
-        with applied(request, threads[:1], threads[1:2], threads[2:]) as (setup, grants):
+        with applied(request, threads[:1], threads[1:]) as (setup, grants):
             name = f"SCHED_{policy.upper()}"
             assert [str(grant) for grant in grants] == [
-                f"granted: {name} 7 for the executor and the worker, 6 the engine"
+                f"granted: {name} 7 for the executor, 6 for the worker"
             ]
-            of_engine = (number, PRIORITY - 1)
-            expected = [(number, PRIORITY), (number, PRIORITY), of_engine]
+            of_worker = (number, PRIORITY - 1)
+            expected = [(number, PRIORITY), of_worker, of_worker]
             assert [scheduling(thread) for thread in threads] == expected
             setup.undo()
             assert [scheduling(thread) for thread in threads] == [(os.SCHED_OTHER, 0)] * 3
@@ -311,7 +311,7 @@ def test_scheduling_that_was_special_comes_back():
         os.sched_setscheduler(threads[0], os.SCHED_BATCH, os.sched_param(0))
         os.sched_setscheduler(threads[1], os.SCHED_RR, os.sched_param(3))
         with applied(RealTimeRequest(policy="fifo", priority=PRIORITY), [], threads):
-            assert [scheduling(thread)[1] for thread in threads] == [PRIORITY] * 2
+            assert [scheduling(thread)[1] for thread in threads] == [PRIORITY - 1] * 2
         assert scheduling(threads[0]) == (os.SCHED_BATCH, 0)
         assert scheduling(threads[1]) == (os.SCHED_RR, 3)
 
@@ -322,7 +322,7 @@ def test_a_second_apply_is_undone_with_the_first():
         request = RealTimeRequest(policy="rr", priority=PRIORITY)
         with applied(request, threads[:1], []) as (setup, _):
             assert setup.apply(threads[:1], threads[1:])[0].granted
-            assert [scheduling(thread)[1] for thread in threads] == [PRIORITY] * 2
+            assert [scheduling(thread)[1] for thread in threads] == [PRIORITY, PRIORITY - 1]
         assert [scheduling(thread) for thread in threads] == [(os.SCHED_OTHER, 0)] * 2
 
 
@@ -333,7 +333,7 @@ def test_what_a_real_time_thread_starts_is_ordinary():
         with applied(RealTimeRequest(policy="fifo", priority=PRIORITY), [], [me]):
             return scheduling(me)[1], in_thread(lambda: scheduling(0))
 
-    assert in_thread(start_another) == (PRIORITY, (os.SCHED_OTHER, 0))
+    assert in_thread(start_another) == (PRIORITY - 1, (os.SCHED_OTHER, 0))
 
 
 @pytest.mark.usefixtures("real_time")
@@ -405,7 +405,7 @@ def test_without_the_right_the_answer_is_the_command():
     policy, pid, answer = lines
     assert policy == str(os.SCHED_OTHER)
     assert answer == (
-        "refused: SCHED_FIFO 50 for the executor and the worker, 49 the engine: "
+        "refused: SCHED_FIFO 50 for the executor, 49 for the worker: "
         "Operation not permitted; "
         f"to grant it: sudo prlimit --pid {pid} --rtprio=50, then activate the node again "
         "(to stay: rtprio in /etc/security/limits.d, systemd LimitRTPRIO=50, "
@@ -453,11 +453,10 @@ def test_a_control_group_needs_a_share_of_real_time():
     finally:
         group.rmdir()
     assert refused.startswith(
-        "refused: SCHED_FIFO 7 for the executor and the worker, 6 the engine: "
-        "Operation not permitted"
+        "refused: SCHED_FIFO 7 for the executor, 6 for the worker: Operation not permitted"
     )
     assert "give the control group a share" in refused
-    assert granted == "granted: SCHED_FIFO 7 for the executor and the worker, 6 the engine"
+    assert granted == "granted: SCHED_FIFO 7 for the executor, 6 for the worker"
 
 
 # CPUs

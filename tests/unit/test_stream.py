@@ -22,17 +22,6 @@ def noise(height=480, width=640, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def numbered(*numbers, publishers=1):
-    """Return what was seen of images of these numbers."""
-    stream = StreamMonitor()
-    stream.begin(0)
-    if publishers is not None:
-        stream.match(publishers)
-    for number in numbers:
-        stream.follow(number)
-    return stream
-
-
 # Does it come?
 
 
@@ -40,7 +29,7 @@ def test_silence_counts_from_the_beginning_and_from_the_last_image():
     stream = StreamMonitor()
     stream.begin(10 * SECOND)
     assert (stream.silent_ns(12 * SECOND), stream.has_images) == (2 * SECOND, False)
-    stream.arrive(12 * SECOND)
+    stream.arrive(12 * SECOND, 0)
     assert (stream.silent_ns(15 * SECOND), stream.has_images) == (3 * SECOND, True)
     assert stream.silent_ns(11 * SECOND) == 0  # read before the image, asked after it
 
@@ -50,19 +39,41 @@ def test_the_rate_is_that_of_the_images():
     stream.begin(0)
     assert stream.rate_hz(SECOND) is None
     for number in range(5):
-        stream.arrive(SECOND + number * SECOND // 20)
+        stream.arrive(SECOND + number * SECOND // 20, 0)
     assert stream.rate_hz(SECOND + 4 * SECOND // 20) == 20.0
     assert stream.rate_hz(3 * SECOND + 4 * SECOND // 20) == 0.5
+
+
+def test_images_that_were_replaced_count_for_the_rate():
+    stream = StreamMonitor()
+    stream.begin(0)
+    for number in range(5):  # two of three are replaced
+        stream.arrive(number * SECOND // 10, 2 * number)
+    assert stream.rate_hz(4 * SECOND // 10) == 30.0
+    assert not stream.is_rate_at_least
+    stream.arrive(5 * SECOND // 10, 7)  # one was lost, as is known now
+    stream.arrive(6 * SECOND // 10, 8)
+    assert stream.rate_hz(6 * SECOND // 10) == pytest.approx(14 / 0.6)
+
+
+def test_where_images_have_no_numbers_the_rate_is_at_least_what_was_seen():
+    stream = StreamMonitor()
+    stream.begin(0)
+    stream.arrive(0, 0)
+    stream.arrive(SECOND, 0, is_at_least=True)
+    assert (stream.rate_hz(SECOND), stream.is_rate_at_least) == (1.0, True)
+    for number in range(2, 20):  # it has time again
+        stream.arrive(number * SECOND, 0)
+    assert not stream.is_rate_at_least
 
 
 def test_a_new_beginning_forgets_the_old_stream():
     stream = StreamMonitor()
     stream.begin(0)
-    stream.match(1)
+    stream.publishers = 1
     stream.incompatible = "reliability"
     for number in (1, 2):
-        stream.arrive(number * SECOND)
-        stream.follow(number)
+        stream.arrive(number * SECOND, 0)
         stream.look(b"same")
     assert stream.identical == 1
     stream.begin(50 * SECOND)
@@ -72,56 +83,6 @@ def test_a_new_beginning_forgets_the_old_stream():
     assert stream.silent_ns(51 * SECOND) == SECOND
     stream.look(b"same")
     assert stream.identical == 0
-    stream.match(1)
-    stream.follow(90)
-    assert stream.replaced == 0
-
-
-def test_what_was_lost_is_counted_on():
-    stream = numbered(1, 5)
-    stream.lost = 1
-    stream.begin(0)
-    assert (stream.lost, stream.replaced) == (1, 2)
-
-
-# Gaps
-
-
-@pytest.mark.parametrize(
-    ("numbers", "replaced"),
-    [
-        ([1, 2, 3], 0),
-        ([1, 3, 4, 8], 4),
-        ([7, 1, 2], 0),  # the publisher began anew
-        ([5, 5], 0),
-        ([100], 0),
-    ],
-)
-def test_gaps_in_the_numbers_are_images_that_were_replaced(numbers, replaced):
-    assert numbered(*numbers).replaced == replaced
-
-
-def test_a_gap_of_what_was_lost_is_none_that_was_replaced():
-    stream = numbered(1, 8)
-    assert stream.replaced == 6
-    stream.lost = 2
-    assert stream.replaced == 4
-    stream.lost = 9  # of another publisher, or before the first number
-    assert stream.replaced == 0
-
-
-def test_another_publisher_has_other_numbers():
-    stream = numbered(1, 2)
-    stream.match(0)
-    stream.match(1)
-    stream.follow(900)
-    stream.follow(902)
-    assert (stream.publishers, stream.replaced) == (1, 1)
-
-
-@pytest.mark.parametrize("publishers", [None, 0, 2])
-def test_the_numbers_of_several_publishers_are_no_gaps(publishers):
-    assert numbered(1, 50, 2, 51, publishers=publishers).replaced == 0
 
 
 # Does the picture change?

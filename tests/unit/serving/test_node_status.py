@@ -34,7 +34,7 @@ REPORT = replace(
     histogram=AgeHistogram(2.0, [0, 0, 3]),
 )
 ENGINE = engine_status("colors", "ONNX Runtime, CPU, float32", "no NVIDIA GPU", None)
-INFERENCE = inference_status(COUNTS, COUNTS, 5.0)
+INFERENCE = inference_status(COUNTS, COUNTS, 5_000_000)
 
 
 def node_rows(*reports, engine=ENGINE):

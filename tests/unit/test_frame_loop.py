@@ -13,8 +13,9 @@ from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters, add_up
 from perception_node.deadline import WINDOW, Deadline
 from perception_node.errors import EngineError, InvalidStamp, UndecodableImage
+from perception_node.frame_loop import FrameLoop
 from perception_node.pipeline import StageTimes
-from perception_node.worker import FrameWorker
+from tests.newest_images import Images
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -46,11 +47,19 @@ class Frame(NamedTuple):
     width: int = 640
     height: int = 480
     encoding: str = "bgr8"
+    handler: object = None
 
 
 class Prediction(NamedTuple):
     name: str
     times: StageTimes = StageTimes(1, 2, 3)
+
+
+class OpenImage(NamedTuple):
+    frame: Frame
+    stamp_ns: int
+    frame_id: str
+    read: object
 
 
 class Handler:
@@ -65,57 +74,61 @@ class Handler:
         self.raises = {}
         self.during = {}  # what happens in a stage, such as time that passes
 
-    def _enter(self, stage, name):
+    def enter(self, stage, name):
         self.threads.add(threading.current_thread().name)
         self.during.get((stage, name), lambda: None)()
         if error := self.raises.get((stage, name)):
             raise error
 
-    def _parse(self, message):
+    def open(self, message):
         name, _, age_ms = message.decode().partition("@")
-        return Frame(name, NOW - int(age_ms or 0) * MS)
+        frame = Frame(name, NOW - int(age_ms or 0) * MS)
+        self.enter("header", frame.name)
 
-    def read_header(self, message):
-        frame = self._parse(message)
-        self._enter("header", frame.name)
-        return frame
+        def read():
+            self.enter("read", frame.name)
+            return frame._replace(handler=self)
 
-    def read(self, message):
-        frame = self._parse(message)
-        self._enter("read", frame.name)
-        return frame
+        return OpenImage(frame, frame.stamp_ns, frame.frame_id, read)
 
-    def classify(self, frame, config):
+    def classify(self, frame, limits):
         self.busy.set()
         assert self.gate.wait(20)
-        self.configs.append([config])
-        self._enter("classify", frame.name)
+        self.configs.append([limits])
+        self.enter("classify", frame.name)
         return Prediction(frame.name)
 
     def compose(self, prediction, config):
-        self.configs[-1].append(config)
-        self._enter("compose", prediction.name)
+        self.configs[-1].append((config.top_k, config.threshold))
+        self.enter("compose", prediction.name)
         return prediction.name.upper()
 
     def send(self, result):
-        self._enter("send", result.lower())
+        self.enter("send", result.lower())
         self.published.append(result)
 
     def after_publish(self, frame, prediction):
-        self._enter("after", frame.name)
+        self.enter("after", frame.name)
         self.finished.append((frame.name, prediction.name))
 
     def record(self, trace):
         self.traces.append(trace)
-        self._enter("record", "")
+        self.enter("record", "")
 
     def report(self, error):
         self.reported.append(error)
-        self._enter("report", "")
+        self.enter("report", "")
+
+
+class Engine:
+    """Lets the handler of a frame's camera classify it."""
+
+    def run(self, frame, *, top_k, threshold):
+        return frame.handler.classify(frame, (top_k, threshold))
 
 
 class Setup:
-    """A worker with cameras whose clocks stand still."""
+    """A loop with cameras whose clocks stand still."""
 
     def __init__(self, config=ONE, get_config=None):
         self.clock, self.steady = Clock(), Clock(1000 * MS)
@@ -125,8 +138,18 @@ class Setup:
         ]
         self.handlers = [camera.handler for camera in self.cameras]
         self.handler = self.handlers[0]
-        self.worker = FrameWorker(self.cameras, get_config or (lambda: config), self.steady)
-        self.worker.start()
+        self.images = Images(self.steady)
+        self.sent = [0 for _ in self.cameras]
+        self.loop = FrameLoop(
+            self.cameras, self.images, get_config or (lambda: config), self.steady
+        )
+        self.loop.begin()
+        self.ended = []
+        self.thread = threading.Thread(target=self._run, name="the loop")
+        self.thread.start()
+
+    def _run(self, frame=None):
+        self.ended.append(self.loop.run(Engine(), lambda _frame, _error: False, frame))
 
     def counts(self, camera=0):
         return self.cameras[camera].counters.snapshot()
@@ -135,11 +158,16 @@ class Setup:
         self.clock.pass_ms(milliseconds)
         self.steady.pass_ms(milliseconds)
 
+    def send(self, camera, message):
+        self.sent[camera] += 1
+        self.images.put(camera, message)
+
     def wait_until_idle(self):
         """Wait until every message is accounted for and its record is made as well."""
         end = time.monotonic() + 10
         while any(
             self.counts(index).in_flight
+            or self.counts(index).received < self.sent[index]
             or len(handler.traces) < self.counts(index).received - self.counts(index).superseded
             for index, handler in enumerate(self.handlers)
         ):
@@ -148,17 +176,20 @@ class Setup:
 
     def feed(self, *messages, camera=0):
         for message in messages:
-            self.worker.submit(camera, message)
+            self.send(camera, message)
             self.wait_until_idle()
 
     def occupy(self, camera=0, message=b"first"):
-        """Let the worker begin a frame that it finishes when the gate is opened."""
+        """Let the loop begin a frame that it finishes when the gate is opened."""
         self.handlers[camera].gate.clear()
-        self.worker.submit(camera, message)
+        self.handlers[camera].busy.clear()
+        self.send(camera, message)
         assert self.handlers[camera].busy.wait(5)
 
-    def stop(self):
-        assert self.worker.stop(5.0)
+    def stop(self, timeout_s=5.0):
+        self.loop.stop()
+        self.thread.join(timeout_s)
+        assert not self.thread.is_alive()
         return self.counts()
 
 
@@ -174,7 +205,7 @@ def make():
     for setup in setups:
         for handler in setup.handlers:
             handler.gate.set()
-        setup.worker.stop(5.0)
+        setup.stop()
 
 
 # One camera
@@ -186,7 +217,7 @@ def test_every_message_is_classified_in_one_thread(make):
     counts = setup.stop()
     assert setup.handler.published == ["A", "B", "C"]
     assert setup.handler.finished == [("a", "a"), ("b", "b"), ("c", "c")]
-    assert setup.handler.threads == {"perception-worker"}
+    assert setup.handler.threads == {"the loop"}
     assert (counts.received, counts.published, counts.in_flight) == (3, 3, 0)
 
 
@@ -194,13 +225,15 @@ def test_while_one_frame_is_worked_on_only_the_newest_waits(make):
     setup = make()
     setup.occupy()
     for number in range(100):
-        setup.worker.submit(0, b"%d" % number)
+        setup.send(0, b"%d" % number)
     counts = setup.counts()
-    assert (counts.received, counts.superseded, counts.in_flight) == (101, 99, 2)
+    assert (counts.received, counts.superseded, counts.in_flight) == (1, 0, 1)
     setup.handler.gate.set()
     setup.wait_until_idle()
     assert setup.handler.published == ["FIRST", "99"]
-    assert setup.stop().published == 2
+    counts = setup.stop()
+    assert (counts.received, counts.superseded, counts.published) == (101, 99, 2)
+    assert counts.doubt == ""
 
 
 @pytest.mark.parametrize("stage", ["header", "read", "classify", "compose", "send"])
@@ -254,41 +287,71 @@ def test_a_report_that_fails_does_not_end_the_thread(make, stage, lost_in):
 # Stopping
 
 
-def test_stopping_finishes_the_frame_and_drops_the_waiting_one(make):
+def test_stopping_finishes_the_frame_and_takes_no_other(make):
     setup = make()
     setup.occupy(message=b"current")
-    setup.worker.submit(0, b"waiting")
-    assert not setup.worker.stop(0.05)
-    setup.worker.submit(0, b"too late")
+    setup.send(0, b"waiting")
+    setup.loop.stop()
     setup.handler.gate.set()
-    assert setup.worker.stop(5.0)
-    counts = setup.counts()
+    counts = setup.stop()
+    assert setup.ended == [True]
     assert setup.handler.published == ["CURRENT"]
-    assert (counts.received, counts.published, counts.superseded) == (3, 1, 2)
-    assert counts.in_flight == 0
+    assert (counts.received, counts.published, counts.in_flight) == (1, 1, 0)
 
 
-def test_stopping_drops_what_waits_of_every_camera(make):
-    setup = make(TWO)
-    setup.occupy(0)
-    setup.worker.submit(0, b"a")
-    setup.worker.submit(1, b"b")
-    assert not setup.worker.stop(0.0)
-    setup.handler.gate.set()
-    assert setup.worker.stop(5.0)
-    assert [setup.counts(camera).superseded for camera in (0, 1)] == [1, 1]
-    assert [setup.counts(camera).in_flight for camera in (0, 1)] == [0, 0]
-    assert setup.handlers[1].published == []
+def test_an_idle_loop_stops(make):
+    make().stop()
 
 
-def test_a_worker_that_was_not_started_has_no_thread():
-    assert FrameWorker([], lambda: ONE).native_ids == ()
-
-
-def test_an_idle_worker_stops(make):
+def test_a_wait_that_fails_is_reported_and_tried_again(make):
     setup = make()
-    assert setup.worker.native_ids == (setup.worker._thread.native_id,)
-    assert setup.worker.stop(5.0)
+    failures = [OSError("the middleware failed"), OSError("the middleware failed")]
+    wait = setup.images.wait
+    setup.images.wait = lambda: wait() if not failures else (_ for _ in ()).throw(failures.pop())
+    setup.feed(b"a", b"b", b"c")
+    setup.stop()
+    assert setup.handler.published == ["A", "B", "C"]
+    assert [str(error) for error in setup.handler.reported] == ["the middleware failed"] * 2
+
+
+# Taking a frame away from an engine that hangs
+
+
+def test_a_frame_that_was_taken_away_is_neither_published_nor_counted(make):
+    setup = make()
+    setup.occupy(message=b"slow")
+    frame = setup.loop.at_hand
+    assert frame.claim()
+    setup.handler.gate.set()
+    setup.thread.join(5)
+    assert setup.ended == [False]
+    assert (setup.handler.published, setup.handler.traces) == ([], [])
+    assert setup.counts().in_flight == 1
+    another = threading.Thread(target=setup._run, args=(frame.with_new_claim(),))
+    another.start()
+    setup.wait_until_idle()
+    setup.loop.stop()
+    another.join(5)
+    assert setup.ended == [False, True]
+    assert setup.handler.published == ["SLOW"]
+    assert not frame.claim(), "the old claim stays worthless"
+
+
+def test_a_frame_is_ended_by_one_of_many_threads(make):
+    setup = make()
+    setup.occupy()
+    frame, got, start = setup.loop.at_hand, [], threading.Barrier(8)
+
+    def claim():
+        start.wait()
+        got.append(frame.claim())
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [False] * 7 + [True]
 
 
 # The deadline
@@ -388,7 +451,7 @@ def test_each_camera_has_its_own_deadline(make):
 def test_the_trace_of_a_frame(make):
     setup = make()
     setup.occupy()
-    setup.worker.submit(0, b"a@3")
+    setup.send(0, b"a@3")
     setup.handler.during = {
         ("header", "a"): lambda: setup.pass_ms(1),
         ("read", "a"): lambda: setup.pass_ms(4),
@@ -404,7 +467,6 @@ def test_the_trace_of_a_frame(make):
     assert (trace.stamp_ns, trace.frame_id, trace.outcome) == (NOW - 3 * MS, "camera", "published")
     assert (trace.wait_ns, trace.read_ns, trace.publish_ns) == (7 * MS, 5 * MS, 7 * MS)
     assert (trace.preprocess_ns, trace.infer_ns, trace.postprocess_ns) == (1, 2, 3)
-    assert trace.handover_ns == 20 * MS - 6
     assert trace.age_ns == (3 + 7 + 1 + 4 + 20 + 2) * MS
     assert setup.cameras[0].deadline.remaining.predict_ns() == (1 + 4 + 20 + 2 + 5) * MS
 
@@ -432,13 +494,13 @@ def test_one_frame_sees_one_configuration(make):
     setup.feed(*[b"a"] * 50)
     setup.stop()
     assert len(setup.handler.configs) == 50
-    assert all(classified is composed for classified, composed in setup.handler.configs)
-    assert len({classified.top_k for classified, _ in setup.handler.configs}) == 50
+    assert all(classified == composed for classified, composed in setup.handler.configs)
+    assert len({top_k for (top_k, _), _ in setup.handler.configs}) == 50
 
 
 def test_the_deadline_may_change_between_two_frames(make):
-    configs = iter([NodeConfig(deadline_ms=50)] * 2 + [NodeConfig(deadline_ms=200)] * 2)
-    setup = make(get_config=lambda: next(configs))  # asked on arrival, and when it is its turn
+    configs = iter([NodeConfig(deadline_ms=50), NodeConfig(deadline_ms=200)])
+    setup = make(get_config=lambda: next(configs))
     setup.feed(b"a@100", b"b@100")
     assert setup.handler.published == ["B"]
     assert setup.stop().stale == 1
@@ -463,15 +525,18 @@ def test_images_beyond_the_rate_are_superseded(make):
 
 
 def test_the_camera_with_the_earliest_deadline_is_next(make):
+    """How old a camera's images are when they come is known from the one before."""
     setup = make(NodeConfig(image_topics=("a", "b", "c")))
+    for camera, age_ms in enumerate((10, 30, 20)):
+        setup.feed(b"%d" % age_ms + b"@%d" % age_ms, camera=camera)
     setup.occupy(0)
     order = []
     for handler in setup.handlers:
         for name in ("x", "y", "z"):
             handler.during[("send", name)] = lambda name=name: order.append(name)
-    setup.worker.submit(0, b"x@10")
-    setup.worker.submit(1, b"y@30")
-    setup.worker.submit(2, b"z@20")
+    setup.send(0, b"x@10")
+    setup.send(1, b"y@30")
+    setup.send(2, b"z@20")
     setup.handler.gate.set()
     setup.wait_until_idle()
     assert order == ["y", "z", "x"]
@@ -484,8 +549,8 @@ def test_a_longer_deadline_waits(make):
     for handler in setup.handlers:
         for name in ("x", "y"):
             handler.during[("send", name)] = lambda name=name: order.append(name)
-    setup.worker.submit(0, b"x@200")
-    setup.worker.submit(1, b"y@10")
+    setup.send(0, b"x@200")
+    setup.send(1, b"y@10")
     setup.handler.gate.set()
     setup.wait_until_idle()
     assert order == ["y", "x"]
@@ -496,8 +561,8 @@ def test_a_header_that_cannot_be_read_holds_up_nobody(make, error):
     setup = make(TWO)
     setup.handlers[1].raises = {("header", "bad"): error}
     setup.occupy(0)
-    setup.worker.submit(0, b"a")
-    setup.worker.submit(1, b"bad")
+    setup.send(0, b"a")
+    setup.send(1, b"bad")
     setup.handler.gate.set()
     setup.wait_until_idle()
     assert setup.handlers[0].published == ["FIRST", "A"]
@@ -510,24 +575,25 @@ def test_a_header_that_cannot_be_read_holds_up_nobody(make, error):
 def test_frames_that_are_stale_take_no_turn(make):
     setup = make(TWO)
     setup.feed(*[b"old@5000"] * 5, camera=1)
-    assert setup.worker._schedule._passed_over == [0, 0]
+    assert setup.loop._schedule._passed_over == [0, 0]
     setup.occupy(0)
-    setup.worker.submit(1, b"old@5000")
-    setup.worker.submit(0, b"a")
+    setup.send(1, b"old@5000")
+    setup.send(0, b"a")
     setup.handler.gate.set()
     setup.wait_until_idle()
-    assert setup.worker._schedule._passed_over == [0, 0]
+    assert setup.loop._schedule._passed_over == [0, 0]
 
 
 def test_a_camera_with_a_long_deadline_does_not_starve(make):
     setup = make(TWO.with_values({"camera_deadlines_ms": (0, 60_000)}))
+    setup.feed(b"first", camera=1)
     order = []
     for index, handler in enumerate(setup.handlers):
         handler.during[("send", "a")] = lambda index=index: order.append(index)
 
     def refill():
         for camera in (0, 1):  # both always have a frame
-            setup.worker.submit(camera, b"a@%d" % 0)
+            setup.send(camera, b"a@%d" % 0)
 
     for handler in setup.handlers:
         handler.during[("classify", "a")] = lambda: len(order) < 20 and refill()
@@ -559,11 +625,14 @@ def test_the_account_of_a_storm_is_exact(make, changes_config):
         handler.raises[("record", "")] = OSError("no space")
     lull = threading.Barrier(CAMERAS, setup.wait_until_idle)
 
+    for camera in range(CAMERAS):
+        setup.feed(b"first", camera=camera)  # the account begins with it
+
     def send(camera):
-        for number in frames:
-            setup.worker.submit(camera, b"%d@%d" % (number, 700 if number % 7 == 0 else 0))
+        for number in frames[1:]:
+            setup.send(camera, b"%d@%d" % (number, 700 if number % 7 == 0 else 0))
             setup.steady.pass_ms(1)
-            if number % 100 == 99:  # else it may be over before the worker got a core
+            if number % 100 == 99:  # else it may be over before the loop got a core
                 lull.wait(20)
 
     threads = [threading.Thread(target=send, args=(camera,)) for camera in range(CAMERAS)]
