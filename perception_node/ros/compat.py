@@ -222,6 +222,14 @@ def make_executor(name: str) -> tuple[Any, Callable[[], None]]:
     return events, partial(events.spin_once, timeout_sec=EVENTS_WAKE_UP_S)
 
 
+def make_events_executor() -> Any | None:  # noqa: ANN401 - rclpy is untyped
+    """Return the executor that does not look through all entities at each event.
+
+    None where this rclpy has none.
+    """
+    return None if EventsExecutor is None else EventsExecutor()
+
+
 def bag_version() -> Literal[8, 9]:
     """Return the version in which bags are written, so that this machine's ros2 bag reads them."""
     try:
