@@ -45,7 +45,7 @@ test-arm64: setup ## run the core's unit tests on an emulated arm64 machine, wri
 
 bench: setup ## measure bench/reports/ and the README's table again; 30 min, nothing else may run
 	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
-	$(BIN)/perception bench node --rate 240 --frames 7200 --out bench/reports/overload
+	$(BIN)/perception bench node --rate 240 --frames 4800 --baseline floor --out bench/reports/overload
 	$(BIN)/perception bench node --cameras 4 --rate 60 --frames 1200 --out bench/reports/cameras
 	$(BIN)/perception bench node --sweep --out bench/reports/sweep
 	$(BIN)/perception bench engine pipeline --runs 3 --frames 300 --out bench/reports/parts

@@ -70,7 +70,8 @@ def compute_ratios(case: Case) -> list[Ratio]:
     rows = [(name, [compute(turn) for turn in turns]) for name, compute in OF_NODE]
     rows.append((targets.HIGHEST_RATE, _find_highest_rate(case)))
     if case.load.get("cameras", 1) == 1:  # several wait for each other
-        rows += [(name, [compute(turn["node"]) for turn in turns]) for name, compute in OVERLOADED]
+        overloaded = [turn for turn in turns if _is_overloaded(turn["node"])]
+        rows += [(name, [compute(turn) for turn in overloaded]) for name, compute in OVERLOADED]
     return [
         _pool_answers(case, ratio) if name == targets.ANSWERED_PERCENT else ratio
         for name, values in rows
@@ -164,17 +165,20 @@ def _growth(turn: Turn) -> float:
     return _divide(float(np.percentile(parts[2], 99)), float(np.percentile(parts[0], 99)))
 
 
-def _overload_ms(node: Run) -> float:
+def _overload_ms(turn: Turn) -> float:
     """What a node that is asked for more than it can do adds to what must be."""
-    if not _is_overloaded(node):
-        return math.nan
+    node = turn["node"]
     must_ms = 2 * _percentile_ms(node, INFER, 50) + _percentile_ms(node, "transport", 50)
     return _percentile_ms(node, END_TO_END, 99) - must_ms
 
 
-def _superseded_ms(node: Run) -> float:
-    """The thread that infers never sees a superseded image: other threads bear its cost."""
-    return node.resources.get(OTHER_THREADS, math.nan) if _is_overloaded(node) else math.nan
+def _superseded_ms(turn: Turn) -> float:
+    """What the node adds to receiving an image, beside the thread that infers.
+
+    That thread never sees an image that is superseded.
+    """
+    node_ms, floor_ms = (_resource(turn, one, OTHER_THREADS) for one in ("node", "floor"))
+    return node_ms - floor_ms
 
 
 def _is_overloaded(node: Run) -> bool:
@@ -220,7 +224,7 @@ OF_NODE: tuple[tuple[str, Callable[[Turn], float]], ...] = (
     (targets.CPU_TO_BARE, _cpu_to_bare),
     (GROWTH, _growth),
 )
-OVERLOADED: tuple[tuple[str, Callable[[Run], float]], ...] = (
+OVERLOADED: tuple[tuple[str, Callable[[Turn], float]], ...] = (
     (targets.OVERLOAD_MS, _overload_ms),
     (targets.SUPERSEDED_MS, _superseded_ms),
 )

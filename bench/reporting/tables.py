@@ -12,6 +12,7 @@ import numpy as np
 from perception_node.bench.reporting.brackets import find_remarks
 from perception_node.bench.reporting.cameras import split_by_camera
 from perception_node.bench.reporting.durations import Durations
+from perception_node.bench.reporting.measurement import OTHER_THREADS
 from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
 
@@ -27,6 +28,7 @@ NONE = "—"
 NEEDED = {90: 10, 99: 100, 99.9: 1000}
 RESOURCES = {
     "cpu_ms_per_frame": "CPU per frame, ms",
+    OTHER_THREADS: "CPU beside the busiest thread per image, ms",
     "page_faults_per_frame": "page faults per frame",
     "memory_mib": "memory, MiB",
     "involuntary_switches_per_frame": "involuntary switches per frame",

@@ -16,7 +16,7 @@ ANSWERED_PERCENT = "frames answered, %"
 FAULTS = "page faults per frame"
 CPU_TO_BARE = "CPU per frame / bare"
 OVERLOAD_MS = "overload: p99 - 2 x infer - transport, ms"
-SUPERSEDED_MS = "overload: CPU of a superseded image, ms"
+SUPERSEDED_MS = "overload: CPU of a superseded image, node - floor, ms"
 START_MS = "start to active, ms"
 HIGHEST_RATE = "highest rate / that of bare inference"
 
