@@ -99,26 +99,14 @@ def _pool_answers(case: Case, ratio: Ratio) -> Ratio:
     return ratio._replace(value=100.0 * sum(c.get("answered", 0) for c in counts) / sent)
 
 
-def _p50_to_limit(turn: Turn) -> float:
-    return _to_limit(turn, 50)
-
-
-def _p99_to_limit(turn: Turn) -> float:
-    return _to_limit(turn, 99)
-
-
 def _to_limit(turn: Turn, percent: float) -> float:
     """Divide by what bare inference and bare transport come to: the least that a node takes."""
     limit_ms = _infer_ms(turn, "bare", percent) + _end_to_end_ms(turn, "floor", percent)
     return _divide(_end_to_end_ms(turn, "node", percent), limit_ms)
 
 
-def _p50_to_bare(turn: Turn) -> float:
-    return _divide(_end_to_end_ms(turn, "node", 50), _infer_ms(turn, "bare", 50))
-
-
-def _p99_to_bare(turn: Turn) -> float:
-    return _divide(_end_to_end_ms(turn, "node", 99), _infer_ms(turn, "bare", 50))
+def _to_bare(turn: Turn, percent: float) -> float:
+    return _divide(_end_to_end_ms(turn, "node", percent), _infer_ms(turn, "bare", 50))
 
 
 def _naive_to_node(turn: Turn) -> float:
@@ -130,26 +118,14 @@ def _naive_to_node(turn: Turn) -> float:
     return _divide(naive_ms, node_ms)
 
 
-def _overhead_ms(turn: Turn) -> float:
-    return _percentile_ms(turn["node"], OVERHEAD, 50)
-
-
 def _over_bare_ms(turn: Turn) -> float:
     return _end_to_end_ms(turn, "node", 50) - _infer_ms(turn, "bare", 50)
-
-
-def _own_code_ms(turn: Turn) -> float:
-    return _percentile_ms(turn["node"], OWN_CODE, 50)
 
 
 def _answered_percent(turn: Turn) -> float:
     counts = turn["node"].counts
     sent = counts.get("sent", 0)
     return 100.0 * counts.get("answered", 0) / sent if sent else math.nan
-
-
-def _faults(turn: Turn) -> float:
-    return _resource(turn, "node", "page_faults_per_frame")
 
 
 def _cpu_to_bare(turn: Turn) -> float:
@@ -211,16 +187,16 @@ def _divide(above: float, below: float) -> float:
 
 
 OF_NODE: tuple[tuple[str, Callable[[Turn], float]], ...] = (
-    (targets.P50_TO_LIMIT, _p50_to_limit),
-    (targets.P99_TO_LIMIT, _p99_to_limit),
-    (P50_TO_BARE, _p50_to_bare),
-    (P99_TO_BARE, _p99_to_bare),
+    (targets.P50_TO_LIMIT, lambda turn: _to_limit(turn, 50)),
+    (targets.P99_TO_LIMIT, lambda turn: _to_limit(turn, 99)),
+    (P50_TO_BARE, lambda turn: _to_bare(turn, 50)),
+    (P99_TO_BARE, lambda turn: _to_bare(turn, 99)),
     (targets.OVERHEAD_TO_NAIVE, _naive_to_node),
-    (OVERHEAD_MS, _overhead_ms),
+    (OVERHEAD_MS, lambda turn: _percentile_ms(turn["node"], OVERHEAD, 50)),
     (OVER_BARE_MS, _over_bare_ms),
-    (targets.OWN_CODE_MS, _own_code_ms),
+    (targets.OWN_CODE_MS, lambda turn: _percentile_ms(turn["node"], OWN_CODE, 50)),
     (targets.ANSWERED_PERCENT, _answered_percent),
-    (targets.FAULTS, _faults),
+    (targets.FAULTS, lambda turn: _resource(turn, "node", "page_faults_per_frame")),
     (targets.CPU_TO_BARE, _cpu_to_bare),
     (GROWTH, _growth),
 )
