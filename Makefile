@@ -18,7 +18,6 @@ ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-lanes test-arm64 bench soak gpu-check lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
-ONE_CPU := --parameter executor=events --parameter executor_cpus=1-1 --parameter worker_cpus=1-1
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -44,12 +43,11 @@ test-lanes: setup ## other Pythons, releases of ROS and old packages, after `mak
 test-arm64: setup ## run the core's unit tests on an emulated arm64 machine, write bench/reports/arm64.json
 	@$(BIN)/python tools/test_arm64.py
 
-bench: setup ## measure bench/reports/ and the README's table again; 40 min, nothing else may run
+bench: setup ## measure bench/reports/ and the README's table again; 30 min, nothing else may run
 	$(BIN)/perception bench node $(SIZES) --runs 3 --baseline naive --baseline floor --out bench/reports/node
-	$(BIN)/perception bench node $(SIZES) --runs 3 $(ONE_CPU) --out bench/reports/one-cpu
-	$(BIN)/perception bench node --rate 240 --frames 7200 --out bench/reports/overload
+	$(BIN)/perception bench node --rate 240 --frames 4800 --baseline floor --out bench/reports/overload
+	$(BIN)/perception bench node --cameras 4 --rate 60 --frames 1200 --out bench/reports/cameras
 	$(BIN)/perception bench node --sweep --out bench/reports/sweep
-	$(BIN)/perception bench node --sweep $(ONE_CPU) --out bench/reports/sweep-one-cpu
 	$(BIN)/perception bench engine pipeline --runs 3 --frames 300 --out bench/reports/parts
 	$(BIN)/perception bench startup --runs 3 --out bench/reports/startup
 	$(BIN)/python tools/generate_benchmark_table.py

@@ -18,18 +18,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.bench.executors import PERIOD_NS, WARM_UP_FRAMES, make_messages
+from perception_node.bags import BagMessage
+from perception_node.bench.camera.camera_faults import with_stamp
+from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.process_watch import read_sample
 from perception_node.cli.demo import TOPICS
 from perception_node.ros.compat import keep_discovery_local
 from perception_node.ros.domain import PRIVATE_DOMAINS
+from perception_node.ros.images import NANOSECONDS, RAW_TYPE
 from perception_node.ros.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
-    from perception_node.bags import BagMessage
+    from collections.abc import Iterator
+
     from perception_node.ros.listener import Result
 
 BURST = 1000
+PERIOD_NS = NANOSECONDS // 30
+WARM_UP_FRAMES = 30
 
 
 class Figures(NamedTuple):
@@ -64,7 +70,7 @@ def main() -> None:
     keep_discovery_local()
     width, height = map(int, arguments.size.split("x"))
     before = arguments.frames + WARM_UP_FRAMES
-    messages = list(make_messages(width, height, before + BURST + arguments.frames))
+    messages = list(play(width, height, before + BURST + arguments.frames))
     runs = [measure(squeeze(messages, before), before) for _ in range(arguments.runs)]
     print(f"{arguments.size} bgr8 at 30 Hz, {arguments.frames} frames, then {BURST} at once, then")
     print(f"{arguments.frames} frames; {arguments.runs} runs, {os.cpu_count()} cores,")
@@ -73,6 +79,15 @@ def main() -> None:
     print(f"{'':<8} {'p50 ms':>8} {'p99 ms':>8} {'memory MiB':>11}")
     print(f"{'before':<8} {figures[0]:8.2f} {figures[1]:8.2f} {figures[2]:11.1f}")
     print(f"{'after':<8} {figures[3]:8.2f} {figures[4]:8.2f} {figures[5]:11.1f}")
+
+
+def play(width: int, height: int, count: int) -> Iterator[BagMessage]:
+    """Yield raw images made from the sample bag, one every 33 ms."""
+    images = [bytes(image) for image in make_messages(Load(width=width, height=height))]
+    for index in range(count):
+        time_ns = (index + 1) * PERIOD_NS
+        message = with_stamp(images[index % len(images)], time_ns)
+        yield BagMessage(TOPICS["raw"], RAW_TYPE, time_ns, message)
 
 
 def squeeze(messages: list[BagMessage], before: int) -> list[BagMessage]:

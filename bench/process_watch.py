@@ -6,10 +6,14 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.ros.node_process import STOP_TIMEOUT_S, NodeProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MIB = 1 << 20
 
@@ -43,6 +47,7 @@ class Usage(NamedTuple):
         page_faults: minor and major.
         voluntary_switches: of the threads that live: how often one of them waited.
         involuntary_switches: how often one of them had to make room for others.
+        threads_s: processor time of each thread that lives, by its number.
 
     """
 
@@ -51,6 +56,12 @@ class Usage(NamedTuple):
     page_faults: int
     voluntary_switches: int
     involuntary_switches: int
+    threads_s: Mapping[int, float]
+
+    def beside_busiest_s(self, later: Usage) -> float:
+        """Return the processor time in between of all threads but the one that used most."""
+        used_s = [t_s - self.threads_s.get(n, 0.0) for n, t_s in later.threads_s.items()]
+        return max(0.0, later.cpu_s - self.cpu_s - max(used_s, default=0.0))
 
 
 class StolenTime(NamedTuple):
@@ -118,15 +129,20 @@ def read_usage(process: int) -> Usage:
 
     """
     folder = Path("/proc") / str(process)
-    fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    minor_faults, major_faults, user_ticks, system_ticks = (int(fields[i]) for i in (7, 9, 11, 12))
-    switches = [_read_switches(task) for task in (folder / "task").iterdir()]
+    fields = _read_stat(folder)
+    tasks = list((folder / "task").iterdir())
+    switches = [_read_switches(task) for task in tasks]
+    threads_s = {}
+    for task in tasks:
+        with suppress(OSError):  # the thread has ended
+            threads_s[int(task.name)] = _cpu_s(_read_stat(task))
     return Usage(
         time.monotonic_ns(),
-        (user_ticks + system_ticks) / os.sysconf("SC_CLK_TCK"),
-        minor_faults + major_faults,
+        _cpu_s(fields),
+        int(fields[7]) + int(fields[9]),  # minor and major
         sum(voluntary for voluntary, _ in switches),
         sum(involuntary for _, involuntary in switches),
+        threads_s,
     )
 
 
@@ -134,6 +150,15 @@ def read_stolen_time(file: Path = Path("/proc/stat")) -> StolenTime:
     """Look at the time that a hypervisor gave to others; zeros where there is none."""
     ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
     return StolenTime(ticks[7], sum(ticks))  # user to steal, proc(5); guests count as user
+
+
+def _read_stat(folder: Path) -> list[str]:
+    """Return the fields behind the name, from the state on, proc_pid_stat(5)."""
+    return (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+
+
+def _cpu_s(fields: list[str]) -> float:
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
 
 
 def _read_switches(task: Path) -> tuple[int, int]:

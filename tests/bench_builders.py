@@ -27,7 +27,6 @@ STAGES = {
         "publish call": 0.45,
         "wait": 0.08,
         "read": 0.06,
-        "handover": 0.07,
         "preprocess": 0.4,
         "postprocess": 0.12,
         "publish": 0.25,
@@ -100,9 +99,10 @@ def make_node_run(source, subject="node", frames=1000, *, pixels=640 * 480, slow
     for name, p50_ms in STAGES[subject].items():
         stages[name] = scatter(source, p50_ms * grow, frames)
     if subject == "node":
-        own_ms = sum(stages[name] for name in list(STAGES["node"])[1:])
+        inside_ms = sum(stages[name] for name in list(STAGES["node"])[1:])
+        own_ms = inside_ms - stages["wait"]
         stages |= {"infer": infer_ms, "overhead": ages_ms - infer_ms, "own code": own_ms}
-        stages["transport"] = np.maximum(ages_ms - own_ms - infer_ms, 0.05)
+        stages["transport"] = np.maximum(ages_ms - inside_ms - infer_ms, 0.05)
     if subject == "naive":
         stages["infer"] = infer_ms
     answered = np.ones(frames, bool)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write the README's performance table from the committed reports in bench/reports/.
+"""Write the README's performance table from the committed bench/reports/node.json.
 
 python tools/generate_benchmark_table.py            # write
 python tools/generate_benchmark_table.py --check    # exit 1 if the README is out of date
@@ -17,11 +17,7 @@ from perception_node.bench.reporting.measurement import read_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-REPORTS = {
-    "bench/reports/node.json": "The node as it comes",
-    "bench/reports/one-cpu.json": "With `executor: events`, all its threads on one CPU "
-    "([how](docs/latency.md#the-shortest-way-one-cpu))",
-}
+REPORT = ROOT / "bench/reports/node.json"
 BEGIN, END = "<!-- performance: generated -->\n", "<!-- performance: end -->"
 
 
@@ -31,11 +27,8 @@ def with_table(readme: str) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):  # or all that follows would be lost
         sys.exit(f"README.md lacks {BEGIN.strip()} or, behind it, {END}")
-    tables = [
-        f"{title}:\n\n{readme_table([read_report(ROOT / name)])}"
-        for name, title in REPORTS.items()
-    ]
-    return f"{before}{BEGIN}{chr(10).join(tables)}{END}{after}"
+    table = readme_table([read_report(REPORT)])
+    return f"{before}{BEGIN}{table}{END}{after}"
 
 
 def main() -> None:

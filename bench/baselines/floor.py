@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import rclpy  # noqa: TID251 - a node
+from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 
@@ -25,7 +26,7 @@ from perception_node.frame import Unpacker
 from perception_node.preprocess import Preprocessor
 from perception_node.process import freeze_garbage, use_one_opencv_thread
 from perception_node.resources import find_model
-from perception_node.ros.compat import HAS_EVENTS_EXECUTOR, make_executor
+from perception_node.ros.compat import make_events_executor
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.images import ImageReader
 from perception_node.ros.messages import to_header
@@ -91,7 +92,7 @@ def main() -> int:
     use_one_opencv_thread()
     with open_session("perception", sys.argv[1:]) as node:
         subscribe(node)
-        executor, _ = make_executor("events" if HAS_EVENTS_EXECUTOR else "single_threaded")
+        executor = make_events_executor() or SingleThreadedExecutor()
         executor.add_node(node)
         freeze_garbage()
         while not stop.is_set() and rclpy.ok():

@@ -83,10 +83,12 @@ def _measure(task: dict[str, Any], write_row: Callable[[list[int]], None]) -> di
     with load_pipeline(config) as pipeline:
         reader = ImageReader(load.transport, config.max_image_pixels, pipeline.smallest_side)
         frame = reader.read(message)
-        pipeline.engine.call(lambda inner: _fill_input(inner, frame))
+        engine = pipeline.engine
+        assert engine is not None  # noqa: S101 - it has just been loaded
+        engine.call(lambda inner: _fill_input(inner, frame))
 
         def step(_number: int) -> list[int]:
-            return [pipeline.engine.call(_infer)]
+            return [engine.call(_infer)]
 
         return measure_frames(Schedule(*task["schedule"]), config, pipeline, step, write_row)
 

@@ -21,7 +21,7 @@ SENT = struct.Struct("<6q")
 HEARD = struct.Struct("<BBBxIqq")
 MATCHED = -1  # in the place of a camera: somebody listens to each of them
 RESULT, LATENCY, READY, GRAPH = range(4)  # kinds of what was heard
-LATENCY_STAGES = ("wait", "read", "handover", "preprocess", "infer", "postprocess", "publish")
+LATENCY_STAGES = ("wait", "read", "preprocess", "infer", "postprocess", "publish")
 UNIT = " (ms)"
 
 

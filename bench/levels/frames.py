@@ -21,7 +21,7 @@ from perception_node.bench.reporting.measurement import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PUBLISH_CALL, TRANSPORT = "publish call", "transport"
+PUBLISH_CALL, TRANSPORT, WAIT = "publish call", "transport", "wait"
 DROPPED = ("stale", "late", "failed")  # outcomes that are counts; each other kind is malformed
 
 
@@ -69,7 +69,7 @@ class Frame:
         return {
             **whole,
             **own,
-            OWN_CODE: inside_ns - own[INFER],
+            OWN_CODE: inside_ns - own[WAIT] - own[INFER],
             OVERHEAD: self.age_ns - own[INFER],
             TRANSPORT: self.age_ns - inside_ns,
         }

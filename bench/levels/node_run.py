@@ -17,7 +17,7 @@ from perception_node.bench.levels.frames import (
     make_timeline,
 )
 from perception_node.bench.reporting.durations import Durations
-from perception_node.bench.reporting.measurement import INFER, Run
+from perception_node.bench.reporting.measurement import INFER, OTHER_THREADS, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,8 +109,13 @@ def make_run(  # noqa: PLR0913 - all that is known of it
 
 
 def _measure_resources(looks: Looks, frames: Iterable[Frame]) -> dict[str, float]:
-    """Divide what was used between the looks by the frames that were answered meanwhile."""
+    """Divide what was used between the looks by the frames that were answered meanwhile.
+
+    What all threads but the busiest used goes by the images that were sent: see ``OTHER_THREADS``.
+    """
+    frames = list(frames)
     for before, after in pairwise(looks.usages):
+        sent = sum(before.time_ns < frame.sent.call_ns <= after.time_ns for frame in frames)
         answered = sum(before.time_ns < frame.received_ns <= after.time_ns for frame in frames)
         if not answered:
             break
@@ -121,6 +126,7 @@ def _measure_resources(looks: Looks, frames: Iterable[Frame]) -> dict[str, float
             "page_faults_per_frame": (after.page_faults - before.page_faults) / answered,
             "voluntary_switches_per_frame": waits / answered,
             "involuntary_switches_per_frame": switches / answered,
+            OTHER_THREADS: before.beside_busiest_s(after) * 1e3 / max(1, sent),
         }
         if looks.sample is not None:
             resources["memory_mib"] = looks.sample.own_mib

@@ -124,7 +124,7 @@ def measure_frames(
     for number, _ in enumerate(pace(schedule.rate_hz, schedule.warm_up_frames)):
         step(number)
     setup = RealTimeSetup(config.real_time())
-    setup.apply([], [threading.get_native_id()], pipeline.native_thread_ids)
+    setup.apply([], [threading.get_native_id(), *pipeline.native_thread_ids])
     before = Usage.read()
     for number, due_ns in enumerate(pace(schedule.rate_hz, schedule.frames)):
         write_row([due_ns, time.monotonic_ns(), *step(number)])

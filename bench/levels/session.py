@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perception_node.bench.reporting.measurement import Report, Run
     from perception_node.parameter import Value
 
-BARE_FRAMES = 300  # enough for the median of what hardly varies, and for its 99th percentile
+BARE_FRAMES = 300  # enough for the median of what hardly varies
 # A sweep looks around what bare inference allows, which is up to twice as fast back to back.
 LOWEST_OF_LIMIT, HIGHEST_OF_LIMIT = 0.3, 2.0
 PROBES = 13  # of a sweep, about
@@ -102,17 +102,19 @@ class Session:
             else:
                 self._take_turns(case, load)
         if level == "node":
-            self._measure_short_bare(case, load)
+            self._measure_bare_beside(case, load)
 
     def _take_turns(self, case: Case, load: Load) -> None:
         """Measure bare inference, the node and the baselines once each."""
-        self._measure_short_bare(case, load)
+        self._measure_bare_beside(case, load)
         for subject in ("node", *self._plan.baselines):
             self._turn(case, subject, partial(self._measure_node, load, subject))
 
-    def _measure_short_bare(self, case: Case, load: Load) -> None:
-        short = replace(load, frames=min(load.frames, BARE_FRAMES))
-        self._turn(case, "bare", partial(self._measure_bare, short))
+    def _measure_bare_beside(self, case: Case, load: Load) -> None:
+        """Measure as long as the node where the 99th percentiles of both are compared."""
+        if "floor" not in self._plan.baselines:
+            load = replace(load, frames=min(load.frames, BARE_FRAMES))
+        self._turn(case, "bare", partial(self._measure_bare, load))
 
     def _sweep(self, load: Load) -> None:
         """Find the highest rate: the case is its run, and bare inference at this rate.
@@ -121,7 +123,7 @@ class Session:
         """
         cases = self._report.cases
         before, first = len(cases), self._begin_case("node", load.describe())
-        self._measure_short_bare(first, load)
+        self._measure_bare_beside(first, load)
         limit_hz = 1e3 / first.merged("bare", INFER).percentile_ms(50) / load.cameras
 
         def measure(rate_hz: float) -> Run:
@@ -136,7 +138,7 @@ class Session:
         kept = [probe.run for probe in found.probes if probe.is_confirmation and probe.is_kept]
         at = replace(load, rate_hz=round(found.rate_hz, 1)) if kept else load
         case = Case("node", {**at.describe(), "highest_rate_hz": found.rate_hz})
-        self._measure_short_bare(case, at)
+        self._measure_bare_beside(case, at)
         for run in kept:
             remarks = run.remarks if found.is_highest else (*run.remarks, NOT_HIGHEST)
             case.runs.append(replace(run, remarks=remarks))

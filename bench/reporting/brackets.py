@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bare inference right before and right after a run: what the machine could do at that time."""
+"""Turns of a case, and bare inference around each: what the machine could do at that time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ if TYPE_CHECKING:
 STEADY_CHANGE = 0.15
 
 
-def repeat(case: Case, subject: str) -> list[tuple[Run, Run | None]]:
-    """Return each run of a subject with the faster bare run next to it."""
-    pairs = []
+def split_turns(case: Case) -> list[dict[str, Run]]:
+    """Return the runs of each turn by their subject; ``bare`` is the faster one around the turn.
+
+    A turn ends where bare inference, or a subject that it has already, comes next.
+    """
+    turns: list[dict[str, Run]] = []
+    is_open = False
     for place, run in enumerate(case.runs):
-        if run.subject == subject:
+        if run.subject == "bare":
+            is_open = False
+            continue
+        if not is_open or run.subject in turns[-1]:
             bare = _bracket(case, place)
-            pairs.append((run, min(bare, key=_infer_ms) if bare else None))
-    return pairs
+            turns.append({"bare": min(bare, key=_infer_ms)} if bare else {})
+        turns[-1][run.subject] = run
+        is_open = True
+    return turns
 
 
 def _bracket(case: Case, place: int) -> list[Run]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perception_node.bench.reporting.facts import list_facts
 from perception_node.bench.reporting.measurement import END_TO_END, INFER
 from perception_node.bench.reporting.merging import describe_machine
-from perception_node.bench.reporting.ratios import LIMIT, compute_ratios
+from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.tables import (
     BOUND_NOTE,
     NONE,
@@ -18,8 +18,8 @@ from perception_node.bench.reporting.tables import (
 )
 from perception_node.bench.reporting.targets import (
     OVERHEAD_TO_NAIVE,
-    P50_TO_BARE,
-    P99_TO_BARE,
+    P50_TO_LIMIT,
+    P99_TO_LIMIT,
     RATED,
     is_rated,
     size_name,
@@ -35,9 +35,9 @@ README_HEADERS = (
     "images at 30 Hz",
     "end to end p50 / p99, ms",
     "bare inference p50, ms",
-    "p50 / bare p50",
-    "p99 / bare p50",
-    "least p50 / bare p50 (bare + floor)",
+    "floor (no inference) p50, ms",
+    "p50 / (bare + floor)",
+    "p99 / (bare + floor)",
     "naive node p50, ms",
     "overhead, naive / ours",
     "frames answered",
@@ -77,20 +77,21 @@ def readme_table(reports: Sequence[Report]) -> str:
 
 
 def _describe_size(size: str, case: Case) -> tuple[str, ...]:
-    node, naive = case.merged("node", END_TO_END), case.merged("naive", END_TO_END)
+    node, floor, naive = (case.merged(s, END_TO_END) for s in ("node", "floor", "naive"))
     ratios = {ratio.name: ratio.value for ratio in compute_ratios(case)}
     factors = [
         f"{ratios[name]:.2f}" if name in ratios else NONE
-        for name in (P50_TO_BARE, P99_TO_BARE, LIMIT, OVERHEAD_TO_NAIVE)
+        for name in (P50_TO_LIMIT, P99_TO_LIMIT, OVERHEAD_TO_NAIVE)
     ]
     sent, answered = (sum(run.counts.get(n, 0) for run in case.of("node")) for n in COUNTED)
     return (
         size,
         f"{percentile_text(node, 50)} / {percentile_text(node, 99)}",
         percentile_text(case.merged("bare", INFER), 50),
-        *factors[:3],
+        percentile_text(floor, 50),
+        *factors[:2],
         percentile_text(naive, 50),
-        factors[3],
+        factors[2],
         "all" if answered == sent else f"{answered} of {sent}",
     )
 

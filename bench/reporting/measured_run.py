@@ -35,7 +35,8 @@ class Run:
         counts: frames ``sent``, ``answered``, ``missed`` (of the deadline, or no answer), and what
             the node's own account says of the others.
         resources: ``cpu_ms_per_frame``, ``page_faults_per_frame``, ``memory_mib``,
-            ``involuntary_switches_per_frame``; all of the measured process alone.
+            ``involuntary_switches_per_frame``, ``other_threads_ms_per_image``; all of the
+            measured process alone.
         timeline: what became of each frame; empty where there are no frames.
         remarks: why this run is not to be trusted, such as stolen processor time; empty if it is.
 

@@ -36,8 +36,10 @@ LEVELS = ("engine", "pipeline", "node", "startup")
 END_TO_END = "end to end"  # publish call to Classification received
 FROM_SCHEDULE = "from schedule"  # the same from the moment that the frame was due
 OVERHEAD = "overhead"  # end to end without the frame's own inference
-OWN_CODE = "own code"  # of the node: callback entry to publish return, without inference
+OWN_CODE = "own code"  # of the node: from the take to the publish call's return, less inference
 INFER = "infer"
+# A resource: processor time of all threads but the busiest, the one that infers, per image sent.
+OTHER_THREADS = "other_threads_ms_per_image"
 
 
 @dataclass

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ratios of subjects that took turns: they mean something where milliseconds do not.
 
-Bare inference is measured before and after each run; the faster of the two counts, as whatever
-made the other slower was not there all the time.
+Bare inference is measured before and after each turn; the faster of the two counts, as whatever
+made the other slower was not there all the time. All of a ratio comes from one turn.
 """
 
 from __future__ import annotations
@@ -14,21 +14,30 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perception_node.bench.reporting import targets
-from perception_node.bench.reporting.brackets import repeat
-from perception_node.bench.reporting.measurement import END_TO_END, INFER, OVERHEAD, OWN_CODE
+from perception_node.bench.reporting.brackets import split_turns
+from perception_node.bench.reporting.measurement import (
+    END_TO_END,
+    INFER,
+    OTHER_THREADS,
+    OVERHEAD,
+    OWN_CODE,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from perception_node.bench.reporting.measurement import Case, Run
 
+    Turn = Mapping[str, Run]
+
+P50_TO_BARE = "end to end p50 / bare p50"
+P99_TO_BARE = "end to end p99 / bare p50"
 OVERHEAD_MS = "overhead p50, ms"
 OVER_BARE_MS = "end to end p50 - bare p50, ms"
-TO_FLOOR = "end to end p50, node / floor"
-LIMIT = "the least p50 / bare p50: (bare + floor) / bare"
 GROWTH = "p99, last third / first third"
 START = "start to active"
-FEWEST_AGES = 100  # per third
+FEWEST_AGES = 100  # for a 99th percentile
+OVERLOAD_SHARE = 0.1  # of the images superseded: less is a hiccup
 
 
 class Ratio(NamedTuple):
@@ -57,14 +66,12 @@ def compute_ratios(case: Case) -> list[Ratio]:
         return list(_summarize(targets.START_MS, times))
     if case.level != "node":
         return []
-    node = repeat(case, "node")
-    rows = [(name, [compute(run, bare) for run, bare in node]) for name, compute in OF_NODE]
-    rows[2:2] = [
-        (targets.HIGHEST_RATE, _find_highest_rate(case)),
-        (targets.OVERHEAD_TO_NAIVE, _compare(node, repeat(case, "naive"), _over_own_ms)),
-        (TO_FLOOR, _compare(repeat(case, "floor"), node, _p50_ms)),
-        (LIMIT, [_find_limit(floor, bare) for floor, bare in repeat(case, "floor")]),
-    ]
+    turns = [turn for turn in split_turns(case) if "node" in turn]
+    rows = [(name, [compute(turn) for turn in turns]) for name, compute in OF_NODE]
+    rows.append((targets.HIGHEST_RATE, _find_highest_rate(case)))
+    if case.load.get("cameras", 1) == 1:  # several wait for each other
+        overloaded = [turn for turn in turns if _is_overloaded(turn["node"])]
+        rows += [(name, [compute(turn) for turn in overloaded]) for name, compute in OVERLOADED]
     return [
         _pool_answers(case, ratio) if name == targets.ANSWERED_PERCENT else ratio
         for name, values in rows
@@ -77,18 +84,6 @@ def _find_highest_rate(case: Case) -> list[float]:
     bare_ms = case.merged("bare", INFER).percentile_ms(50)
     rate_hz = case.load.get("highest_rate_hz", math.nan) * case.load.get("cameras", 1)
     return [rate_hz * bare_ms / 1e3]
-
-
-def _compare(
-    below: list[tuple[Run, Run | None]],
-    above: list[tuple[Run, Run | None]],
-    compute: Callable[[Run, Run | None], float],
-) -> list[float]:
-    """Return what ``above`` has more than ``below`` as a factor, repetition by repetition."""
-    return [
-        _divide(compute(*second), compute(*first))
-        for first, second in zip(below, above, strict=False)
-    ]
 
 
 def _summarize(name: str, values: list[float]) -> Iterable[Ratio]:
@@ -104,85 +99,86 @@ def _pool_answers(case: Case, ratio: Ratio) -> Ratio:
     return ratio._replace(value=100.0 * sum(c.get("answered", 0) for c in counts) / sent)
 
 
-def _p50_ms(run: Run, _bare: Run | None = None) -> float:
-    return _percentile_ms(run, END_TO_END if END_TO_END in run.stages else INFER, 50)
+def _to_limit(turn: Turn, percent: float) -> float:
+    """Divide by what bare inference and bare transport come to: the least that a node takes."""
+    limit_ms = _infer_ms(turn, "bare", percent) + _end_to_end_ms(turn, "floor", percent)
+    return _divide(_end_to_end_ms(turn, "node", percent), limit_ms)
 
 
-def _p50_to_bare(run: Run, bare: Run | None) -> float:
-    return _divide(_p50_ms(run), _bare_ms(bare))
+def _to_bare(turn: Turn, percent: float) -> float:
+    return _divide(_end_to_end_ms(turn, "node", percent), _infer_ms(turn, "bare", 50))
 
 
-def _p99_to_bare(run: Run, bare: Run | None) -> float:
-    return _divide(_percentile_ms(run, END_TO_END, 99), _bare_ms(bare))
-
-
-def _find_limit(floor: Run, bare: Run | None) -> float:
-    """Return what bare inference and bare transport come to: no node of this kind is faster."""
-    return _divide(_bare_ms(bare) + _p50_ms(floor), _bare_ms(bare))
-
-
-def _overhead_ms(run: Run, _bare: Run | None) -> float:
-    return _percentile_ms(run, OVERHEAD, 50)
-
-
-def _own_code_ms(run: Run, _bare: Run | None) -> float:
-    return _percentile_ms(run, OWN_CODE, 50)
-
-
-def _answered_percent(run: Run, _bare: Run | None) -> float:
-    sent = run.counts.get("sent", 0)
-    return 100.0 * run.counts.get("answered", 0) / sent if sent else math.nan
-
-
-def _faults(run: Run, _bare: Run | None) -> float:
-    return _resource(run, "page_faults_per_frame")
-
-
-def _cpu_to_bare(run: Run, bare: Run | None) -> float:
-    name = "cpu_ms_per_frame"
-    return _divide(_resource(run, name), _resource(bare, name))
-
-
-def _over_bare_ms(run: Run, bare: Run | None) -> float:
-    return _percentile_ms(run, END_TO_END, 50) - _bare_ms(bare)
-
-
-def _over_own_ms(run: Run, _bare: Run | None = None) -> float:
-    """The same for every subject: naive infers with more threads, and does not say per frame."""
-    return _percentile_ms(run, END_TO_END, 50) - _percentile_ms(run, INFER, 50)
-
-
-def _overload_ms(run: Run, _bare: Run | None) -> float:
-    """What a node that is asked for more than it can do adds to what must be."""
-    infer_ms = _percentile_ms(run, INFER, 50)
-    if len(run.timeline.times_s) < FEWEST_AGES:
-        return math.nan
-    period_ms = 1e3 * float(np.median(np.diff(run.timeline.times_s)))
-    if infer_ms < period_ms:
-        return math.nan
-    return (
-        _percentile_ms(run, END_TO_END, 99) - 2 * infer_ms - _percentile_ms(run, "transport", 50)
+def _naive_to_node(turn: Turn) -> float:
+    """Compare in the same way: naive infers with more threads, and does not say per frame."""
+    naive_ms, node_ms = (
+        _end_to_end_ms(turn, subject, 50) - _infer_ms(turn, subject, 50)
+        for subject in ("naive", "node")
     )
+    return _divide(naive_ms, node_ms)
 
 
-def _growth(run: Run, _bare: Run | None) -> float:
-    ages_ms = np.array(run.timeline.ages_ms)
+def _over_bare_ms(turn: Turn) -> float:
+    return _end_to_end_ms(turn, "node", 50) - _infer_ms(turn, "bare", 50)
+
+
+def _answered_percent(turn: Turn) -> float:
+    counts = turn["node"].counts
+    sent = counts.get("sent", 0)
+    return 100.0 * counts.get("answered", 0) / sent if sent else math.nan
+
+
+def _cpu_to_bare(turn: Turn) -> float:
+    node_ms, bare_ms = (_resource(turn, one, "cpu_ms_per_frame") for one in ("node", "bare"))
+    return _divide(node_ms, bare_ms)
+
+
+def _growth(turn: Turn) -> float:
+    ages_ms = np.array(turn["node"].timeline.ages_ms)
     parts = [part[~np.isnan(part)] for part in np.array_split(ages_ms, 3)]
     if min(len(part) for part in parts) < FEWEST_AGES:
         return math.nan
     return _divide(float(np.percentile(parts[2], 99)), float(np.percentile(parts[0], 99)))
 
 
-def _bare_ms(bare: Run | None) -> float:
-    return math.nan if bare is None else _percentile_ms(bare, INFER, 50)
+def _overload_ms(turn: Turn) -> float:
+    """What a node that is asked for more than it can do adds to what must be."""
+    node = turn["node"]
+    must_ms = 2 * _percentile_ms(node, INFER, 50) + _percentile_ms(node, "transport", 50)
+    return _percentile_ms(node, END_TO_END, 99) - must_ms
 
 
-def _percentile_ms(run: Run, stage: str, percent: float) -> float:
-    return run.stages[stage].percentile_ms(percent) if stage in run.stages else math.nan
+def _superseded_ms(turn: Turn) -> float:
+    """What the node adds to receiving an image, beside the thread that infers.
+
+    That thread never sees an image that is superseded.
+    """
+    node_ms, floor_ms = (_resource(turn, one, OTHER_THREADS) for one in ("node", "floor"))
+    return node_ms - floor_ms
 
 
-def _resource(run: Run | None, name: str) -> float:
-    return math.nan if run is None else run.resources.get(name, math.nan)
+def _is_overloaded(node: Run) -> bool:
+    counts = node.counts
+    is_long = counts.get("answered", 0) >= FEWEST_AGES
+    return is_long and counts.get("superseded", 0) >= OVERLOAD_SHARE * counts["sent"]
+
+
+def _end_to_end_ms(turn: Turn, subject: str, percent: float) -> float:
+    return _percentile_ms(turn.get(subject), END_TO_END, percent)
+
+
+def _infer_ms(turn: Turn, subject: str, percent: float) -> float:
+    return _percentile_ms(turn.get(subject), INFER, percent)
+
+
+def _percentile_ms(run: Run | None, stage: str, percent: float) -> float:
+    if run is None or stage not in run.stages:
+        return math.nan
+    return run.stages[stage].percentile_ms(percent)
+
+
+def _resource(turn: Turn, subject: str, name: str) -> float:
+    return turn[subject].resources.get(name, math.nan) if subject in turn else math.nan
 
 
 def _divide(above: float, below: float) -> float:
@@ -190,15 +186,21 @@ def _divide(above: float, below: float) -> float:
     return above / below if above > 0 and below > 0 else math.nan
 
 
-OF_NODE: tuple[tuple[str, Callable[[Run, Run | None], float]], ...] = (
-    (targets.P50_TO_BARE, _p50_to_bare),
-    (targets.P99_TO_BARE, _p99_to_bare),
-    (OVERHEAD_MS, _overhead_ms),
+OF_NODE: tuple[tuple[str, Callable[[Turn], float]], ...] = (
+    (targets.P50_TO_LIMIT, lambda turn: _to_limit(turn, 50)),
+    (targets.P99_TO_LIMIT, lambda turn: _to_limit(turn, 99)),
+    (P50_TO_BARE, lambda turn: _to_bare(turn, 50)),
+    (P99_TO_BARE, lambda turn: _to_bare(turn, 99)),
+    (targets.OVERHEAD_TO_NAIVE, _naive_to_node),
+    (OVERHEAD_MS, lambda turn: _percentile_ms(turn["node"], OVERHEAD, 50)),
     (OVER_BARE_MS, _over_bare_ms),
-    (targets.OWN_CODE_MS, _own_code_ms),
+    (targets.OWN_CODE_MS, lambda turn: _percentile_ms(turn["node"], OWN_CODE, 50)),
     (targets.ANSWERED_PERCENT, _answered_percent),
-    (targets.FAULTS, _faults),
+    (targets.FAULTS, lambda turn: _resource(turn, "node", "page_faults_per_frame")),
     (targets.CPU_TO_BARE, _cpu_to_bare),
     (GROWTH, _growth),
+)
+OVERLOADED: tuple[tuple[str, Callable[[Turn], float]], ...] = (
     (targets.OVERLOAD_MS, _overload_ms),
+    (targets.SUPERSEDED_MS, _superseded_ms),
 )

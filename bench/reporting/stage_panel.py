@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # what follows each other without a gap; thin ones are drawn as one
 GROUPS = {
     "transport": ("transport",),
-    "wait, read, handover": ("wait", "read", "decode", "handover"),
+    "wait, read": ("wait", "read", "decode"),
     "preprocess": ("preprocess",),
     "infer": ("infer",),
     "postprocess, publish": ("postprocess", "publish"),

@@ -7,14 +7,18 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from perception_node.bench.reporting.brackets import find_remarks
+from perception_node.bench.reporting.cameras import split_by_camera
+from perception_node.bench.reporting.durations import Durations
+from perception_node.bench.reporting.measurement import OTHER_THREADS
 from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from perception_node.bench.reporting.durations import Durations
     from perception_node.bench.reporting.measurement import Case, Report
     from perception_node.bench.reporting.ratios import Ratio
     from perception_node.bench.reporting.targets import Target
@@ -24,6 +28,7 @@ NONE = "—"
 NEEDED = {90: 10, 99: 100, 99.9: 1000}
 RESOURCES = {
     "cpu_ms_per_frame": "CPU per frame, ms",
+    OTHER_THREADS: "CPU beside the busiest thread per image, ms",
     "page_faults_per_frame": "page faults per frame",
     "memory_mib": "memory, MiB",
     "involuntary_switches_per_frame": "involuntary switches per frame",
@@ -82,7 +87,12 @@ def percentile_text(durations: Durations, percent: float) -> str:
 def _list_tables(case: Case, deadline_ms: float) -> Iterable[Table]:
     for subject in case.subjects:
         yield _list_stages(case, subject, deadline_ms)
-    for table in (_list_frames(case), _list_resources(case), _list_ratios(case)):
+    for table in (
+        _list_cameras(case, deadline_ms),
+        _list_frames(case),
+        _list_resources(case),
+        _list_ratios(case),
+    ):
         if table.rows:
             yield table
 
@@ -116,6 +126,29 @@ def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tupl
         str(len(durations)),
         str(int(counts[values_ms > deadline_ms].sum())),
     )
+
+
+def _list_cameras(case: Case, deadline_ms: float) -> Table:
+    """Say whether cameras that share a node get the same of it."""
+    cameras = split_by_camera(case, "node")
+    answered = [ages_ms[~np.isnan(ages_ms)] for ages_ms in cameras]
+    total = sum(map(len, answered))
+    rows = []
+    for number, (sent, ages_ms) in enumerate(zip(cameras, answered, strict=True), 1):
+        durations = Durations(round(age_ms * 1e6) for age_ms in ages_ms)
+        rows.append(
+            (
+                f"camera {number}",
+                str(len(sent)),
+                str(len(ages_ms)),
+                f"{100.0 * len(ages_ms) / total:.1f}" if total else NONE,
+                *(percentile_text(durations, percent) for percent in (50, 99, 100)),
+                str(int(np.sum(ages_ms > deadline_ms))),
+            )
+        )
+    late = f"late (over {deadline_ms:g} ms)"
+    headers = ("camera", "sent", "answered", "share of the answers, %", "p50", "p99", "max", late)
+    return Table("node, each camera, end to end in ms", headers, rows)
 
 
 def _list_frames(case: Case) -> Table:

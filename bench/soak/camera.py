@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perception_node.bags import BagMessage, open_bag
 from perception_node.bench.camera.camera_faults import FaultyCamera, play_out
 from perception_node.bench.camera.fault_schedule import Fault
-from perception_node.bench.executors import make_messages
+from perception_node.bench.camera.load import Load, make_messages
 from perception_node.cli.demo import SAMPLE, TOPICS
 from perception_node.resources import find_resource
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from perception_node.ros.player import Player
 
-SIZE = (640, 480)
 PICTURES = 8
 LATEST_NS = 50_000_000  # a camera that this process keeps from sending in time loses the frame
 
@@ -63,7 +62,7 @@ class Playback:
 def read_camera(transport: str) -> list[bytes]:
     """Return serialized images that look different from one to the next."""
     if transport == "raw":
-        return [message.data for message in make_messages(*SIZE, PICTURES)]
+        return [bytes(message) for message in make_messages(Load())[:PICTURES]]
     with open_bag(find_resource(SAMPLE)) as bag:
         messages = [message.data for message in bag.messages([TOPICS[transport]])]
     return messages[:: max(1, len(messages) // PICTURES)][:PICTURES]

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of the node, such as executor=events; may be repeated",
+        help="a parameter of the node, such as max_rate_hz=10; may be repeated",
     )
     add_model_arguments(parser)
 

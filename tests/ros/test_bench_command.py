@@ -137,6 +137,24 @@ def sweep(monkeypatch):
     return do
 
 
+@pytest.mark.parametrize(
+    ("baselines", "frames"), [((), 300), (("naive",), 300), (("floor",), 900)]
+)
+def test_bare_inference_beside_the_floor_is_as_long_as_the_node(baselines, frames, monkeypatch):
+    played = []
+
+    def measure_engine(load, *_arguments, **_options):
+        played.append(load.frames)
+        return Run("bare", {}, {})
+
+    monkeypatch.setattr(session, "measure_engine", measure_engine)
+    monkeypatch.setattr(session, "measure_node", lambda _load, name, *_, **__: Run(name, {}, {}))
+    plan = Plan(("node",), (Load(frames=900),), runs=1, deadline_ms=100.0, baselines=baselines)
+    report = Report([], "2026-11-22T20:00:00Z", 100.0)
+    Session(plan, report, LiveTable(Console(file=io.StringIO()), plan.total_runs)).run()
+    assert played == [frames, frames]
+
+
 def test_a_sweep_stands_beside_bare_inference_at_its_rate(sweep):
     report, tried = sweep(bare_ms=8.0, keeps_hz=100.0)
     (case,) = report.cases

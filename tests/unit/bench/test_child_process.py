@@ -11,7 +11,7 @@ import time
 import pytest
 
 from perception_node.bench.levels.child_process import ChildProcess
-from perception_node.bench.process_watch import StolenTime, read_stolen_time, read_usage
+from perception_node.bench.process_watch import StolenTime, Usage, read_stolen_time, read_usage
 from perception_node.errors import EnvironmentLacks
 
 
@@ -67,6 +67,14 @@ def test_usage_grows():
     assert after.time_ns > before.time_ns
     assert after.page_faults > before.page_faults
     assert after.involuntary_switches >= before.involuntary_switches
+    assert sum(after.threads_s.values()) <= after.cpu_s + 0.01 * len(after.threads_s)
+    assert 0 <= before.beside_busiest_s(after) < after.cpu_s - before.cpu_s
+
+
+def test_all_threads_but_the_busiest_count_also_those_that_ended():
+    before = Usage(0, 5.0, 0, 0, 0, {1: 2.0, 2: 1.0, 3: 1.0})
+    after = Usage(1, 9.0, 0, 0, 0, {1: 4.5, 2: 1.5, 4: 0.25})
+    assert before.beside_busiest_s(after) == 1.5
 
 
 def test_stolen_time_is_a_share(tmp_path):

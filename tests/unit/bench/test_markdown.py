@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,14 @@ from perception_node.bench.noise import Noise
 from perception_node.bench.reporting.brackets import find_remarks
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.markdown import readme_table, to_markdown
-from perception_node.bench.reporting.measurement import Case, Run, Timeline
+from perception_node.bench.reporting.measurement import OTHER_THREADS, Case, Run, Timeline
 from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.targets import (
     HIGHEST_RATE,
     OVERLOAD_MS,
-    P50_TO_BARE,
+    P50_TO_LIMIT,
+    P99_TO_LIMIT,
+    SUPERSEDED_MS,
     find_targets,
 )
 from tests.bench_builders import (
@@ -65,10 +68,11 @@ def ratios_of(case):
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [
+        (P50_TO_LIMIT, 12 / (10 + 2), 11 / (8 + 1)),
+        (P99_TO_LIMIT, 12 / (10 + 2), 11 / (8 + 1)),
         ("end to end p50 / bare p50", 12 / 10, 11 / 8),
         ("end to end p99 / bare p50", 12 / 10, 11 / 8),
         ("overhead, naive / node", (18 - 8) / (12 - 9.5), (20 - 8) / (11 - 9)),
-        ("end to end p50, node / floor", 12 / 2, 11 / 1),
         ("overhead p50, ms", 2.0, 2.5),
         ("end to end p50 - bare p50, ms", 12 - 10, 11 - 8),
         ("own code p50, ms", 0.8, 0.9),
@@ -119,9 +123,58 @@ def test_overload_is_judged_only_where_there_is_one():
     assert OVERLOAD_MS not in ratios_of(steady_case())
     case = steady_case()
     slow = steady("node", end_to_end=80.0, infer=34.0, transport=2.0)
-    case.runs = [slow]
+    counts = {"sent": 600, "answered": 300, "missed": 300, "superseded": 300}
+    floor = replace(steady("floor", end_to_end=2.0), resources={OTHER_THREADS: 0.2})
+    slow = replace(slow, counts=counts, resources={OTHER_THREADS: 0.27})
+    case.runs = [slow, floor]
     assert ratios_of(case)[OVERLOAD_MS].value == pytest.approx(80 - 68 - 2, abs=0.2)
     assert not find_targets(case)[OVERLOAD_MS].is_reached(10.0)
+    assert ratios_of(case)[SUPERSEDED_MS].value == pytest.approx(0.07)
+    assert find_targets(case)[SUPERSEDED_MS].is_reached(0.07)
+    case.load["cameras"] = 2
+    assert not {OVERLOAD_MS, SUPERSEDED_MS} & ratios_of(case).keys()
+    case.load["cameras"] = 1
+    case.runs[0] = replace(slow, counts={**counts, "superseded": 59})
+    assert not {OVERLOAD_MS, SUPERSEDED_MS} & ratios_of(case).keys()
+
+
+def test_a_limit_is_of_the_same_turn():
+    case = steady_case()
+    del case.runs[3]  # the floor of the first turn
+    ratio = ratios_of(case)[P50_TO_LIMIT]
+    assert (ratio.value, ratio.repetitions) == (pytest.approx(11 / (8 + 1), rel=5e-3), 1)
+
+
+def test_percentiles_of_the_limit_add_up():
+    ages_ms = {"node": (10.0, 30.0), "bare": (6.0, 11.0), "floor": (2.0, 4.0)}
+    runs = []
+    for subject in ("bare", "node", "floor"):
+        often_ms, rarely_ms = ages_ms[subject]
+        times = Durations([round(often_ms * 1e6)] * 290 + [round(rarely_ms * 1e6)] * 10)
+        runs.append(Run(subject, {"infer" if subject == "bare" else "end to end": times}))
+    ratios = ratios_of(Case("node", make_load(), runs))
+    assert ratios[P50_TO_LIMIT].value == pytest.approx(10 / 8, rel=5e-3)
+    assert ratios[P99_TO_LIMIT].value == pytest.approx(30 / 15, rel=5e-3)
+
+
+def test_each_camera_has_its_share():
+    case = steady_case(cameras=4)
+    times_s = [round(n / 120, 4) for n in range(800)]
+    ages_ms = [[10.0, 20.0, math.nan, 150.0][n % 4] for n in range(800)]
+    ages_ms[0] = ages_ms[4] = math.nan
+    case.runs = [replace(case.runs[1], timeline=Timeline(times_s, ages_ms))]
+    lines = to_markdown(make_report(case, deadline_ms=100.0)).splitlines()
+    begin = lines.index(
+        "| camera | sent | answered | share of the answers, % | p50 | p99 | max "
+        "| late (over 100 ms) |"
+    )
+    assert lines[begin + 2 : begin + 6] == [
+        "| camera 1 | 200 | 198 | 33.1 | 10.00 | 10.00 | 10.00 | 0 |",
+        "| camera 2 | 200 | 200 | 33.4 | 20.00 | 20.00 | 20.00 | 0 |",
+        "| camera 3 | 200 | 0 | 0.0 | — | — | — | 0 |",
+        "| camera 4 | 200 | 200 | 33.4 | 150.1 | 150.1 | 150.1 | 200 |",
+    ]
+    assert "| camera |" not in to_markdown(make_report(steady_case()))
 
 
 def test_a_sweep_is_measured_by_bare_inference():
@@ -133,8 +186,8 @@ def test_a_sweep_is_measured_by_bare_inference():
     "load", [{"rate_hz": 15.0}, {"transport": "compressed"}, {"cameras": 2}, {"width": 320}]
 )
 def test_targets_are_for_their_load_alone(load):
-    assert P50_TO_BARE in find_targets(steady_case())
-    assert P50_TO_BARE not in find_targets(steady_case(**load))
+    assert {P50_TO_LIMIT, P99_TO_LIMIT} <= find_targets(steady_case()).keys()
+    assert P50_TO_LIMIT not in find_targets(steady_case(**load))
 
 
 def test_unsteady_machines_are_remarked():
