@@ -287,14 +287,6 @@ def make_events_executor() -> Any | None:  # noqa: ANN401 - experimental in rclp
     return EventsExecutor() if EventsExecutor is not None else None
 
 
-def make_events_executor() -> Any | None:  # noqa: ANN401 - rclpy is untyped
-    """Return the executor that does not look through all entities at each event.
-
-    None where this rclpy has none.
-    """
-    return None if EventsExecutor is None else EventsExecutor()
-
-
 def bag_version() -> Literal[8, 9]:
     """Return the version in which bags are written, so that this machine's ros2 bag reads them."""
     try:
