@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Say whether the node is alive: exit code 0 if its /diagnostics are heard, 1 if they are not.
 
-They come from the thread that also takes images and answers services, once a second
+They come from the thread that answers services and transitions, once a second
 (`diagnostics_period_s`), in every state of the lifecycle. So they stop when the node hangs, and go
 on when the camera is lost: restarting the node would not bring that back.
 

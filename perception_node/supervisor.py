@@ -48,6 +48,7 @@ class Supervisor:
         self._on_loss = on_loss
         self._is_loss_told = True
         self._has_ended = threading.Event()  # the loop
+        self._has_ended.set()
         self._is_over = False
         self._alarm = threading.Event()  # lets the thread look at once
         self._thread = threading.Thread(target=self._watch, name=THREAD_NAME, daemon=True)
@@ -61,7 +62,12 @@ class Supervisor:
         """Start the loop."""
         self._thread.start()
         self._loop.begin()
-        self._begin(None)
+        self._has_ended.clear()
+        try:
+            self._begin(None)
+        except BaseException:
+            self._has_ended.set()
+            raise
 
     def stop(self, timeout_s: float) -> bool:
         """Finish the frame at hand; return False if that took too long."""

@@ -121,8 +121,8 @@ class PerceptionNode(LifecycleNode):
             images = SubscribedImages(self.context, len(self._cameras))
             loop = FrameLoop([c.camera for c in self._cameras], images, lambda: self.config)
             supervisor = Supervisor(classifier.pipeline, loop, self._on_loss)
-            supervisor.start()
             self._loop, self._supervisor = loop, supervisor
+            supervisor.start()
             self._set_up_real_time(classifier, supervisor)
             for camera in self._cameras:
                 camera.start(images)

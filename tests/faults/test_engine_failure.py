@@ -244,11 +244,11 @@ def test_a_hanging_engine_holds_up_neither_services_nor_deactivating(
     robot.peer.watch().skip(3)
     assert robot.peer.state() == "active"
 
-    worker = robot.node._worker._thread
+    supervisor = robot.node._supervisor._thread
     begin_s = time.monotonic()
     assert robot.peer.change("deactivate")
     assert time.monotonic() - begin_s < NEVER_MS / 1000 / 2, "it waited for the engine"
-    assert not worker.is_alive()
+    assert not supervisor.is_alive()
     assert "the frame at hand was not finished in 2 s" in capfd.readouterr().err
     assert not robot.peer.change("activate"), "an engine that hangs must not be used again"
     assert "the engine was lost" in capfd.readouterr().err
