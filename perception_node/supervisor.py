@@ -91,14 +91,20 @@ class Supervisor:
     def _begin(self, frame: FrameAtHand | None) -> None:
         """Let the loop run on the engine in use, or without one where none is left."""
         self._loop.at_hand = frame
-        start = _Start(self, frame)
-        engine = self._pipeline.engine
-        if engine is not None:
-            engine.begin(start.run, start.fail)
-            return
-        # Images still come, and each of them fails with the reason.
-        name, pipeline = "perception-no-engine", (self._pipeline,)
-        threading.Thread(target=start.run, args=pipeline, name=name, daemon=True).start()
+        start, engine = _Start(self, frame), self._pipeline.engine
+        try:
+            if engine is not None:
+                engine.begin(start.run, start.fail)
+                return
+            # Images still come, and each of them fails with the reason.
+            name, pipeline = "perception-no-engine", (self._pipeline,)
+            threading.Thread(target=start.run, args=pipeline, name=name, daemon=True).start()
+        except RuntimeError as error:  # no thread can be started
+            if engine is None:
+                start.run(self._pipeline)  # on this one: nothing is left to be watched
+                return
+            self._pipeline.drop_engine(error)
+            self._begin(frame)
 
     def run(self, classifier: FrameClassifier, frame: FrameAtHand | None) -> None:
         """Run the loop; called by the thread of an engine."""

@@ -162,6 +162,7 @@ def main(model, domain, rounds, period):
             robot.go_on("configure", "activate")
             if is_due:
                 robot.classify()
+                robot.node._statuses()  # when its timer is due is chance, and it imports
             robot.go_on("deactivate", "cleanup")
     sys.stdout.write(json.dumps(samples))
 

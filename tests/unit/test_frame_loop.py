@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from perception_node.camera import Camera
+from perception_node.camera import Arrival, Camera
 from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters, add_up
 from perception_node.deadline import WINDOW, Deadline
@@ -130,7 +130,7 @@ class Engine:
 class Setup:
     """A loop with cameras whose clocks stand still."""
 
-    def __init__(self, config=ONE, get_config=None):
+    def __init__(self, config=ONE, get_config=None, *, runs=True):
         self.clock, self.steady = Clock(), Clock(1000 * MS)
         self.cameras = [
             Camera(Handler(), FrameCounters(), Deadline("stamp", self.clock, self.steady))
@@ -146,7 +146,8 @@ class Setup:
         self.loop.begin()
         self.ended = []
         self.thread = threading.Thread(target=self._run, name="the loop")
-        self.thread.start()
+        if runs:
+            self.thread.start()
 
     def _run(self, frame=None):
         self.ended.append(self.loop.run(Engine(), lambda _frame, _error: False, frame))
@@ -650,3 +651,61 @@ def test_the_account_of_a_storm_is_exact(make, changes_config):
         assert lost == len([t for t in handler.traces if t.outcome != "published"])
     total = add_up(camera.counters.snapshot() for camera in setup.cameras)
     assert total.received == CAMERAS * len(frames)
+
+
+class SimulatedCameras:
+    """Cameras at 30 Hz in simulated time; images are as old on arrival as ``transport_ms``."""
+
+    PERIOD_NS = 100 * MS // 3
+
+    def __init__(self, setup, transport_ms):
+        self._setup, self._begin_ns = setup, setup.steady()
+        self._transport_ms = transport_ms
+        self._taken = [-1] * len(transport_ms)
+
+    def _newest(self, camera):
+        phase_ns = camera * self.PERIOD_NS // len(self._taken)
+        return (self._setup.steady() - self._begin_ns - phase_ns) // self.PERIOD_NS
+
+    def wait(self):
+        while not (ready := [c for c in self._cameras() if self._newest(c) > self._taken[c]]):
+            self._setup.pass_ms(1)
+        return ready
+
+    def _cameras(self):
+        return range(len(self._taken))
+
+    def take(self, camera):
+        number = self._taken[camera] = self._newest(camera)
+        phase_ns = camera * self.PERIOD_NS // len(self._taken)
+        arrived_ns = self._begin_ns + phase_ns + number * self.PERIOD_NS
+        stamp_ns = arrived_ns - self._setup.steady() + self._setup.clock()
+        age_ms = (NOW - stamp_ns) // MS + self._transport_ms[camera]
+        return Arrival(b"%d@%d" % (number, age_ms), arrived_ns, number)
+
+    def wake(self):
+        pass
+
+
+@pytest.mark.parametrize("transport_ms", [(2, 2, 2, 2), (2, 30, 2, 30)])
+def test_four_cameras_share_an_engine_that_keeps_up_with_two(transport_ms):
+    config = NodeConfig(image_topics=("a", "b", "c", "d"), deadline_ms=100)
+    setup = Setup(config, runs=False)
+    images = SimulatedCameras(setup, transport_ms)
+    loop = FrameLoop(setup.cameras, images, lambda: config, setup.steady)
+    for handler in setup.handlers:
+        handler.enter = lambda stage, _name: stage == "classify" and setup.pass_ms(16)
+    end_ns = setup.steady() + 60 * 1000 * MS
+    while setup.steady() < end_ns:
+        frame = loop._next_frame()
+        assert frame is None or loop._finish(frame, Engine(), lambda _frame, _error: False)
+    counts = [setup.counts(camera) for camera in range(4)]
+    published = [one.published for one in counts]
+    assert sum(published) > 0.99 * 60_000 / 16
+    assert min(published) > 0.2 * sum(published), published
+    for camera, one in enumerate(counts):
+        assert (one.late, one.stale, one.in_flight, one.doubt) == (0, 0, 0, "")
+        assert one.received == one.published + one.superseded
+        assert one.received in range(images._taken[camera] - 1, images._taken[camera] + 2)
+        ages = setup.cameras[camera].ages.summarize()
+        assert ages.max_ms <= 100 - 1

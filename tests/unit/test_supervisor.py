@@ -247,6 +247,19 @@ def test_the_making_of_a_replacement_has_an_end(robot, monkeypatch):
     robot.end()
 
 
+@pytest.mark.parametrize("survives", [True, False], ids=["hangs", "fails"])
+def test_where_no_thread_can_be_started_frames_fail_with_the_reason(robot, monkeypatch, survives):
+    robot.go(HANG_S, first_survives=survives, standby=False)
+    robot.label("red")
+    robot.first.fault = robot.hang() if survives else raising(EngineError("out of memory"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+        for _ in range(3):
+            assert "no engine is left: RuntimeError: can't start new" in str(robot.fail())
+    counts = robot.end()
+    assert (counts.received, counts.published, counts.failed) == (4, 1, 3)
+
+
 # The end
 
 
