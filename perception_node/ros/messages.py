@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Of CDR in little-endian order.
 STAMP, LENGTH, SCORE = struct.Struct("<iI"), struct.Struct("<I"), struct.Struct("<d")
+PADDING = [bytes(size) for size in range(8)]
 
 
 def to_time(time_ns: int) -> Time:
@@ -76,12 +77,10 @@ def serialize_classification(prediction: Prediction, class_id_format: str) -> by
     """
     message = bytearray(LITTLE_ENDIAN + bytes(2))
     message += STAMP.pack(*divmod(prediction.stamp_ns, NANOSECONDS))
-    _add_string(message, prediction.frame_id)
-    _align(message, 4)
+    _add_string(message, prediction.frame_id, 4)
     message += LENGTH.pack(len(prediction.hypotheses))
     for hypothesis in prediction.hypotheses:
-        _add_string(message, to_class_id(hypothesis, class_id_format))
-        _align(message, 8)
+        _add_string(message, to_class_id(hypothesis, class_id_format), 8)
         message += SCORE.pack(hypothesis.score)
     return bytes(message)
 
@@ -102,14 +101,13 @@ def knows_classification() -> bool:
     return True
 
 
-def _add_string(message: bytearray, text: str) -> None:
-    octets = text.encode() + b"\x00"
-    _align(message, 4)
-    message += LENGTH.pack(len(octets)) + octets
-
-
-def _align(message: bytearray, size: int) -> None:
-    message += bytes((HEADER_BYTES - len(message)) % size)
+def _add_string(message: bytearray, text: str, alignment: int) -> None:
+    """Append a string where a length may lie, and the padding that what follows it needs."""
+    octets = text.encode()
+    message += LENGTH.pack(len(octets) + 1)
+    message += octets
+    message += PADDING[1]  # NUL
+    message += PADDING[(HEADER_BYTES - len(message)) % alignment]
 
 
 def to_class_id(hypothesis: Hypothesis, class_id_format: str) -> str:
