@@ -64,11 +64,7 @@ class Postprocessor:
             msg = f"the output has shape {output.shape}, the model has {len(self._labels)} classes"
             raise EngineError(msg)
         scores = self._softmax(output[0]) if self._kind == "logits" else self._checked(output[0])
-        labels = self._labels
-        return tuple(
-            Hypothesis(index, labels[index], score)
-            for index, score in _take_best(scores, top_k, threshold)
-        )
+        return self._take_best(scores, top_k, threshold)
 
     def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax with the largest logit subtracted first, so that exp() cannot overflow."""
@@ -91,36 +87,34 @@ class Postprocessor:
             raise EngineError(msg)
         return np.clip(probabilities, 0.0, 1.0, out=self._scores)
 
+    def _take_best(
+        self, scores: NDArray[np.float32], count: int, threshold: float
+    ) -> tuple[Hypothesis, ...]:
+        """Search for a few, which is much faster than to sort 1000; ``scores`` is used up."""
+        if count > FEW:
+            order = np.argsort(-scores, kind="stable")[:count].tolist()
+            return tuple(
+                Hypothesis(index, self._labels[index], float(scores[index]))
+                for index in order
+                if scores[index] >= threshold
+            )
+        found: list[Hypothesis] = []
+        for _ in range(min(count, len(scores))):
+            index = int(scores.argmax())  # the first of equal ones
+            score = scores[index]
+            if score < threshold:
+                break
+            found.append(Hypothesis(index, self._labels[index], float(score)))
+            scores[index] = -1.0
+        return tuple(found)
+
 
 def _find_range(output: NDArray[np.float32]) -> tuple[float, float]:
     """Return the lowest and the highest value, which exist only where all are finite."""
     # By their indices: that takes a tenth of min() and max() where the caches are cold.
-    lowest, highest = float(output[output.argmin()]), float(output[output.argmax()])
+    lowest, highest = output.item(output.argmin()), output.item(output.argmax())
     if not math.isfinite(lowest) or not math.isfinite(highest):  # NaN is either's result
         bad = int(np.count_nonzero(~np.isfinite(output)))
         msg = f"{bad} of {output.size} output values are NaN or infinite; no result is published"
         raise EngineError(msg)
     return lowest, highest
-
-
-def _take_best(
-    scores: NDArray[np.float32], count: int, threshold: float
-) -> list[tuple[int, float]]:
-    """Return indices and values of the largest scores, largest first, equal ones in their order.
-
-    Searching for a few is much faster than sorting 1000; ``scores`` is used up by it.
-    """
-    if count > FEW:
-        order = np.argsort(-scores, kind="stable")[:count]
-        return [
-            (int(index), float(scores[index])) for index in order if scores[index] >= threshold
-        ]
-    found = []
-    for _ in range(min(count, len(scores))):
-        index = int(scores.argmax())
-        score = scores[index]
-        if score < threshold:
-            break
-        found.append((index, float(score)))
-        scores[index] = -1.0
-    return found

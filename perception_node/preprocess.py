@@ -30,6 +30,9 @@ _INTERPOLATION: dict[Interpolation, int] = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
 }
+# OpenCV works on so many pixels at once at most, and rounds those left over at the end of a plane
+# in another way. Where none are, all planes together give the same input as one by one.
+LANES = 64
 
 
 class FramePreprocessor:
@@ -75,7 +78,9 @@ class Preprocessor:
         self._normalise()
 
     def _plane_of(self, channel: str) -> NDArray[np.uint8]:
-        return self._planes[self._preprocessing.color.find(channel)]  # alpha: -1, the last
+        index = self._preprocessing.color.find(channel)  # alpha: -1, the last
+        plane: NDArray[np.uint8] = self._planes[index]
+        return plane
 
 
 class Normaliser:
@@ -91,7 +96,7 @@ class Normaliser:
             for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
         ]
         self._parts = list(zip(planes, output, terms, strict=True))
-        if len(set(terms)) == 1:  # one call does for all
+        if len(set(terms)) == 1 and planes[0].size % LANES == 0:  # one call does for all
             width = planes.shape[-1]
             self._parts = [(planes.reshape(-1, width), output.reshape(-1, width), terms[0])]
 

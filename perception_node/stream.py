@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import zlib
-from functools import lru_cache
 from typing import Any
 
 from perception_node.rate import RateMeter
@@ -89,21 +88,13 @@ class StreamMonitor:
 
 def _fingerprint(octets: Any) -> int:  # noqa: ANN401 - whatever has a buffer
     """Return a checksum of 1 kB of a message, or of its pixels, spread over all but its stamp."""
-    view = memoryview(octets)
-    checksum = 0
-    for strip in _place_strips(len(view)):
-        checksum = zlib.crc32(view[strip], checksum)
+    view = memoryview(octets)[STAMP_END:]
+    part = len(view) // STRIPS
+    checksum = zlib.crc32(view[:STRIP_BYTES])
+    for index in range(STRIPS):
+        # At another place in each part: a part may be so many whole rows that all strips would
+        # lie at the left edge, which a lens can leave black.
+        shift = int(index * GOLDEN_RATIO % 1.0 * max(0, part - STRIP_BYTES))
+        start = index * part + shift
+        checksum = zlib.crc32(view[start : start + STRIP_BYTES], checksum)
     return checksum
-
-
-@lru_cache(maxsize=16)  # raw images of a camera have one length
-def _place_strips(size: int) -> tuple[slice, ...]:
-    """Return what is looked at of ``size`` bytes: the beginning, and a strip of each part."""
-    part = max(0, size - STAMP_END) // STRIPS
-    # At another place in each part: a part may be so many whole rows that all strips would
-    # lie at the left edge, which a lens can leave black.
-    shifts = [
-        int(index * GOLDEN_RATIO % 1.0 * max(0, part - STRIP_BYTES)) for index in range(STRIPS)
-    ]
-    starts = [0, *(index * part + shift for index, shift in enumerate(shifts))]
-    return tuple(slice(STAMP_END + start, STAMP_END + start + STRIP_BYTES) for start in starts)

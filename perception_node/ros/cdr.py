@@ -23,10 +23,7 @@ class Layout:
     def __init__(self, letters: str) -> None:
         """Prepare for a number per letter: ``i`` is signed, ``I`` unsigned."""
         self.size = 4 * len(letters)
-        self.unpack = {
-            LITTLE_ENDIAN: struct.Struct("<" + letters).unpack_from,
-            BIG_ENDIAN: struct.Struct(">" + letters).unpack_from,
-        }
+        self.unpack = [struct.Struct(order + letters).unpack_from for order in "<>"]
 
 
 UINT32 = Layout("I")
@@ -41,9 +38,11 @@ class CdrReader:
 
     def __init__(self, data: bytes) -> None:
         """Begin after the encapsulation header, which states the byte order."""
-        self._order = bytes(data[:2])
+        representation = bytes(data[:2])
+        self._is_big = representation == BIG_ENDIAN
         self._size = len(data)
-        if self._size < HEADER_BYTES or self._order not in UINT32.unpack:
+        is_known = self._is_big or representation == LITTLE_ENDIAN
+        if self._size < HEADER_BYTES or not is_known:
             msg = f"not a CDR message: it begins with {bytes(data[:HEADER_BYTES])!r}"
             raise MalformedMessage(msg)
         self._data = memoryview(data)
@@ -56,7 +55,12 @@ class CdrReader:
         if end > self._size:
             self._refuse(end)
         self._position = end
-        return layout.unpack[self._order](self._data, start)
+        return layout.unpack[self._is_big](self._data, start)
+
+    def uint32(self) -> int:
+        """Read an unsigned 32-bit integer."""
+        value: int = self.numbers(UINT32)[0]
+        return value
 
     def uint8(self) -> int:
         """Read one byte."""
@@ -80,19 +84,18 @@ class CdrReader:
         if size > MAX_STRING_BYTES:
             msg = f"a string has {size} bytes, at most {MAX_STRING_BYTES} are read"
             raise MalformedMessage(msg)
-        content = bytes(octets)
-        if not content.endswith(b"\x00"):
-            msg = f"a string does not end with NUL: {quote(content.decode('latin-1'))}"
+        if size == 0 or octets[-1] != 0:
+            msg = f"a string does not end with NUL: {quote(str(octets, 'latin-1'))}"
             raise MalformedMessage(msg)
-        return content[:-1].decode("utf-8", "replace")
+        return str(octets[:-1], "utf-8", "replace")
 
     def octets(self) -> memoryview:
         """Read a sequence of bytes, its length first, as a view of the message."""
-        return self.view(self.numbers(UINT32)[0])
+        return self.view(self.uint32())
 
     def string(self) -> str:
         """Read a string, its length first; see ``text``."""
-        return self.text(self.numbers(UINT32)[0])
+        return self.text(self.uint32())
 
     def _refuse(self, end: int) -> NoReturn:
         msg = f"the message ends after {self._size} bytes, {end} are needed"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.errors import MalformedMessage
-from perception_node.ros.cdr import UINT32, CdrReader, Layout
+from perception_node.ros.cdr import CdrReader, Layout
 from tests.builders import TYPES, image_message, solid
 
 LITTLE, BIG = b"\x00\x01\x00\x00", b"\x00\x00\x00\x00"
@@ -20,7 +20,7 @@ def test_numbers_of_both_byte_orders(header, order):
     data = header + struct.pack(order + "iIB3xI", -2, 4_000_000_000, 7, 9)
     cdr = CdrReader(data)
     assert cdr.numbers(Layout("iI")) == (-2, 4_000_000_000)
-    assert (cdr.uint8(), cdr.numbers(UINT32)) == (7, (9,))
+    assert (cdr.uint8(), cdr.uint32()) == (7, 9)
 
 
 @pytest.mark.parametrize("length", range(9))
@@ -30,7 +30,7 @@ def test_what_follows_a_string_is_aligned(length):
     data += bytes(-len(data) % 4) + struct.pack("<I", 77)
     cdr = CdrReader(data)
     assert cdr.string() == text
-    assert cdr.numbers(UINT32) == (77,)
+    assert cdr.uint32() == 77
 
 
 def test_octets_are_a_view_of_the_message():
@@ -64,7 +64,7 @@ def test_every_field_of_an_image_as_the_real_serializer_writes_it(  # noqa: PLR0
     *found, length = cdr.numbers(Layout("III"))
     assert tuple(found) == sizes
     assert cdr.text(length) == texts[1]
-    assert (cdr.uint8(), cdr.numbers(UINT32)) == (is_bigendian, (123,))
+    assert (cdr.uint8(), cdr.uint32()) == (is_bigendian, 123)
     assert bytes(cdr.octets()) == octets
 
 
@@ -86,7 +86,7 @@ def test_other_representations_are_refused(data):
         CdrReader(data)
 
 
-@pytest.mark.parametrize("method", ["uint8", "octets", "string"])
+@pytest.mark.parametrize("method", ["uint32", "uint8", "octets", "string"])
 def test_a_message_that_ends_is_an_error(method):
     with pytest.raises(MalformedMessage, match="ends after 4 bytes"):
         getattr(CdrReader(LITTLE), method)()
@@ -136,5 +136,5 @@ def test_a_message_cut_anywhere_is_an_error_not_a_crash():
         with pytest.raises(MalformedMessage):  # noqa: PT012 - any of these may be the one
             cdr = CdrReader(message[:cut])
             cdr.numbers(Layout("iI")), cdr.string()
-            cdr.numbers(Layout("II")), cdr.string(), cdr.uint8(), cdr.numbers(UINT32)
+            cdr.numbers(Layout("II")), cdr.string(), cdr.uint8(), cdr.uint32()
             cdr.octets()
