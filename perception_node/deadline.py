@@ -130,11 +130,9 @@ class Deadline:
 
         """
         predicted_ns = self.remaining.predict_ns()
-        if (
-            age_ns is not None
-            and -limit_ns <= age_ns <= limit_ns - reserve_ns(limit_ns) - predicted_ns
-        ):
-            return
+        latest_ns = limit_ns - reserve_ns(limit_ns) - predicted_ns
+        if age_ns is not None and -limit_ns <= age_ns <= latest_ns:
+            return  # nearly every frame; the words below are for the others
         refusal = self._find_refusal(age_ns, limit_ns, predicted_ns)
         if refusal:
             self.refusal = refusal

@@ -111,7 +111,7 @@ class Postprocessor:
 
 def _find_range(output: NDArray[np.float32]) -> tuple[float, float]:
     """Return the lowest and the highest value, which exist only where all are finite."""
-    # By their indices: that takes a tenth of min() and max() where the caches are cold.
+    # By their indices: less of NumPy takes part than in min() and max(), and the caches are cold.
     lowest, highest = output.item(output.argmin()), output.item(output.argmax())
     if not math.isfinite(lowest) or not math.isfinite(highest):  # NaN is either's result
         bad = int(np.count_nonzero(~np.isfinite(output)))
