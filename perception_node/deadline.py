@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -30,30 +31,45 @@ class RemainingTime:
     """Predicts how long a frame takes from here to its end: the 90th percentile of the last 50."""
 
     def __init__(self) -> None:
-        self._durations_ns: deque[int] = deque(maxlen=WINDOW)
+        self._durations_ns: deque[int] = deque()
+        self._ordered_ns: list[int] = []  # the same, in order: to sort them all costs each frame
+        self._predicted_ns = 0
         self._forgotten = 0
         self._subject: Hashable = None
 
     def predict_ns(self) -> int:
         """Return the prediction; 0 as long as nothing is known. Called by any thread."""
-        ordered = sorted(self._durations_ns)  # a copy: the worker may empty it meanwhile
-        return ordered[math.ceil(PERCENTILE * len(ordered)) - 1] if ordered else 0
+        return self._predicted_ns
 
     def learn(self, duration_ns: int, subject: Hashable) -> None:
         """Take in one frame's duration; another ``subject``, such as its size, begins anew."""
         if subject != self._subject:
             self._subject = subject
             self._durations_ns.clear()
+            self._ordered_ns.clear()
             self._forgotten = 0
         # It stands for those forgotten as well: while a spell lasts, trials become rare.
-        self._durations_ns.extend([duration_ns] * (1 + self._forgotten))
+        for _ in range(1 + self._forgotten):
+            if len(self._durations_ns) == WINDOW:
+                self._drop(self._durations_ns.popleft())
+            self._durations_ns.append(duration_ns)
+            insort(self._ordered_ns, duration_ns)
         self._forgotten = 0
+        self._predict()
 
     def forget_newest(self) -> None:
         """Forget one frame, so that a slow spell does not keep frames out for long."""
         if self._durations_ns:
-            self._durations_ns.pop()
+            self._drop(self._durations_ns.pop())
             self._forgotten += 1
+            self._predict()
+
+    def _drop(self, duration_ns: int) -> None:
+        del self._ordered_ns[bisect_left(self._ordered_ns, duration_ns)]
+
+    def _predict(self) -> None:
+        ordered = self._ordered_ns
+        self._predicted_ns = ordered[math.ceil(PERCENTILE * len(ordered)) - 1] if ordered else 0
 
 
 class Deadline:
@@ -107,6 +123,9 @@ class Deadline:
 
         """
         predicted_ns = self.remaining.predict_ns()
+        latest_ns = limit_ns - reserve_ns(limit_ns) - predicted_ns
+        if age_ns is not None and -limit_ns <= age_ns <= latest_ns:
+            return  # nearly every frame; the words below are for the others
         refusal = self._find_refusal(age_ns, limit_ns, predicted_ns)
         if refusal:
             self.refusal = refusal

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+SINGLE = (1, 1)
+
 
 def resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:
     """Resize uint8 pixels of shape (height, width[, channels]) into ``target``."""
-    height, width = target.shape[:2]
-    image = _widen(image)
-    if (height, width) == (1, 1):
-        target[...] = cv2.resize(image, (1, 1), interpolation=interpolation)
-    else:
-        cv2.resize(image, (width, height), target, interpolation=interpolation)
+    size = target.shape[1::-1]  # width, height
+    if size == SINGLE or image.shape[:2] == SINGLE:
+        image = _widen(image)
+        if size == SINGLE:
+            target[...] = cv2.resize(image, size, interpolation=interpolation)
+            return
+    cv2.resize(image, size, target, 0, 0, interpolation)
 
 
 def convert_color(image: NDArray[np.uint8], code: int, target: NDArray[np.uint8]) -> None:
     """Convert uint8 pixels by OpenCV's ``code`` into ``target``, which has the result's shape."""
-    if target.shape[:2] == (1, 1):
+    if target.shape[:2] == SINGLE:
         target[...] = cv2.cvtColor(_widen(image), code)[:, :1]
     else:
         cv2.cvtColor(image, code, target)
@@ -36,4 +39,4 @@ def convert_color(image: NDArray[np.uint8], code: int, target: NDArray[np.uint8]
 
 def _widen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Put a single pixel with channels there twice, side by side."""
-    return image.repeat(2, axis=1) if image.shape[:2] == (1, 1) and image.ndim > 2 else image  # noqa: PLR2004
+    return image.repeat(2, axis=1) if image.shape[:2] == SINGLE and image.ndim > 2 else image  # noqa: PLR2004

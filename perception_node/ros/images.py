@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from perception_node.decode import Decoder
 from perception_node.errors import InvalidStamp
 from perception_node.frame import Frame, view_pixels
-from perception_node.ros.cdr import CdrReader
+from perception_node.ros.cdr import CdrReader, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 NANOSECONDS = 1_000_000_000
+# Each with the length of what follows it: the frame, the encoding, the pixels.
+STAMP_AND_LENGTH, SIZE_AND_LENGTH, STEP_AND_LENGTH = Layout("iII"), Layout("III"), Layout("II")
 
 
 class Header(NamedTuple):
@@ -28,14 +30,6 @@ class Header(NamedTuple):
 
     stamp_ns: int
     frame_id: str
-
-
-class OpenImage(NamedTuple):
-    """x."""
-
-    stamp_ns: int
-    frame_id: str
-    read: Callable[[], Frame]
 
 
 class ImageReader:
@@ -48,33 +42,42 @@ class ImageReader:
         """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits."""
         self._max_pixels = max_pixels
         self._decoder = Decoder(max_pixels, smallest_side)
-        readers: dict[str, Callable[[Any], Frame]] = {
-            "raw": self._read_raw,
-            "compressed": self._read_compressed,
-        }
-        self.read = readers[transport]
+        readers = {"raw": self._read_raw, "compressed": self._read_compressed}
+        self._read_body = readers[transport]
 
-    def open(self, message: Any) -> OpenImage:  # noqa: ANN401
-        header = peek_header(message)
-        return OpenImage(header.stamp_ns, header.frame_id, lambda: self.read(message))
+    def open(self, message: Any) -> OpenImage:  # noqa: ANN401 - bytes or an image message
+        """Read the header of a message, whose pixels may never be needed.
 
-    def _read_raw(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or an Image
-        """Read a sensor_msgs/Image.
+        Raises:
+            InvalidStamp: the stamp is negative or has 1e9 nanoseconds or more.
+            MalformedMessage: these bytes are no message, or end too soon.
+
+        """
+        if is_serialized(message):
+            body = CdrReader(message)
+            return OpenImage(read_header(body), body, self._read_body)
+        return OpenImage(peek_header(message), message, self._read_body)
+
+    def read(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or an image message
+        """Read a whole message.
 
         Raises:
             FrameError: the message, its stamp, layout, encoding or size cannot be used.
 
         """
-        if is_serialized(message):
-            cdr = CdrReader(message)
-            header = read_header(cdr)
-            height, width, encoding = cdr.uint32(), cdr.uint32(), cdr.string()
-            is_bigendian, step, octets = bool(cdr.uint8()), cdr.uint32(), cdr.octets()
+        return self.open(message).read()
+
+    def _read_raw(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+        """Read what follows the header of a sensor_msgs/Image."""
+        if isinstance(body, CdrReader):
+            height, width, length = body.numbers(SIZE_AND_LENGTH)
+            encoding, is_bigendian = body.text(length), bool(body.uint8())
+            step, length = body.numbers(STEP_AND_LENGTH)
+            octets = body.view(length)
         else:
-            header = peek_header(message)
-            height, width, encoding = message.height, message.width, message.encoding
-            is_bigendian, step = bool(message.is_bigendian), message.step
-            octets = memoryview(message.data).toreadonly()
+            height, width, encoding = body.height, body.width, body.encoding
+            is_bigendian, step = bool(body.is_bigendian), body.step
+            octets = memoryview(body.data).toreadonly()
         pixels = view_pixels(
             octets,
             height=height,
@@ -83,25 +86,46 @@ class ImageReader:
             step=step,
             max_pixels=self._max_pixels,
         )
-        return Frame(pixels, encoding, height, width, is_bigendian, *header)
+        return Frame(pixels, encoding, height, width, is_bigendian, stamp_ns, frame_id)
 
-    def _read_compressed(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or a CompressedImage
-        """Read a sensor_msgs/CompressedImage that holds a JPEG or a PNG.
+    def _read_compressed(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+        """Read what follows the header of a sensor_msgs/CompressedImage: a JPEG or a PNG.
 
         ``format`` is not consulted: drivers fill it in many ways, the data itself is clear.
+        """
+        if isinstance(body, CdrReader):
+            body.string()
+            octets = body.octets()
+        else:
+            octets = memoryview(body.data)
+        return Frame.from_bgr(self._decoder.decode(octets), stamp_ns, frame_id)
+
+
+class OpenImage:
+    """An image message of which only the header is read.
+
+    Attributes:
+        stamp_ns: acquisition time from the header, nanoseconds since the epoch.
+        frame_id: coordinate frame from the header.
+
+    """
+
+    __slots__ = ("_body", "_read_body", "frame_id", "stamp_ns")
+
+    def __init__(self, header: Header, body: Any, read_body: Callable[..., Frame]) -> None:  # noqa: ANN401
+        """Hold a ``CdrReader`` that stands behind the header, or the message itself."""
+        self.stamp_ns, self.frame_id = header
+        self._body = body
+        self._read_body = read_body
+
+    def read(self) -> Frame:
+        """Read the rest of the message, once.
 
         Raises:
-            FrameError: the message, its stamp or its image cannot be used.
+            FrameError: its layout, encoding or size cannot be used, or it ends too soon.
 
         """
-        if is_serialized(message):
-            cdr = CdrReader(message)
-            header = read_header(cdr)
-            cdr.string()
-            octets = cdr.octets()
-        else:
-            header, octets = peek_header(message), memoryview(message.data)
-        return Frame.from_bgr(self._decoder.decode(octets), *header)
+        return self._read_body(self._body, self.stamp_ns, self.frame_id)
 
 
 def is_serialized(message: object) -> bool:
@@ -125,7 +149,8 @@ def read_header(cdr: CdrReader) -> Header:
         MalformedMessage: the message ends too soon.
 
     """
-    return Header(_to_nanoseconds(cdr.int32(), cdr.uint32()), cdr.string())
+    sec, nanosec, length = cdr.numbers(STAMP_AND_LENGTH)
+    return Header(_to_nanoseconds(sec, nanosec), cdr.text(length))
 
 
 def _to_nanoseconds(sec: int, nanosec: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
@@ -27,7 +28,7 @@ from vision_msgs.msg import (
 from perception_node.health import Level, Status
 from perception_node.pipeline import Prediction, StageTimes
 from perception_node.postprocess import Hypothesis
-from perception_node.ros.cdr import HEADER_BYTES, LITTLE_ENDIAN
+from perception_node.ros.cdr import LITTLE_ENDIAN
 from perception_node.ros.images import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from perception_node.latency import FrameTrace
 
 # Of CDR in little-endian order.
+ENCAPSULATION = LITTLE_ENDIAN + bytes(2)
 STAMP, LENGTH, SCORE = struct.Struct("<iI"), struct.Struct("<I"), struct.Struct("<d")
 
 
@@ -74,16 +76,15 @@ def serialize_classification(prediction: Prediction, class_id_format: str) -> by
 
     Only where ``knows_classification()``.
     """
-    message = bytearray(LITTLE_ENDIAN + bytes(2))
-    message += STAMP.pack(*divmod(prediction.stamp_ns, NANOSECONDS))
-    _add_string(message, prediction.frame_id)
-    _align(message, 4)
-    message += LENGTH.pack(len(prediction.hypotheses))
-    for hypothesis in prediction.hypotheses:
-        _add_string(message, to_class_id(hypothesis, class_id_format))
-        _align(message, 8)
-        message += SCORE.pack(hypothesis.score)
-    return bytes(message)
+    hypotheses = prediction.hypotheses
+    frame_id = _pack_frame_id(prediction.frame_id, len(hypotheses))
+    parts = [ENCAPSULATION, STAMP.pack(*divmod(prediction.stamp_ns, NANOSECONDS)), frame_id]
+    start = (STAMP.size + len(frame_id)) % 8
+    for hypothesis in hypotheses:
+        parts.append(_pack_class_id(to_class_id(hypothesis, class_id_format), start))
+        parts.append(SCORE.pack(hypothesis.score))
+        start = 0  # after eight bytes of a score
+    return b"".join(parts)
 
 
 def knows_classification() -> bool:
@@ -102,14 +103,23 @@ def knows_classification() -> bool:
     return True
 
 
-def _add_string(message: bytearray, text: str) -> None:
+@lru_cache(maxsize=16)  # not many: the id of a camera may be 64 KiB long
+def _pack_frame_id(text: str, results: int) -> bytes:
+    """Return a frame's id and the number of results behind it."""
+    return _pack_string(text, STAMP.size, 4) + LENGTH.pack(results)
+
+
+@lru_cache(maxsize=4096)  # a model's classes come again and again
+def _pack_class_id(text: str, start: int) -> bytes:
+    """Return a class's id that lies at ``start``, aligned for a score."""
+    return _pack_string(text, start, 8)
+
+
+def _pack_string(text: str, start: int, alignment: int) -> bytes:
+    """Return a string that lies at ``start``, with the padding that what follows it needs."""
     octets = text.encode() + b"\x00"
-    _align(message, 4)
-    message += LENGTH.pack(len(octets)) + octets
-
-
-def _align(message: bytearray, size: int) -> None:
-    message += bytes((HEADER_BYTES - len(message)) % size)
+    packed = LENGTH.pack(len(octets)) + octets
+    return packed + bytes(-(start + len(packed)) % alignment)
 
 
 def to_class_id(hypothesis: Hypothesis, class_id_format: str) -> str:

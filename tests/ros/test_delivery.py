@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import rclpy
@@ -194,7 +192,7 @@ def read(message):
 def test_a_message_is_read_as_its_bytes_are(name):
     message = READABLE[name]
     ours, theirs = read(message), read(serialize(message))
-    assert replace(ours, pixels=None) == replace(theirs, pixels=None)
+    assert ours[1:] == theirs[1:]  # all but the pixels
     np.testing.assert_array_equal(ours.pixels, theirs.pixels)
     assert not ours.pixels.flags.writeable
     assert np.shares_memory(ours.pixels, np.frombuffer(message.data, np.uint8))

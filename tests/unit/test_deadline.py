@@ -244,6 +244,23 @@ def test_at_most_one_frame_in_ten_took_longer_than_predicted(durations):
     assert remaining.predict_ns() in (known or [0])
 
 
+@given(st.lists(st.none() | st.integers(0, 9), max_size=4 * WINDOW))
+def test_the_prediction_is_that_of_the_last_frames_in_order(steps):
+    """None forgets a frame; the next that is learnt stands for it as well."""
+    remaining, known, forgotten = RemainingTime(), [], 0
+    for step in steps:
+        if step is not None:
+            remaining.learn(step, VGA)
+            known, forgotten = (known + [step] * (1 + forgotten))[-WINDOW:], 0
+        else:
+            remaining.forget_newest()
+            forgotten += bool(known)
+            known = known[:-1]
+        ordered = sorted(known)
+        expected = ordered[-(len(known) // 10) - 1] if known else 0
+        assert remaining.predict_ns() == expected
+
+
 @pytest.mark.parametrize("frames", [10, 20, 30, 40, 50, 60, 100])
 def test_one_slow_frame_in_ten_does_not_count(frames):
     durations = [500 * MS if number % 10 == 5 else 20 * MS for number in range(frames)]

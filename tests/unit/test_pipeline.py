@@ -145,9 +145,9 @@ def test_the_hypotheses_are_drawn_on_the_frame(pipeline):
     drawn = pipeline.draw(frame, prediction)
     assert (drawn.dtype, drawn.shape) == (np.uint8, (100, 140, 3))
     assert drawn[0, 0].tolist() == [0, 0, 255]
-    nothing = replace(prediction, hypotheses=())
+    nothing = prediction._replace(hypotheses=())
     assert not np.array_equal(drawn, pipeline.draw(frame, nothing))
-    other = replace(prediction, hypotheses=(Hypothesis(0, "other", 0.3),))
+    other = prediction._replace(hypotheses=(Hypothesis(0, "other", 0.3),))
     assert not np.array_equal(drawn, pipeline.draw(frame, other))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -207,6 +208,29 @@ def test_mean_and_std_belong_to_their_channel(order, color):
     in_order = rgb if color == "RGB" else rgb[..., ::-1]
     expected = (in_order * scale - mean) / std
     assert preprocess(preprocessing, image, order, (8, 8)) == pytest.approx(expected, abs=1e-5)
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    order=st.sampled_from([*ORDERS, "GRAY"]),
+    color=st.sampled_from(["RGB", "BGR"]),
+    is_uniform=st.booleans(),
+)
+def test_the_input_is_that_of_each_plane_alone(size, order, color, is_uniform):
+    """Bit for bit, also where one call does for all planes or some pixels are left over."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    if is_uniform:
+        mean, std = mean[:1] * 3, std[:1] * 3
+    channels = () if order == "GRAY" else (len(order),)
+    image = np.random.default_rng(size).integers(0, 256, (*size, *channels), np.uint8)
+    changes = {"color": color, "resize": "stretch", "scale": 1 / 255, "mean": mean, "std": std}
+    found = preprocess(with_preprocessing(**changes).preprocessing, image, order, size)
+    for index, channel in enumerate(color):
+        plane = image if order == "GRAY" else image[..., order.index(channel)].copy()
+        factor, offset = 1 / 255 / std[index], -mean[index] / std[index]
+        alone = np.empty(size, np.float32)
+        cv2.addWeighted(plane, factor, plane, 0.0, offset, alone, cv2.CV_32F)
+        assert np.array_equal(found[..., index], alone)
 
 
 def test_padded_rows_give_the_same_input():
