@@ -27,7 +27,9 @@ class Gaps:
         self.tells_losses = True
         self._lock = threading.Lock()
         self._last: int | None = None
-        self._publishers: int | None = None
+        self._publishers = 0
+        self._has_matched = False
+        self._fresh = 0  # skipped since the middleware was asked last
         self._skipped = self._lost = 0  # of the present publisher
         self._replaced = 0  # of those before
         self._doubts: list[str] = []
@@ -36,7 +38,7 @@ class Gaps:
     def replaced(self) -> int:
         """Images that newer ones replaced before they were taken, as far as that is known."""
         with self._lock:
-            return self._replaced + max(0, self._skipped - self._lost)
+            return self._replaced + max(0, self._skipped + self._fresh - self._lost)
 
     @property
     def doubt(self) -> str:
@@ -48,7 +50,7 @@ class Gaps:
         """Note that there is a new subscription: what came before it does not count."""
         with self._lock:
             self._settle()
-            self._publishers = None
+            self._publishers, self._has_matched = 0, False
 
     def follow(self, number: int | None) -> None:
         """Note the number of an image that was taken; None where it has none."""
@@ -65,32 +67,40 @@ class Gaps:
         with self._lock:
             self._lost += images
 
-    def match(self, publishers: int) -> None:
-        """Note how many publishers are connected now."""
+    def match(self, publishers: int, newcomers: int) -> None:
+        """Note how many publishers are connected, and how many have come since the last time."""
         with self._lock:
             if publishers > 1:
                 self._question(SEVERAL)
-            if publishers and self._publishers == 0 and self._last is not None:
+            if newcomers and (newcomers > 1 or self._has_matched) and publishers < 2:  # noqa: PLR2004
                 self._question(RESTARTED)
+                self._fresh = 0  # between the numbers of two publishers is no gap
                 self._settle()
             self._publishers = publishers
+            self._has_matched |= newcomers > 0
+
+    def confirm(self) -> None:
+        """Note that the middleware was asked: no other publisher has come up to now."""
+        with self._lock:
+            self._skipped += self._fresh
+            self._fresh = 0
 
     def _compare(self, last: int, number: int) -> None:
         skipped = number - last - 1
-        if (self._publishers or 0) > 1:
+        if self._publishers > 1:
             return  # each has numbers of its own
         if skipped < 0:
             self._question(RESTARTED)
             self._settle()
         elif self.tells_losses:
-            self._skipped += skipped
+            self._fresh += skipped
         elif skipped:
             self._question(UNTOLD)
 
     def _settle(self) -> None:
         """Close the account of one publisher."""
-        self._replaced += max(0, self._skipped - self._lost)
-        self._skipped = self._lost = 0
+        self._replaced += max(0, self._skipped + self._fresh - self._lost)
+        self._skipped = self._fresh = self._lost = 0
         self._last = None
 
     def _question(self, why: str) -> None:

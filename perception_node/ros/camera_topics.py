@@ -22,6 +22,7 @@ from perception_node.ros.compat import (
     UnsupportedEventTypeError,
     count_publishers,
     make_event_callbacks,
+    take_events,
 )
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
@@ -152,7 +153,7 @@ class CameraTopics:
             self._subscribe(images)
 
     def follow_listeners(self) -> None:
-        """Subscribe while somebody listens to what the camera leads to, and a second longer."""
+        """Of a lazy node: subscribe while somebody listens, and a second longer."""
         images, now_s = self._images, time.monotonic()
         if self.outputs.has_listeners():
             self._heard_s = now_s
@@ -200,6 +201,7 @@ class CameraTopics:
         )
 
     def _unsubscribe(self) -> None:
+        self.follow_events()
         subscription, self._subscription = self._subscription, None
         if subscription is None:
             return
@@ -215,7 +217,7 @@ class CameraTopics:
     def statuses(self, *, clock_stands: bool) -> list[Status]:
         """Describe the camera for /diagnostics, and remember what was said."""
         camera, config, now_ns = self.camera, self._get_config(), time.monotonic_ns()
-        self._ask_for_publishers()
+        self.follow_events()
         (before, lost_before), stream = self._reported, camera.stream
         counts, lost = camera.counters.snapshot(), stream.lost
         self._reported = (counts, lost)
@@ -246,18 +248,21 @@ class CameraTopics:
         rows = camera_statuses(report, config)
         return [replace(row, task=f"{row.task}{self._place.of}") for row in rows]
 
-    def _ask_for_publishers(self) -> None:
-        """Count the publishers that are connected, where the middleware does not report it."""
+    def follow_events(self) -> None:
+        """Note what the middleware says of the subscription since it was asked last."""
         subscription, stream = self._subscription, self.camera.stream
-        if self._is_told_of_matches or subscription is None:
+        if subscription is None:
             return
-        number = count_publishers(self._node, self.topic, subscription.qos_profile)
-        if number != stream.publishers:
-            self._note_publishers(number)
+        take_events(subscription, self._node.context)
+        if not self._is_told_of_matches:
+            number = count_publishers(self._node, self.topic, subscription.qos_profile)
+            if number != stream.publishers:
+                self._note_publishers(number, max(0, number - (stream.publishers or 0)))
+        self.camera.counters.gaps.confirm()
 
-    def _note_publishers(self, number: int) -> None:
+    def _note_publishers(self, number: int, newcomers: int) -> None:
         self.camera.stream.publishers = number
-        self.camera.counters.gaps.match(number)
+        self.camera.counters.gaps.match(number, newcomers)
 
     def _event_callbacks(self) -> Any:  # noqa: ANN401 - rclpy is untyped
         """Follow what the middleware says of the subscription, as far as it says it."""

@@ -132,19 +132,20 @@ def _read(file: Path) -> str:
 def make_event_callbacks(
     on_lost: Callable[[Any], None],
     on_incompatible: Callable[[Any], None],
-    on_publishers: Callable[[int], None],
+    on_publishers: Callable[[int, int], None],
 ) -> SubscriptionEventCallbacks:
     """Make a subscription's callbacks.
 
     Args:
         on_lost: gets rclpy's event of images that the middleware lost.
         on_incompatible: gets rclpy's event of a publisher whose QoS does not fit.
-        on_publishers: gets how many publishers are connected; only where TELLS_MATCHES.
+        on_publishers: gets how many publishers are connected, and how many have come since it
+            was called last; only where TELLS_MATCHES.
 
     """
 
     def on_matched(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
-        on_publishers(event.current_count)
+        on_publishers(event.current_count, event.total_count_change)
 
     matched = {"matched": on_matched} if TELLS_MATCHES else {}
     return SubscriptionEventCallbacks(
@@ -161,21 +162,42 @@ def count_publishers(node: Node, topic: str, qos: QoSProfile) -> int:
 
 
 class TakenElsewhere(CallbackGroup):
-    """Keeps the executor from taking a subscription's messages.
+    """Keeps an executor away from a subscription, and from what is said of it.
 
-    What the middleware says of the subscription still comes through the executor.
+    Not from its messages alone: Fast DDS wakes up who waits for a subscription's events also while
+    a message lies there. The executor would find nothing to do, and try again at once.
     """
 
-    def can_execute(self, entity: Any) -> bool:  # noqa: ANN401 - rclpy's entities are untyped
-        """Tell whether the executor may serve an entity of this group."""
-        return not hasattr(entity, "msg_type")
+    def can_execute(self, _entity: Any) -> bool:  # noqa: ANN401 - rclpy's entities are untyped
+        """Say no: the owner takes messages and events."""
+        return False
 
-    def beginning_execution(self, entity: Any) -> bool:  # noqa: ANN401
-        """Let the executor begin; see ``can_execute``."""
-        return self.can_execute(entity)
+    def beginning_execution(self, _entity: Any) -> bool:  # noqa: ANN401
+        """Say no; see ``can_execute``."""
+        return False
 
-    def ending_execution(self, entity: Any) -> None:  # noqa: ANN401
-        """Note nothing: callbacks of this group exclude nothing."""
+    def ending_execution(self, _entity: Any) -> None:  # noqa: ANN401
+        """Note nothing: nothing begins."""
+
+
+def take_events(subscription: Subscription, context: Context) -> None:
+    """Call back with the events of a subscription that no executor serves; do not wait.
+
+    Raises:
+        RCLError: the middleware failed.
+
+    """
+    handlers = subscription.event_handlers
+    wait_set = rclpy_implementation.WaitSet(0, 0, 0, 0, 0, len(handlers), context.handle)
+    with ExitStack() as in_use:
+        wait_set.clear_entities()
+        for handler in handlers:
+            in_use.enter_context(handler)
+            handler.add_to_wait_set(wait_set)
+        wait_set.wait(0)
+        for handler in handlers:
+            if handler.is_ready(wait_set) and (event := handler.take_data()) is not None:
+                handler.callback(event)
 
 
 class MessageWaiter:

@@ -127,8 +127,8 @@ def _count(camera: _Camera, subscriptions: dict[str, Subscription]) -> Counts:
 def _take_all(subscription: Subscription) -> list[str]:
     """Return the ``frame_id`` of each image that has come."""
     found = []
-    while (message := take(subscription)) is not None:
-        found.append(peek_header(message).frame_id)
+    while (taken := take(subscription)) is not None:
+        found.append(peek_header(taken.message).frame_id)
     return found
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
 BUILD_LOG_PERIOD_S = 5.0
-LISTENERS_PERIOD_S = 0.2
+UPKEEP_PERIOD_S = 0.5
 DEFAULT_EXECUTOR = "single_threaded"
 
 
@@ -76,7 +76,7 @@ class PerceptionNode(LifecycleNode):
         self._cameras: list[CameraTopics] = []
         self._loop: FrameLoop | None = None
         self._supervisor: Supervisor | None = None
-        self._listeners_timer: Any = None
+        self._upkeep_timer: Any = None
         self._real_time: RealTimeSetup | None = None
         self._engine_threads: tuple[int, ...] = ()
         self._grants: list[Grant] = []
@@ -126,8 +126,7 @@ class PerceptionNode(LifecycleNode):
             self._set_up_real_time(classifier, supervisor)
             for camera in self._cameras:
                 camera.start(images)
-            if self.config.lazy:
-                self._follow_listeners()
+            self._begin_upkeep()
             super().on_activate(state)
             undo.pop_all()
         topics = ", ".join(camera.topic for camera in self._cameras)
@@ -179,7 +178,7 @@ class PerceptionNode(LifecycleNode):
 
     def _stop_work(self, drain_timeout_s: float) -> None:
         real_time, self._real_time = self._real_time, None
-        timer, self._listeners_timer = self._listeners_timer, None
+        timer, self._upkeep_timer = self._upkeep_timer, None
         self._grants = []
         with ExitStack() as steps:  # the last comes first; each is done even if another fails
             steps.callback(self._stop_loop, drain_timeout_s)
@@ -238,16 +237,18 @@ class PerceptionNode(LifecycleNode):
         if is_news:
             self._announce()  # the latched labels state it
 
-    def _follow_listeners(self) -> None:
-        """Look for listeners now and a few times a second; simulated time may stand still."""
+    def _begin_upkeep(self) -> None:
+        """Look after the subscriptions now and twice a second; simulated time may stand still."""
 
-        def follow() -> None:
+        def keep_up() -> None:
             for camera in self._cameras:
-                camera.follow_listeners()
+                camera.follow_events()
+                if self.config.lazy:
+                    camera.follow_listeners()
 
-        follow()
+        keep_up()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._listeners_timer = self.create_timer(LISTENERS_PERIOD_S, follow, clock=steady)
+        self._upkeep_timer = self.create_timer(UPKEEP_PERIOD_S, keep_up, clock=steady)
 
     def _on_loss(self) -> None:
         """Say that another engine has taken over; called by the supervisor's thread."""

@@ -184,7 +184,7 @@ def test_an_active_node_without_a_camera_ends(start, peer):
 @pytest.mark.usefixtures("camera")
 def test_a_hanging_engine_does_not_keep_the_process(start, peer, number):
     with start(program=("-c", HANGING_ENGINE), engine_timeout_ms=NEVER_MS) as node:
-        peer.watch().wait_for_value("in flight", 2)  # one hangs, the other waits
+        peer.watch().wait_for_value("in flight", 1)
         require_clean_end(node, number)
         assert "was not finished in 0.5 s" in node.log()
         counts = account(node.log_lines()[-1])
@@ -205,7 +205,7 @@ def test_an_engine_that_was_given_up_does_not_keep_the_process(start, peer):
 
 def test_a_node_that_is_being_deactivated_ends(start, peer, camera):
     with start(program=("-c", HANGING_ENGINE), engine_timeout_ms=NEVER_MS) as node:
-        peer.watch().wait_for_value("in flight", 2)
+        peer.watch().wait_for_value("in flight", 1)
         peer.state()
         peer.ask("deactivate")
         # No more images: it waits for the engine.

@@ -141,7 +141,7 @@ def test_a_driver_may_be_restarted_twenty_times_with_another_qos(start, peer):
         assert node.end() == 0
         counts = account(node.log())
     require_balance(counts)
-    assert counts["doubt"] == (RESTARTED if IS_NUMBERED else UNNUMBERED)
+    assert (RESTARTED if IS_NUMBERED else UNNUMBERED) in counts["doubt"]
     assert counts["published"] == len(stream.results) > RESTARTS
     assert stream.stamps() == sorted(stream.stamps())
 

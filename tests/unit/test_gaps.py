@@ -10,7 +10,7 @@ def numbered(*numbers, publishers=1):
     """Return what is known after images of these numbers were taken."""
     gaps = Gaps()
     gaps.begin()
-    gaps.match(publishers)
+    gaps.match(publishers, publishers)
     for number in numbers:
         gaps.follow(number)
     return gaps
@@ -39,9 +39,10 @@ def test_it_does_not_matter_when_the_publisher_is_said_to_be_there():
     gaps = Gaps()
     gaps.begin()
     gaps.follow(1)
-    gaps.match(1)
     gaps.follow(4)
-    gaps.match(0)  # it ends
+    gaps.match(1, 1)
+    gaps.confirm()
+    gaps.match(0, 0)  # it ends
     assert (gaps.replaced, gaps.doubt) == (2, "")
 
 
@@ -52,19 +53,35 @@ def test_a_publisher_that_starts_again_leaves_a_doubt(numbers):
     assert gaps.doubt == RESTARTED
 
 
-def test_another_publisher_has_other_numbers():
+@pytest.mark.parametrize("news", [[(0, 0), (1, 1)], [(1, 1)]], ids=["asked twice", "asked once"])
+def test_another_publisher_has_other_numbers(news):
     gaps = numbered(1, 3)
-    gaps.match(0)
-    gaps.match(1)
+    gaps.confirm()
     gaps.follow(900)
     gaps.follow(902)
-    assert (gaps.replaced, gaps.doubt) == (2, RESTARTED)
+    assert gaps.replaced == 1 + 896 + 1, "as long as it is not known to be another one"
+    for publishers, newcomers in news:
+        gaps.match(publishers, newcomers)
+    gaps.confirm()
+    assert (gaps.replaced, gaps.doubt) == (1, RESTARTED)
+    gaps.follow(903)
+    gaps.follow(905)
+    assert gaps.replaced == 2
+
+
+def test_a_publisher_that_came_and_went_before_the_first_question_is_a_restart():
+    gaps = Gaps()
+    gaps.begin()
+    gaps.follow(5)
+    gaps.follow(80)
+    gaps.match(1, 2)
+    assert (gaps.replaced, gaps.doubt) == (0, RESTARTED)
 
 
 def test_the_numbers_of_several_publishers_are_no_gaps():
     gaps = numbered(1, 50, 2, 51, publishers=2)
     assert (gaps.replaced, gaps.doubt) == (0, SEVERAL)
-    gaps.match(1)
+    gaps.match(1, 0)
     gaps.follow(54)
     assert (gaps.replaced, gaps.doubt) == (2, SEVERAL)
 

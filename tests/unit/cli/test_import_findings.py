@@ -84,7 +84,7 @@ def test_an_error_that_is_no_import_error_is_found(broken):
     (state, found, _), _ = broken("perception_node.schedule", how)
     assert state == MISSING
     assert "cannot start: TypeError: Multiple inheritance" in found
-    assert "(perception_node/worker.py, line" in found
+    assert "(perception_node/frame_loop.py, line" in found
 
 
 def test_an_import_that_ends_the_process_is_found(broken):
