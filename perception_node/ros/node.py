@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
@@ -248,7 +249,8 @@ class PerceptionNode(LifecycleNode):
 
         keep_up()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._upkeep_timer = self.create_timer(UPKEEP_PERIOD_S, keep_up, clock=steady)
+        group = MutuallyExclusiveCallbackGroup()  # the node's own would keep a reference for ever
+        self._upkeep_timer = self.create_timer(UPKEEP_PERIOD_S, keep_up, group, clock=steady)
 
     def _on_loss(self) -> None:
         """Say that another engine has taken over; called by the supervisor's thread."""
