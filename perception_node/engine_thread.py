@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thread for each engine, which makes it, runs it and closes it.
+"""A thread for each engine, which makes it, runs it and closes it: a CUDA context wants one owner.
 
-A CUDA context wants one owner, and a caller that waits can give up on an engine that hangs.
+The node's frame loop runs on it (``begin``). Others hand over one frame after the other (``call``)
+and can give up on an engine that hangs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ INTERRUPTED = "it did not finish its frame in time to stop"
 
 
 class EngineThread:
-    """An engine on a thread of its own, for one caller at a time that need not wait for ever.
+    """An engine on a thread of its own, for the frame loop or for one caller at a time.
 
     What hangs there refers to this object and to the frame at hand, and to nothing else.
 

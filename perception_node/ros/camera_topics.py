@@ -144,13 +144,16 @@ class CameraTopics:
     def start(self, images: SubscribedImages) -> None:
         """Let the frame loop have the images; of a lazy node, as soon as somebody listens.
 
+        A lazy node subscribes here as well, for a moment, to see that it can.
+
         Raises:
             ConfigError: the topic's remapping is itself remapped.
 
         """
         self._images = images
-        if not self._get_config().lazy:
-            self._subscribe(images)
+        self._subscribe(images)
+        if self._get_config().lazy:
+            self._unsubscribe()
 
     def follow_listeners(self) -> None:
         """Of a lazy node: subscribe while somebody listens, and a second longer."""

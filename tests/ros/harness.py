@@ -8,13 +8,11 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, LabelInfo
 
 from perception_node.ros.compat import TELLS_MATCHES
+from perception_node.ros.domain import PRIVATE_DOMAINS
+from perception_node.ros.domain import claim_domain as claim_free_domain
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.node_process import to_argument
 from perception_node.ros.qos import LATCHED
@@ -40,6 +40,7 @@ IS_NUMBERED = TELLS_MATCHES  # Humble does neither
 needs_numbers = pytest.mark.skipif(not IS_NUMBERED, reason="rclpy does not number images")
 POLL_S = 0.01
 ASK_AGAIN_S = 3.0
+STRAGGLERS_S = 0.5
 NANOSECONDS = 1_000_000_000
 NODE = "/perception"
 # The stamps of most tests are small numbers, by which frames are told apart.
@@ -76,36 +77,17 @@ ACCOUNT = re.compile(
     r"(?:; received and superseded are at least these: (?P<doubt>.*))?"
 )
 ROS_LINE = re.compile(r"\[(DEBUG|INFO|WARN|ERROR|FATAL)\] \[")
-DDS_PORTS, PORTS_PER_DOMAIN = 7400, 250  # OMG DDSI-RTPS 9.6.1.1
-LOCK_PORTS = 7000  # below them
 MOST_RESULTS = 10_000
 EVERY_RESULT = {"qos_overrides./perception/classification.publisher.depth": MOST_RESULTS}
-_domains = itertools.cycle(random.sample(range(1, 101), 100))
+_domains = itertools.cycle(random.sample(PRIVATE_DOMAINS, len(PRIVATE_DOMAINS)))
 
 
 @contextmanager
 def claim_domain():
-    """Yield a ROS domain that nobody on this machine uses, and this run has not used lately."""
-    while True:
-        domain = next(_domains)
-        lock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            lock.bind(("127.0.0.1", LOCK_PORTS + domain))
-        except OSError:
-            lock.close()
-            continue
-        with lock:
-            if not _has_participants(domain):
-                yield domain
-                return
-
-
-def _has_participants(domain: int) -> bool:
-    """Return whether a UDP port that DDS takes for this domain is open on this machine."""
-    first = DDS_PORTS + PORTS_PER_DOMAIN * domain
-    sockets = Path("/proc/net/udp").read_text(encoding="ascii").splitlines()[1:]
-    ports = (int(line.split()[1].rpartition(":")[2], 16) for line in sockets)
-    return any(first <= port < first + PORTS_PER_DOMAIN for port in ports)
+    """Yield a ROS domain that nothing on this machine uses, and this run has not used lately."""
+    number, claim = claim_free_domain(next(_domains) for _ in PRIVATE_DOMAINS)
+    with claim:
+        yield number
 
 
 def wait_for(condition, what, timeout_s=DEADLINE_S):
@@ -424,10 +406,12 @@ class Stream:
 
         The first may be lost: the camera has found the node, but not yet the node the camera.
         """
-        stamp_ns = stamp_of(message)
+        stamp_ns, sent = stamp_of(message), 0
 
         def is_back() -> Classification | None:
+            nonlocal sent
             self.camera.publish(message)
+            sent += 1
             end_s = time.monotonic() + 0.5
             while time.monotonic() < end_s:
                 if (result := self.result(stamp_ns)) is not None:
@@ -435,7 +419,10 @@ class Stream:
                 time.sleep(POLL_S)
             return None
 
-        return wait_for(is_back, lambda: f"a result for the frame with stamp {stamp_ns}")
+        result = wait_for(is_back, lambda: f"a result for the frame with stamp {stamp_ns}")
+        if sent > 1:  # the answers to others may still be on their way
+            time.sleep(STRAGGLERS_S)
+        return result
 
     def classify_once(self, message) -> Classification:
         """Send a frame once and wait for its result."""
