@@ -19,6 +19,7 @@ from perception_node.ros.domain import private_domain
 from tests.ros.harness import IS_NUMBERED
 
 pytestmark = pytest.mark.ros
+FEW = 60  # frames that take more processor time than one tick of the kernel's account, 10 ms
 DEADLINE_MS = 2000.0  # a busy machine is no failure
 SMALL = Load(width=320, height=240, frames=30, warm_up_frames=10)
 NODE_STAGES = {*LATENCY_STAGES, "own code", "overhead", "transport"}
@@ -145,7 +146,7 @@ def test_a_model_that_cannot_be_loaded_is_said_at_once():
 
 def test_an_interrupted_run_leaves_what_was_measured(color_model):
     def interrupt(progress):
-        if progress.answered >= 5:
+        if progress.answered >= FEW:
             raise KeyboardInterrupt
 
     load = Load(width=320, height=240, frames=3000, warm_up_frames=5)
@@ -159,7 +160,7 @@ def test_an_interrupted_run_leaves_what_was_measured(color_model):
             on_progress=interrupt,
         )
     run = caught.value.run
-    assert 5 <= run.counts["answered"] <= run.counts["sent"] < 3000
+    assert FEW <= run.counts["answered"] <= run.counts["sent"] < 3000
     assert set(run.stages) == CAMERA_STAGES
     assert set(run.counts) == {"sent", "answered", "missed"}
     assert run.resources["cpu_ms_per_frame"] > 0
