@@ -204,13 +204,14 @@ class CameraTopics:
         )
 
     def _unsubscribe(self) -> None:
-        self.follow_events()
-        subscription, self._subscription = self._subscription, None
-        if subscription is None:
-            return
-        if self._images is not None:
-            self._images.detach(self._place.index)
-        self._node.destroy_subscription(subscription)
+        try:
+            self.follow_events()  # for the account
+        finally:
+            subscription, self._subscription = self._subscription, None
+            if self._images is not None:
+                self._images.detach(self._place.index)
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
 
     @property
     def topic(self) -> str:

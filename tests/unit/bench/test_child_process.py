@@ -65,14 +65,14 @@ def test_usage_grows():
     # A new mapping faults for certain; malloc may have kept what another test has freed.
     with mmap.mmap(-1, 1 << 20) as memory:
         memory.write(bytes(1 << 20))
-    while (after := read_usage(os.getpid())).cpu_s == before.cpu_s:
+    while (after := read_usage(os.getpid())).cpu_s < before.cpu_s + 20 * TICK_S:
         sum(range(1000))
     assert after.time_ns > before.time_ns
     assert after.page_faults > before.page_faults
     assert after.involuntary_switches >= before.involuntary_switches
     assert sum(after.threads_s.values()) <= after.cpu_s + TICK_S * len(after.threads_s)
-    # The kernel rounds a thread's time and the process's to ticks, each for itself.
-    assert 0 <= before.beside_busiest_s(after) <= after.cpu_s - before.cpu_s + TICK_S
+    # This thread is the busiest, so little is left for all others.
+    assert 0 <= before.beside_busiest_s(after) < 10 * TICK_S
 
 
 def test_all_threads_but_the_busiest_count_also_those_that_ended():
