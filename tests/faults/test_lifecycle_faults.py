@@ -67,6 +67,7 @@ MAKES = [
     (node.RealTimeSetup, "apply"),
     (camera_topics.CameraTopics, "start"),
     (camera_topics.CameraTopics, "_event_callbacks"),
+    (camera_topics, "take_events"),
     (PerceptionNode, "create_subscription"),
     *RCLPY_CALLS,
     (PerceptionNode, "log_accounts"),
