@@ -28,6 +28,7 @@ ARGUMENTS = {
     "use_sim_time": ("false", "Take the time from /clock."),
     "autostart": ("true", "Configure and activate at start; false for a lifecycle manager."),
     "respawn": ("true", "Start the node again if it dies."),
+    "exhausted_exit_s": ("30.0", "End, for respawn, after so long without an engine; 0: never."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
 TEXTS = ("image_transport", "model")  # only where given
@@ -67,6 +68,7 @@ def make_node(context: LaunchContext) -> list[LifecycleNode]:
             ParameterFile(value["params_file"], allow_substs=True),
             {name: ParameterValue(value[name], value_type=str) for name in given},
             {name: ParameterValue(value[name], value_type=bool) for name in FLAGS},
+            {"exhausted_exit_s": ParameterValue(value["exhausted_exit_s"], value_type=float)},
         ],
         remappings=[("image", value["image_topic"])],
         ros_arguments=["--log-level", value["log_level"]],

@@ -59,9 +59,17 @@ class NodeConfig:
     )
     engine_timeout_ms: int = parameter(
         500,
-        "A frame that takes the engine longer means that it hangs, and another takes over.",
+        "An engine that does not answer for so long hangs, and another takes over; time in which "
+        "a busy machine kept it from its work does not count.",
         lowest=1,
         highest=60_000,
+    )
+    exhausted_exit_s: float = parameter(
+        0.0,
+        "Once no engine has been left for so long, the process ends with exit code 1, so that "
+        "respawn starts it again (the launch file sets 30); 0 never ends it.",
+        lowest=0.0,
+        highest=3600.0,
     )
     threads: int = parameter(
         0, "Inference threads on the CPU; 0 takes half the cores, at most 4.", lowest=0, highest=64

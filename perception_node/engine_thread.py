@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from perception_node.errors import EngineLost, FrameError
 from perception_node.health import describe_loss
 from perception_node.realtime import name_thread
+from perception_node.standstill import LOOKS, Standstill
+from perception_node.threads import find_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,6 @@ _Answer: TypeAlias = "SimpleQueue[tuple[object, Exception | None]]"
 
 CLOSE_TIMEOUT_S = 1.0
 INTERRUPT_TIMEOUT_S = 5.0  # to finish making an engine that nobody wants any more
-SLICES = 10  # of each timeout
 THREAD_NAME = "perception-engine"
 INTERRUPTED = "it did not finish its frame in time to stop"
 
@@ -38,7 +38,8 @@ class EngineThread:
     What hangs there refers to this object and to the frame at hand, and to nothing else.
 
     Attributes:
-        timeout_s: a call that takes longer means that the engine hangs.
+        timeout_s: an engine that has not answered after so long hangs; time in which it was kept
+            from its work does not count, see ``Standstill``.
         native_ids: the operating system's numbers of the thread and of those that the engine
             itself has started, such as ONNX Runtime's pool; empty before ``start``.
 
@@ -76,6 +77,11 @@ class EngineThread:
         return self._pipeline is not None
 
     @property
+    def is_running(self) -> bool:
+        """Whether its thread has begun and not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def description(self) -> str:
         """What runs, in words for a log; see ``Engine.description``."""
         pipeline = self._pipeline
@@ -111,6 +117,9 @@ class EngineThread:
             job: called with the pipeline, on the thread; no ``call`` may come meanwhile.
             on_failure: called on the thread with what making the engine, or the job, has raised.
 
+        Raises:
+            RuntimeError: no thread can be started.
+
         """
         make, self._make = self._make, None
 
@@ -118,8 +127,6 @@ class EngineThread:
             try:
                 if make is not None:
                     self._load(make)
-                    if self.is_lost:  # it took too long
-                        return
                 job(cast("Pipeline", self._pipeline))
             except Exception as error:  # noqa: BLE001 - whoever waits is on another thread
                 on_failure(error)
@@ -177,13 +184,22 @@ class EngineThread:
         if self.is_lost:  # asked after that: interrupt() does the two in reverse
             raise EngineLost(self._loss)
         self._jobs.put((job, answer))
-        value, error = _wait(answer, timeout_s)
+        value, error = answer.get() if timeout_s is None else self._wait(answer, timeout_s)
         try:
             if error is not None:
                 raise error
         finally:
             del error  # it refers to this frame by its traceback: a cycle only the collector ends
         return cast("Result", value)
+
+    def _wait(self, answer: _Answer, timeout_s: float) -> tuple[object, Exception | None]:
+        """Return the answer, or ``EngineLost`` where the engine hangs."""
+        pause_s, standstill = timeout_s / LOOKS, None
+        while standstill is None or standstill.look(pause_s) < timeout_s:
+            with suppress(Empty):
+                return answer.get(timeout=pause_s)
+            standstill = standstill or Standstill(self.native_ids)
+        return None, EngineLost(f"the engine did not answer within {timeout_s:g} s")
 
     def _work(self) -> None:
         name_thread("perc-engine")
@@ -196,30 +212,9 @@ class EngineThread:
                 self._pipeline.close()
 
     def _load(self, make: Callable[[], Pipeline]) -> None:
-        others = _native_ids()
+        others = find_threads()
         self._pipeline = make()
-        self.native_ids = (threading.get_native_id(), *sorted(_native_ids() - others))
-
-
-def _native_ids() -> frozenset[int]:
-    """Return the operating system's numbers of all threads; Python lists only its own."""
-    return frozenset(int(task.name) for task in Path("/proc/self/task").iterdir())
-
-
-def _wait(answer: _Answer, timeout_s: float | None) -> tuple[object, Exception | None]:
-    """Return the answer, or ``EngineLost`` if there is none within ``timeout_s``.
-
-    Waits in slices. A process that is stopped (SIGSTOP, a debugger, a frozen container) finds the
-    present slice over when it goes on, but not the whole timeout: the engine had no time either.
-    """
-    if timeout_s is None:
-        return answer.get()
-    for _ in range(SLICES):
-        try:
-            return answer.get(timeout=timeout_s / SLICES)
-        except Empty:
-            continue
-    return None, EngineLost(f"the engine did not answer within {timeout_s:g} s")
+        self.native_ids = (threading.get_native_id(), *sorted(find_threads() - others))
 
 
 def _attempt(job: Callable[[], object]) -> tuple[object, Exception | None]:

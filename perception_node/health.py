@@ -60,7 +60,7 @@ def engine_status(
     reason: str,
     lost: Exception | None,
     *,
-    is_exhausted: bool = False,
+    outlook: str | None = None,
 ) -> Status:
     """Say what really runs, why, and whether it is what was chosen.
 
@@ -69,15 +69,15 @@ def engine_status(
         engine: description of the engine that runs.
         reason: why it was chosen.
         lost: why the chosen engine was given up and another runs; None if it was not.
-        is_exhausted: the other one was lost as well.
+        outlook: what comes where no engine is left; None where one runs.
 
     """
     values = {"model": model, "engine": engine, "chosen because": reason}
     if lost is None:
         return Status("engine", Level.OK, engine, values)
     why = describe_loss(lost)
-    if is_exhausted:
-        message = f"no engine is left ({why}); clean up and configure"
+    if outlook is not None:
+        message = f"no engine is left ({why}); {outlook}"
         return Status("engine", Level.ERROR, message, values)
     message = f"degraded: {engine} took over ({why}); clean up and configure"
     return Status("engine", Level.WARN, message, values)

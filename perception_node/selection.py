@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from perception_node.accuracy import require_accurate
@@ -13,6 +16,8 @@ from perception_node.errors import ConfigError, EngineError, EnvironmentLacks, M
 from perception_node.fallback import FallbackPipeline
 from perception_node.pipeline import Pipeline
 from perception_node.resources import find_model
+from perception_node.standstill import OwnClock
+from perception_node.threads import find_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,18 +29,22 @@ if TYPE_CHECKING:
 
 
 def load_pipeline(
-    config: NodeConfig, report: Callable[[BuildProgress], None] | None = None
+    config: NodeConfig,
+    report: Callable[[BuildProgress], None] | None = None,
+    *,
+    standby: bool = False,
 ) -> FallbackPipeline:
     """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
 
     ``tensorrt`` keeps a warm ONNX Runtime engine beside it that takes over if it fails.
-    ``onnxruntime`` is replaced by another engine of its kind, which is made if it hangs.
     ``auto`` is ``tensorrt`` where that can be had, ``onnxruntime`` otherwise; the pipeline's
-    ``reason`` says why.
+    ``reason`` says why. Whatever is lost, another ONNX Runtime engine is made in its place.
 
     Args:
         config: the node's.
         report: told how far the build of a plan is, where one is built.
+        standby: keep a second warm engine beside ``onnxruntime``, too; it takes over within the
+            frame, and as much memory again.
 
     Raises:
         ConfigError: there is no such bundle, or an engine takes longer for a frame than
@@ -48,29 +57,30 @@ def load_pipeline(
     """
     bundle = load_bundle(find_model(config.model))
     if config.engine == "onnxruntime":
-        return _run_on_cpu(bundle, config, "engine is onnxruntime")
-    standby = _on_cpu(bundle, config, MODEL)
-    standby.start()
+        return _run_on_cpu(bundle, config, "engine is onnxruntime", standby=standby)
+    prepare = partial(_on_cpu, bundle, config, MODEL)
+    second = prepare()
+    second.start()
     tensorrt = _on_tensorrt(bundle, config, report)
     try:
         tensorrt.start()
     except (EngineError, EnvironmentLacks) as error:
-        reason = f"engine is auto, no TensorRT: {error}"
-        if config.engine == "auto" and config.precision != "int8":
-            return FallbackPipeline(bundle, (standby, _on_cpu(bundle, config, MODEL)), reason)
-        standby.close()
+        second.close()
         if config.engine == "tensorrt":
             raise
+        reason = f"engine is auto, no TensorRT: {error}"
     except BaseException:
-        standby.close()
+        second.close()
         raise
     else:
         reason = f"engine is {config.engine}; ONNX Runtime stands by"
-        return FallbackPipeline(bundle, (tensorrt, standby), reason)
-    return _run_on_cpu(bundle, config, reason)
+        return FallbackPipeline(bundle, (tensorrt, second), reason, prepare)
+    return _run_on_cpu(bundle, config, reason, standby=standby)
 
 
-def _run_on_cpu(bundle: ModelBundle, config: NodeConfig, reason: str) -> FallbackPipeline:
+def _run_on_cpu(
+    bundle: ModelBundle, config: NodeConfig, reason: str, *, standby: bool
+) -> FallbackPipeline:
     """Run on ONNX Runtime: int8 if that is wanted, float32 otherwise."""
     model = MODEL
     if config.precision == "int8":
@@ -80,16 +90,24 @@ def _run_on_cpu(bundle: ModelBundle, config: NodeConfig, reason: str) -> Fallbac
             problem = f"missing; {make}, or set precision to fp32 ({reason})"
             raise ModelFormatError(bundle.path / model, problem)
         require_accurate(bundle, model, allow_ungated=config.allow_ungated)
-    engine, replacement = _on_cpu(bundle, config, model), _on_cpu(bundle, config, model)
-    engine.start()
-    return FallbackPipeline(bundle, (engine, replacement), reason)
+    prepare = partial(_on_cpu, bundle, config, model)
+    engines = tuple(prepare() for _ in range(2 if standby else 1))
+    with ExitStack() as undo:
+        for engine in engines:
+            engine.start()
+            undo.callback(engine.close)
+        undo.pop_all()
+    return FallbackPipeline(bundle, engines, reason, prepare)
 
 
 def _on_cpu(bundle: ModelBundle, config: NodeConfig, model: str) -> EngineThread:
     """Prepare an ONNX Runtime engine; only a hang costs it, a failure costs the frame."""
 
     def make() -> Pipeline:
-        return _warm(bundle, OnnxRuntimeEngine(bundle, config.threads, model), config)
+        def make_engine() -> Engine:
+            return OnnxRuntimeEngine(bundle, config.threads, model)
+
+        return _warm(bundle, make_engine, config)
 
     return EngineThread(make, config.engine_timeout_ms / 1000, survives_errors=True)
 
@@ -104,24 +122,29 @@ def _on_tensorrt(
             load_engine,
         )
 
-        engine = load_engine(
-            bundle,
-            cast("Precision", config.precision),  # NodeConfig has checked it
-            store=config.plan_store,
-            build_missing=config.build_missing_plan,
-            report=report,
-            allow_ungated=config.allow_ungated,
-        )
-        return _warm(bundle, engine, config)
+        def make_engine() -> Engine:
+            return load_engine(
+                bundle,
+                cast("Precision", config.precision),  # NodeConfig has checked it
+                store=config.plan_store,
+                build_missing=config.build_missing_plan,
+                report=report,
+                allow_ungated=config.allow_ungated,
+            )
+
+        return _warm(bundle, make_engine, config)
 
     return EngineThread(make, config.engine_timeout_ms / 1000)
 
 
-def _warm(bundle: ModelBundle, engine: Engine, config: NodeConfig) -> Pipeline:
+def _warm(bundle: ModelBundle, make: Callable[[], Engine], config: NodeConfig) -> Pipeline:
     """Return a pipeline that has run; free the engine if it fails already there."""
+    others = find_threads()
+    engine = make()
+    clock = OwnClock((find_threads() - others) | {threading.get_native_id()})
     pipeline = Pipeline(bundle, engine)
     try:
-        _require_speed(engine, pipeline.warm_up() / 1e6, config.engine_timeout_ms)
+        _require_speed(engine, pipeline.warm_up(clock.now_ns) / 1e6, config.engine_timeout_ms)
     except BaseException:
         pipeline.close()
         raise

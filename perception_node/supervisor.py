@@ -2,8 +2,8 @@
 """Keeps the frame loop on an engine that answers.
 
 The loop runs on the thread of its engine. A thread of its own looks at it a few times per timeout:
-if a frame has been with the engine for too long, it is taken away, and the loop goes on with it on
-the thread of the engine that stands by. No frame is handed from thread to thread before that.
+if the engine hangs, its frame is taken away, and the loop goes on with it on the thread of the
+engine that stands by. No frame is handed from thread to thread before that.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from perception_node.engine_thread import INTERRUPTED
 from perception_node.errors import EngineLost
 from perception_node.realtime import name_thread
+from perception_node.standstill import LOOKS, Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.engine_thread import EngineThread
     from perception_node.fallback import FallbackPipeline
+    from perception_node.frame import Frame
     from perception_node.frame_loop import FrameAtHand, FrameLoop
-    from perception_node.pipeline import FrameClassifier
+    from perception_node.pipeline import FrameClassifier, Prediction
 
 THREAD_NAME = "perception-supervisor"
-START_TIMEOUT_S = 10.0  # to make an engine that takes over
-LOOKS = 10  # per timeout
 SHORTEST_PAUSE_S = 0.002
 JOIN_TIMEOUT_S = 1.0
 
@@ -32,21 +34,22 @@ class Supervisor:
     """Runs one frame loop, on one engine of a pipeline after the other."""
 
     def __init__(
-        self, pipeline: FallbackPipeline, loop: FrameLoop, on_loss: Callable[[], None]
+        self, pipeline: FallbackPipeline, loop: FrameLoop, on_change: Callable[[], None]
     ) -> None:
         """Prepare.
 
         Args:
             pipeline: has the engines; the loop is their only user from ``start`` to ``stop``.
             loop: what runs.
-            on_loss: called from the supervisor's thread once another engine has taken over, or
+            on_change: called from the supervisor's thread once another engine has taken over, or
                 once none is left.
 
         """
         self._pipeline = pipeline
         self._loop = loop
-        self._on_loss = on_loss
-        self._is_loss_told = True
+        self._engine: EngineThread | None = None  # on which the loop runs
+        self._on_change = on_change
+        self._is_change_reported = True
         self._has_ended = threading.Event()  # the loop
         self._has_ended.set()
         self._is_over = False
@@ -80,31 +83,30 @@ class Supervisor:
         return has_ended
 
     def abandon(self) -> None:
-        """Give up all engines with the frame at hand, so that ``stop`` returns."""
-        self._pipeline.interrupt()
+        """Give up the engine in use with the frame at hand, so that ``stop`` returns."""
         self._loop.stop()
-        frame = self._loop.at_hand
-        if frame is not None and frame.claim():
-            self._loop.lose(frame, self._pipeline.exhaustion())
-            self._has_ended.set()
+        frame, engine, lost = self._loop.at_hand, self._engine, EngineLost(INTERRUPTED)
+        if frame is None or not frame.claim():
+            return
+        if engine is not None:
+            self._pipeline.drop_engine(engine, lost)
+        self._loop.lose(frame, lost)
+        self._has_ended.set()
 
     def _begin(self, frame: FrameAtHand | None) -> None:
         """Let the loop run on the engine in use, or without one where none is left."""
         self._loop.at_hand = frame
-        start, engine = _Start(self, frame), self._pipeline.engine
+        engine = self._engine = self._pipeline.engine
+        start = _Start(self, engine, frame)
         try:
             if engine is not None:
                 engine.begin(start.run, start.fail)
                 return
             # Images still come, and each of them fails with the reason.
-            name, pipeline = "perception-no-engine", (self._pipeline,)
-            threading.Thread(target=start.run, args=pipeline, name=name, daemon=True).start()
-        except RuntimeError as error:  # no thread can be started
-            if engine is None:
-                start.run(self._pipeline)  # on this one: nothing is left to be watched
-                return
-            self._pipeline.drop_engine(error)
-            self._begin(frame)
+            name, none = "perception-no-engine", (_NoEngine(self._pipeline),)
+            threading.Thread(target=start.run, args=none, name=name, daemon=True).start()
+        except RuntimeError:  # no thread can be started
+            start.run(_NoEngine(self._pipeline))  # on this one: nothing is left to be watched
 
     def run(self, classifier: FrameClassifier, frame: FrameAtHand | None) -> None:
         """Run the loop; called by the thread of an engine."""
@@ -112,84 +114,92 @@ class Supervisor:
             self._has_ended.set()
 
     def _pass_on(self, frame: FrameAtHand, error: Exception) -> bool:
-        """Go on with the next engine if this error costs the present one; see the loop's run."""
-        engine = self._pipeline.engine
-        if engine is None or not engine.is_lost_by(error):
+        """Go on with another engine, where there is one to go on with; see the loop's run."""
+        engine = self._engine
+        if engine is None:
+            if self._pipeline.is_exhausted:
+                return False
+        elif not engine.is_lost_by(error):
             return False
-        self._pipeline.drop_engine(error)
-        self._is_loss_told = False
-        self._alarm.set()
+        else:
+            self._pipeline.drop_engine(engine, error)
         self._begin(frame.with_new_claim())
+        self._is_change_reported = False
+        self._alarm.set()
         return True
 
-    def fail(self, frame: FrameAtHand | None, error: Exception) -> None:
-        """Go on after an engine could not be made for a frame, or after a bug in the loop."""
-        engine = self._pipeline.engine
-        has_bug = frame is None
-        if has_bug:
-            self._loop.report(error)
-            frame = self._loop.at_hand
-        if frame is not None and frame.claim() and not self._pass_on(frame, error):
+    def fail(self, engine: EngineThread | None, error: Exception) -> None:
+        """Start the loop again after a bug in it, unless it has gone on without this engine."""
+        self._loop.report(error)
+        if engine is not self._engine:
+            return
+        frame = self._loop.at_hand
+        if frame is not None and frame.claim():
             self._loop.lose(frame, error)
-        if has_bug and engine is not None and engine is self._pipeline.engine:
-            self._begin(None)
+        self._begin(None)
 
     def _watch(self) -> None:
-        """Look at the loop in slices.
-
-        A process that is stopped (SIGSTOP, a debugger, a frozen container) has slept through one
-        slice when it goes on, not through the whole timeout: the engine had no time either.
-        """
+        """Look at the loop again and again, and let lost engines be replaced."""
         name_thread("perc-supervisor")
-        seen: tuple[int, bool] | None = None
-        looks = 0
+        turns, standstill = -1, None
         while not self._is_over:
-            is_alarm = self._alarm.wait(self._pause_s())
+            pause_s = self._pause_s()
+            is_alarm = self._alarm.wait(pause_s)
             self._alarm.clear()
-            self._tell_loss()
+            self._report_change()
+            self._pipeline.keep_up()
             if is_alarm:
                 continue
-            frame, engine = self._loop.at_hand, self._pipeline.engine
-            if frame is None or engine is None:
-                seen = None
-                continue
-            state = (self._loop.turns, engine.is_made)
-            looks = looks + 1 if state == seen else 0
-            seen = state
-            timeout_s = engine.timeout_s if engine.is_made else START_TIMEOUT_S
-            if looks * self._pause_s() >= timeout_s and frame.claim():
-                lost = EngineLost(f"the engine did not answer within {timeout_s:g} s")
+            frame, engine = self._loop.at_hand, self._engine
+            if frame is None or engine is None or self._loop.turns != turns:
+                turns, standstill = self._loop.turns, None
+            elif standstill is None:
+                standstill = Standstill(engine.native_ids)
+            elif standstill.look(pause_s) >= engine.timeout_s and frame.claim():
+                lost = EngineLost(f"the engine did not answer within {engine.timeout_s:g} s")
                 self._pass_on(frame, lost)
-                seen = None
+                standstill = None
 
     def _pause_s(self) -> float:
-        engine = self._pipeline.engine
+        engine = self._engine
         timeout_s = 1.0 if engine is None else engine.timeout_s
         return max(SHORTEST_PAUSE_S, timeout_s / LOOKS)
 
-    def _tell_loss(self) -> None:
-        """Tell, once, that an engine was lost, as soon as it is known what runs instead."""
-        engine = self._pipeline.engine
-        if not self._is_loss_told and (engine is None or engine.is_made):
-            self._is_loss_told = True
-            try:
-                self._on_loss()
-            except Exception as error:  # noqa: BLE001 - whoever watches must not end
-                self._loop.report(error)
+    def _report_change(self) -> None:
+        """Say, once, that another engine has taken over, or that none is left."""
+        if self._is_change_reported:
+            return
+        self._is_change_reported = True
+        try:
+            self._on_change()
+        except Exception as error:  # noqa: BLE001 - whoever watches must not end
+            self._loop.report(error)
+
+
+class _NoEngine:
+    """What classifies where no engine is left."""
+
+    def __init__(self, pipeline: FallbackPipeline) -> None:
+        self._pipeline = pipeline
+
+    def run(self, _frame: Frame, *, top_k: int, threshold: float) -> Prediction:
+        """Say why not."""
+        del top_k, threshold
+        self._pipeline.keep_up()  # where there is no thread left, this is the supervisor's
+        raise self._pipeline.exhaustion()
 
 
 class _Start:
     """A start of the loop on one engine, which may come too late; keeps no frame once it began."""
 
-    def __init__(self, supervisor: Supervisor, frame: FrameAtHand | None) -> None:
-        self._supervisor, self._frame = supervisor, frame
+    def __init__(
+        self, supervisor: Supervisor, engine: EngineThread | None, frame: FrameAtHand | None
+    ) -> None:
+        self._supervisor, self._engine, self._frame = supervisor, engine, frame
 
     def run(self, classifier: FrameClassifier) -> None:
-        self._supervisor.run(classifier, self._take_frame())
+        frame, self._frame = self._frame, None
+        self._supervisor.run(classifier, frame)
 
     def fail(self, error: Exception) -> None:
-        self._supervisor.fail(self._take_frame(), error)
-
-    def _take_frame(self) -> FrameAtHand | None:
-        frame, self._frame = self._frame, None
-        return frame
+        self._supervisor.fail(self._engine, error)

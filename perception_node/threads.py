@@ -96,6 +96,11 @@ def format_cpus(cpus: Iterable[int]) -> str:
     return ",".join("-".join(map(str, ends)) for ends in ranges)
 
 
+def find_threads() -> frozenset[int]:
+    """Return the native ids of all threads of this process; Python lists only its own."""
+    return frozenset(int(task.name) for task in Path("/proc/self/task").iterdir())
+
+
 def is_ours(thread: int) -> bool:
     """Say whether a thread runs in this process: the ids of ended ones are given to others."""
     return Path(f"/proc/self/task/{thread}").exists()

@@ -17,6 +17,7 @@ from tests.builders import solid
 
 PATIENCE_S = 20.0
 ENGINES = ("the first", "the second")
+PAUSE_S = 0.05  # before an engine is made in the place of a lost one
 
 
 class Engine(OnnxRuntimeEngine):
@@ -72,14 +73,17 @@ class Rig:
         self.pipeline = None
 
     def open(self, timeout_s=PATIENCE_S, *, first_survives=False, standby=True):
-        first, second = (
-            EngineThread(self._maker(name), timeout_s, survives_errors=survives)
-            for name, survives in zip(ENGINES, (first_survives, True), strict=True)
-        )
-        first.start()
-        if standby:
-            second.start()
-        self.pipeline = FallbackPipeline(self.bundle, (first, second), "a test")
+        """Make two engines, or one and others in its place once it is lost."""
+
+        def prepare_second():
+            return EngineThread(self._maker("the second"), timeout_s, survives_errors=True)
+
+        first = EngineThread(self._maker("the first"), timeout_s, survives_errors=first_survives)
+        engines = (first, prepare_second()) if standby else (first,)
+        for engine in engines:
+            engine.start()
+        prepare = None if standby else prepare_second
+        self.pipeline = FallbackPipeline(self.bundle, engines, "a test", prepare)
         return self.pipeline
 
     def _maker(self, name):

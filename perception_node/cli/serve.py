@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         watching = _watch(arguments.ros, settings)
     with (
         watching as live,
-        load_pipeline(config) as pipeline,
+        load_pipeline(config, standby=True) as pipeline,
         ClassificationQueue(pipeline, config, settings) as classifier,
     ):
         metrics = Metrics(classifier, live)
@@ -141,8 +141,8 @@ def _to_config(arguments: argparse.Namespace) -> NodeConfig:
 
     An engine counts as hanging when it takes longer for an image than a request may take. To
     wait longer helps nobody, since the request has had its answer (504). To wait less would give
-    up an engine that still answers in time, and there are only two. With a short deadline a busy
-    machine alone would cost both, therefore never less than a second.
+    up an engine that still answers in time. Never less than a second: with a short deadline the
+    machine's other work would look like a hang where the kernel keeps no account of waiting.
     """
     shortest, longest = ENGINE_TIMEOUTS_MS
     timeout_ms = max(shortest, min(arguments.deadline_ms, longest))

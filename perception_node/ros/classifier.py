@@ -42,20 +42,19 @@ class Classifier:
             pipeline.description,
             pipeline.reason,
             pipeline.lost,
-            is_exhausted=pipeline.is_exhausted,
+            outlook=pipeline.outlook if pipeline.is_exhausted else None,
         )
 
-    def report_loss(self) -> None:
+    def report_change(self) -> None:
         """Say that another engine has taken over, or that none is left."""
         error = self.pipeline.lost
         if error is None:
             return
         engine, why = self.pipeline.description, health.describe_loss(error)
-        outcome = "no engine is left" if self.pipeline.is_exhausted else f"{engine} took over"
-        self._node.get_logger().error(
-            f"degraded: the engine was lost ({why}); {outcome}; "
-            "clean up and configure to try again"
-        )
+        outcome = f"{engine} took over; clean up and configure to try again"
+        if self.pipeline.is_exhausted:
+            outcome = f"no engine is left; {self.pipeline.outlook}"
+        self._node.get_logger().error(f"degraded: the engine was lost ({why}); {outcome}")
         if not isinstance(error, PerceptionError):
             trace = "".join(traceback.format_exception(error))
             self._node.get_logger().error(f"the engine was lost to a bug:\n{trace}")

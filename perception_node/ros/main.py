@@ -25,8 +25,8 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or a shutdown; return the exit code.
 
-    0: ended as asked. 1: a bug, see the log. 2: a parameter given at start makes no sense.
-    3: a Python package is missing.
+    0: ended as asked. 1: a bug, or no engine for too long; see the log. 2: a parameter given at
+    start makes no sense. 3: a Python package is missing.
     """
     # Importing takes a second, and a signal may come at any moment.
     for number in ENDING:

@@ -51,6 +51,7 @@ class PerceptionNode(LifecycleNode):
         config: the parameters of this moment.
         counters: the account of each camera so far, by topic, for the node's whole life.
         transitions_begun: how often a lifecycle callback was called.
+        is_given_up: whether only a fresh process helps; see the parameter ``exhausted_exit_s``.
 
     """
 
@@ -63,6 +64,7 @@ class PerceptionNode(LifecycleNode):
         """
         super().__init__("perception", **options)
         self.transitions_begun = 0
+        self.is_given_up = False
         answer_impossible_transitions(self)
         self.config: NodeConfig = declare_parameters(self)
         if self.config.executor != DEFAULT_EXECUTOR:
@@ -94,7 +96,7 @@ class PerceptionNode(LifecycleNode):
         """Load and warm up the model, create the publishers, announce the labels."""
         with ExitStack() as undo:
             undo.callback(self.release)
-            pipeline = load_pipeline(self.config, self._log_build)
+            pipeline = load_pipeline(self.config, self._log_build, standby=True)
             undo.callback(pipeline.close)
             self._classifier = Classifier(pipeline, self)
             for place in find_places(self, self.config):
@@ -114,14 +116,14 @@ class PerceptionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> None:
         """Subscribe to the cameras and start the frame loop."""
         classifier = self._classifier
-        if classifier is None or classifier.pipeline.is_exhausted:
+        if classifier is None or classifier.pipeline.is_over:
             msg = "the engine was lost; clean up and configure again"
             raise EngineError(msg)
         with ExitStack() as undo:
             undo.callback(self._stop_work, DRAIN_TIMEOUT_S)
             images = SubscribedImages(self.context, len(self._cameras))
             loop = FrameLoop([c.camera for c in self._cameras], images, lambda: self.config)
-            supervisor = Supervisor(classifier.pipeline, loop, self._on_loss)
+            supervisor = Supervisor(classifier.pipeline, loop, self._report_change)
             self._loop, self._supervisor = loop, supervisor
             supervisor.start()
             self._set_up_real_time(classifier, supervisor)
@@ -195,14 +197,20 @@ class PerceptionNode(LifecycleNode):
         supervisor = self._supervisor
         try:
             if supervisor is not None and not supervisor.stop(timeout_s):
-                self.get_logger().error(
-                    f"the frame at hand was not finished in {timeout_s:g} s; "
-                    "its engine is given up, clean up and configure"
-                )
                 supervisor.abandon()
                 supervisor.stop(DRAIN_TIMEOUT_S)
+                self.get_logger().error(
+                    f"the frame at hand was not finished in {timeout_s:g} s; "
+                    f"its engine is given up, {self._describe_next()}"
+                )
         finally:
             self._loop = self._supervisor = None
+
+    def _describe_next(self) -> str:
+        pipeline = None if self._classifier is None else self._classifier.pipeline
+        if pipeline is None or pipeline.is_exhausted:
+            return "no other is left" if pipeline is None else pipeline.outlook
+        return f"{pipeline.description} stands by"
 
     def log_accounts(self) -> None:
         """Say where the frames of each camera went, since the process began."""
@@ -242,6 +250,7 @@ class PerceptionNode(LifecycleNode):
         """Look after the subscriptions now and twice a second; simulated time may stand still."""
 
         def keep_up() -> None:
+            self._look_for_engines()
             for camera in self._cameras:
                 camera.follow_events()
                 if self.config.lazy:
@@ -252,11 +261,23 @@ class PerceptionNode(LifecycleNode):
         group = MutuallyExclusiveCallbackGroup()  # the node's own would keep a reference for ever
         self._upkeep_timer = self.create_timer(UPKEEP_PERIOD_S, keep_up, group, clock=steady)
 
-    def _on_loss(self) -> None:
+    def _look_for_engines(self) -> None:
+        """Give up where there has been no engine for too long."""
+        limit_s, classifier = self.config.exhausted_exit_s, self._classifier
+        if not limit_s or classifier is None or classifier.pipeline.exhausted_s < limit_s:
+            return
+        if not self.is_given_up:
+            self.is_given_up = True
+            self.get_logger().fatal(
+                f"no engine for {limit_s:g} s (exhausted_exit_s); "
+                "the process ends with exit code 1, so that respawn starts it again"
+            )
+
+    def _report_change(self) -> None:
         """Say that another engine has taken over; called by the supervisor's thread."""
         classifier = self._classifier
         if classifier is not None:
-            classifier.report_loss()
+            classifier.report_change()
         self._announce()
 
     def _announce(self) -> None:

@@ -29,6 +29,7 @@ from perception_node.signals import StopEvent, ignore_signals
 from perception_node.throttle import Throttle
 
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
+EXIT_GIVEN_UP = EXIT_BUG  # whatever starts processes again looks for a failure
 PATIENCE_S, JOIN_TIMEOUT_S = 0.5, 1.0
 
 
@@ -53,6 +54,9 @@ def run(args: list[str] | None) -> int:
     node.log_accounts()
     node.destroy_node()
     rclpy.try_shutdown()
+    if node.is_given_up:  # a library whose thread hangs would abort the process
+        sys.stderr.flush()
+        os._exit(exit_code)
     return exit_code
 
 
@@ -93,8 +97,10 @@ class Spinner:
         try:
             if self._node.config.autostart:
                 self._autostart()
-            while not self._stop.is_set() and rclpy.ok():
+            while not self._stop.is_set() and rclpy.ok() and not self._node.is_given_up:
                 self._spin_once()
+            if self._node.is_given_up:
+                self._exit_code = EXIT_GIVEN_UP
         except ExternalShutdownException:
             pass
         except Exception:  # noqa: BLE001 - the process ends; respawn starts a fresh one

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import pytest
 
 from perception_node.bundle import load_bundle
 from perception_node.errors import EngineError, EngineLost, FrameTooLarge, ModelFormatError
+from perception_node.fallback import MOST_HANGING
 from perception_node.frame import Frame
 from tests.builders import BLUE, GREEN, RED, solid
-from tests.engine_builders import ENGINES, PATIENCE_S, Rig, raising, wait_for
+from tests.engine_builders import ENGINES, PATIENCE_S, PAUSE_S, Rig, raising, wait_for
 
 HANG_S = 0.2
 
@@ -156,7 +159,7 @@ def test_an_engine_that_survives_errors_loses_one_frame(rig, kind):
 
 
 def test_a_lost_device_costs_also_an_engine_that_survives_errors(rig):
-    pipeline = rig.open(first_survives=True, standby=False)
+    pipeline = rig.open(first_survives=True)
     rig.first.fault = raising(EngineLost("illegal address"))
     assert rig.label(GREEN) == "green"
     assert str(pipeline.lost) == "illegal address"
@@ -224,9 +227,8 @@ def test_the_traceback_of_a_bug_is_kept_for_the_log(rig):
 # What hangs
 
 
-@pytest.mark.parametrize("standby", [True, False], ids=["warm", "made when it is needed"])
-def test_an_engine_that_hangs_is_replaced_and_its_late_answer_is_not_used(rig, standby):
-    pipeline = rig.open(HANG_S, first_survives=not standby, standby=standby)
+def test_an_engine_that_hangs_is_replaced_and_its_late_answer_is_not_used(rig):
+    pipeline = rig.open(HANG_S)
     rig.first.fault = hang = rig.hang()
     assert rig.label(GREEN) == "green"
     assert isinstance(pipeline.lost, EngineLost)
@@ -241,19 +243,6 @@ def test_an_engine_that_hangs_is_replaced_and_its_late_answer_is_not_used(rig, s
     assert rig.first.runs == 1
 
 
-def test_a_replacement_is_made_only_when_it_is_needed_and_only_once(rig):
-    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
-    rig.label(RED)
-    assert set(rig.engines) == {"the first"}
-    assert len(pipeline.native_thread_ids) == 1
-    rig.first.fault = rig.hang()
-    rig.label(GREEN)
-    second = rig.second
-    assert [rig.label(color) for color in (RED, BLUE)] == ["red", "blue"]
-    assert rig.second is second
-    assert second.runs == 3
-
-
 def require_nothing_left(rig, why):
     """Neither is an engine tried again, nor does anybody wait."""
     runs = [engine.runs for engine in rig.engines.values()]
@@ -262,13 +251,13 @@ def require_nothing_left(rig, why):
             rig.label(BLUE)
     assert [engine.runs for engine in rig.engines.values()] == runs
     assert rig.pipeline.is_exhausted
-    assert rig.pipeline.native_thread_ids == ()
+    assert rig.pipeline.is_over
+    assert rig.pipeline.outlook == "clean up and configure again"
     assert rig.pipeline.description == "no engine"
 
 
-@pytest.mark.parametrize("standby", [True, False], ids=["warm", "made when it is needed"])
-def test_the_one_that_took_over_is_watched_too(rig, standby):
-    pipeline = rig.open(HANG_S, first_survives=not standby, standby=standby)
+def test_the_one_that_took_over_is_watched_too(rig):
+    pipeline = rig.open(HANG_S)
     rig.first.fault = rig.hang()
     rig.label(GREEN)
     first_loss = pipeline.lost
@@ -279,27 +268,131 @@ def test_the_one_that_took_over_is_watched_too(rig, standby):
     assert pipeline.lost is first_loss
 
 
-def test_the_making_of_a_replacement_has_an_end(rig, monkeypatch):
-    monkeypatch.setattr("perception_node.fallback.START_TIMEOUT_S", HANG_S)
-    rig.open(HANG_S, first_survives=True, standby=False)
+# What is made in the place of a lost engine
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Shorten the pauses before an engine is made; the longest is as long as the first."""
+    monkeypatch.setattr("perception_node.fallback.FIRST_PAUSE_S", PAUSE_S)
+    return lambda longest_s: monkeypatch.setattr(
+        "perception_node.fallback.LONGEST_PAUSE_S", longest_s
+    )
+
+
+def lose_frame(rig, why="did not answer within 0.2 s"):
+    """Classify a frame in vain."""
+    message = rf"no engine is left: .*{why}.*; another is made as soon as possible"
+    with pytest.raises(EngineLost, match=message):
+        rig.label(BLUE)
+
+
+def label_at_last(rig, color):
+    """Return the label of the first frame that an engine answers."""
+
+    def attempt():
+        with contextlib.suppress(EngineLost):
+            return rig.label(color)
+
+    return wait_for(attempt)
+
+
+@pytest.mark.usefixtures("pauses")
+def test_where_none_stands_by_a_frame_is_lost_and_another_engine_is_made_once(rig):
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.label(RED)
+    assert set(rig.engines) == {"the first"}
+    assert len(pipeline.native_thread_ids) == 1
+    assert (pipeline.exhausted_s, pipeline.is_over) == (0, False)
+    rig.first.fault = hang = rig.hang()
+    lose_frame(rig)
+    assert pipeline.is_exhausted
+    assert not pipeline.is_over
+    assert label_at_last(rig, GREEN) == "green"
+    assert pipeline.exhausted_s == 0
+    second = rig.second
+    assert [rig.label(color) for color in (RED, BLUE)] == ["red", "blue"]
+    assert rig.second is second
+    assert second.runs == 3
+    assert "did not answer" in str(pipeline.lost), "the loss stays known"
+    hang.release()
+
+
+@pytest.mark.usefixtures("pauses")
+def test_nothing_waits_for_an_engine_in_the_making(rig):
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
     rig.first.fault = rig.hang()
     rig.fault_of_make = making = rig.hang()
-    with pytest.raises(EngineLost, match="no engine is left"):
-        rig.label(GREEN)
-    assert making.has_begun.is_set()
-    require_nothing_left(rig, "did not answer within 0.2 s")
+    lose_frame(rig)
+    wait_for(lambda: pipeline.keep_up() or making.has_begun.is_set())
+    for _ in range(3):
+        lose_frame(rig)
+    assert pipeline.outlook == "another is being made"
+    assert pipeline.exhausted_s > 0
+    making.release()
+    assert label_at_last(rig, GREEN) == "green"
+
+
+@pytest.mark.usefixtures("pauses")
+def test_an_engine_that_is_made_too_late_is_freed(rig):
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = rig.hang()
+    rig.fault_of_make = making = rig.hang()
+    lose_frame(rig)
+    wait_for(lambda: pipeline.keep_up() or making.has_begun.is_set())
+    pipeline.close()
     making.release()
     closed = wait_for(lambda: rig.engines.get("the second")).is_closed
-    assert closed.wait(PATIENCE_S), "made too late, but freed"
+    assert closed.wait(PATIENCE_S)
+    assert rig.second.runs == 0
 
 
-def test_a_replacement_that_cannot_be_made_is_named(rig):
-    rig.open(HANG_S, first_survives=True, standby=False)
+def test_an_engine_that_cannot_be_made_is_tried_again_after_longer_and_longer_pauses(rig, pauses):
+    pauses(4 * PAUSE_S)
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
     rig.first.fault = rig.hang()
-    rig.fault_of_make = raising(ModelFormatError(Path("model.onnx"), "missing"))
-    with pytest.raises(EngineLost, match=r"no engine is left: model\.onnx: missing; clean up"):
-        rig.label(GREEN)
-    require_nothing_left(rig, "missing")
+    attempts_s = []
+
+    def fail():
+        attempts_s.append(time.monotonic())
+        raise ModelFormatError(Path("model.onnx"), "missing")
+
+    rig.fault_of_make = fail
+    lose_frame(rig)
+    wait_for(lambda: pipeline.keep_up() or len(attempts_s) == 5)
+    begin_s = attempts_s.pop(0)
+    for attempt_s, factor in zip(attempts_s, (2, 4, 4, 4), strict=True):
+        assert attempt_s - begin_s >= factor * PAUSE_S
+        begin_s = attempt_s
+    lose_frame(rig, "model.onnx: missing")
+    rig.fault_of_make = lambda: None
+    assert label_at_last(rig, GREEN) == "green"
+
+
+def test_the_outlook_says_when_another_engine_is_made(rig):
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = rig.hang()
+    lose_frame(rig)
+    assert pipeline.outlook == "another is made in 1 s"
+
+
+def test_engines_that_hang_are_not_piled_up(rig, pauses):
+    pauses(PAUSE_S)
+    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    rig.first.fault = rig.hang()
+    lose_frame(rig)
+    for _ in range(MOST_HANGING - 1):
+        assert label_at_last(rig, GREEN) == "green"
+        rig.second.fault = rig.hang()
+        lose_frame(rig)
+    last = rig.second
+    time.sleep(2 * PAUSE_S)  # longer than any pause
+    pipeline.keep_up()
+    assert pipeline.outlook == "4 engines hang, so no other is made; start the process again"
+    assert rig.second is last
+    rig.hangs[0].release()  # that one ends, so there is room for another
+    wait_for(lambda: pipeline.keep_up() or not pipeline.is_exhausted)
+    assert rig.label(BLUE) == "blue"
 
 
 # Interrupting
@@ -315,18 +408,6 @@ def test_one_who_waits_for_a_hanging_engine_can_be_told_to_stop(rig):
     assert isinstance(call.error, EngineLost)
     assert "it did not finish" in str(pipeline.lost)
     assert rig.second.runs == 0, "the frame must not be tried again"
-    require_nothing_left(rig, "it did not finish")
-
-
-def test_one_who_waits_for_a_replacement_can_be_told_to_stop(rig):
-    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
-    rig.first.fault = rig.hang()
-    rig.fault_of_make = making = rig.hang()
-    call = Call(rig)
-    assert making.has_begun.wait(PATIENCE_S)
-    pipeline.interrupt()
-    assert isinstance(call.join(), EngineLost)
-    assert "did not answer" in str(pipeline.lost)
     require_nothing_left(rig, "it did not finish")
 
 
@@ -404,7 +485,7 @@ def test_an_engine_that_cannot_be_freed_does_not_keep_the_rest(rig):
 @pytest.mark.usefixtures("_no_collector")
 def test_neither_of_two_engines_keeps_the_other_in_memory(rig):
     """Also where the garbage collector is off: nothing is held by a cycle."""
-    pipeline = rig.open(HANG_S, first_survives=True, standby=False)
+    pipeline = rig.open(HANG_S, first_survives=True)
     rig.first.fault = hang = rig.hang()
     rig.label(GREEN)
     first, second = (weakref.ref(rig.engines.pop(name)) for name in ENGINES)
@@ -424,7 +505,7 @@ def test_neither_of_two_engines_keeps_the_other_in_memory(rig):
 
 @pytest.mark.usefixtures("_no_collector")
 def test_an_engine_that_came_back_is_not_kept_by_its_replacement(rig):
-    rig.open(HANG_S, first_survives=True, standby=False)
+    rig.open(HANG_S, first_survives=True)
     rig.first.fault = hang = rig.hang()
     rig.label(GREEN)
     first = weakref.ref(rig.engines.pop("the first"))
