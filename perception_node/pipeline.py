@@ -113,17 +113,17 @@ class Pipeline:
         """What runs, in words for a log; see ``Engine.description``."""
         return self.engine.description
 
-    def warm_up(self, clock: Callable[[], int] = time.monotonic_ns) -> int:
+    def warm_up(self, clock: Callable[[], int] | None = None) -> int:
         """Classify black images, so that the first real frame costs no more than the next.
 
-        Returns the nanoseconds of ``clock`` that one took, as the median.
+        Returns the nanoseconds that one took, as the median, by ``clock`` or else by its own.
 
         Raises:
             EngineError: the engine fails on them.
 
         """
         frame = Frame.from_bgr(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
-        times_ns = []
+        clock, times_ns = clock or self._clock, []
         for _ in range(WARM_UP_RUNS):
             begin_ns = clock()
             self.run(frame, top_k=1, threshold=0.0)

@@ -65,10 +65,13 @@ def load_pipeline(
     try:
         tensorrt.start()
     except (EngineError, EnvironmentLacks) as error:
+        reason = f"engine is auto, no TensorRT: {error}"
+        if config.engine == "auto" and config.precision != "int8":
+            engines = _start((second, prepare()) if standby else (second,))
+            return FallbackPipeline(bundle, engines, reason, prepare)
         second.close()
         if config.engine == "tensorrt":
             raise
-        reason = f"engine is auto, no TensorRT: {error}"
     except BaseException:
         second.close()
         raise
@@ -91,13 +94,18 @@ def _run_on_cpu(
             raise ModelFormatError(bundle.path / model, problem)
         require_accurate(bundle, model, allow_ungated=config.allow_ungated)
     prepare = partial(_on_cpu, bundle, config, model)
-    engines = tuple(prepare() for _ in range(2 if standby else 1))
+    engines = _start((prepare(), prepare()) if standby else (prepare(),))
+    return FallbackPipeline(bundle, engines, reason, prepare)
+
+
+def _start(engines: tuple[EngineThread, ...]) -> tuple[EngineThread, ...]:
+    """Make engines, all or none; one that was made before is left as it is."""
     with ExitStack() as undo:
         for engine in engines:
-            engine.start()
             undo.callback(engine.close)
+            engine.start()
         undo.pop_all()
-    return FallbackPipeline(bundle, engines, reason, prepare)
+    return engines
 
 
 def _on_cpu(bundle: ModelBundle, config: NodeConfig, model: str) -> EngineThread:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 
@@ -163,7 +164,7 @@ class Robot:
         return self.node.counters["/image"].snapshot()
 
     def configure_again(self):
-        for transition in ("cleanup", "configure", "activate"):
+        for transition in ("deactivate", "cleanup", "configure", "activate"):
             assert self.peer.change(transition)
         wait_for(self.stream.camera.get_subscription_count, lambda: "the subscription")
 
@@ -203,15 +204,16 @@ def test_a_hanging_engine_is_replaced_within_the_frame(make_robot, engines, hang
     assert "Traceback" not in log
 
 
-def test_where_the_replacement_hangs_too_frames_fail_at_once(make_robot, engines, hang, capfd):
+def test_where_the_standby_hangs_too_frames_fail_at_once_until_another_is_made(
+    make_robot, engines, hang, capfd, monkeypatch
+):
+    monkeypatch.setattr("perception_node.fallback.FIRST_PAUSE_S", 600.0)
     robot = make_robot(TIMEOUT_MS)
-    engines[0].fault = hang
-    robot.stream.classify_once(make_image("green", 2))
-    engines[1].fault = hang
+    engines[0].fault = engines[1].fault = hang
     robot.stream.camera.publish(make_image("blue", 3))
     status = robot.diagnostics.wait_for_level("engine", ERROR)
-    assert "no engine is left" in status.message
-    assert "clean up and configure" in status.message
+    assert status.message.startswith("no engine is left (the engine did not answer within 0.5 s)")
+    assert re.search(r"; another is made in \d+ s$", status.message)
     failed = robot.counts().failed
     for stamp_ns in range(4, 8):
         robot.stream.camera.publish(make_image("blue", stamp_ns))
@@ -219,16 +221,20 @@ def test_where_the_replacement_hangs_too_frames_fail_at_once(make_robot, engines
         robot.diagnostics.wait_for_value("failed", failed)
     assert hang.begun == 2, "nobody waits for an engine again"
     assert len(engines) == 2
-    assert set(robot.stream.stamps()) == {1, 2}
+    assert set(robot.stream.stamps()) == {1}
     log = capfd.readouterr().err
-    assert log.count("no engine is left: the engine did not answer within 0.5 s; clean up") == 1
+    assert log.count("no engine is left: the engine did not answer within 0.5 s; another is") == 1
     assert "Traceback" not in log
 
-    assert robot.peer.change("deactivate")
-    assert not robot.peer.change("activate")
-    assert "the engine was lost" in capfd.readouterr().err
+    for transition in ("deactivate", "activate"):  # a lifecycle manager's pause is no obstacle
+        assert robot.peer.change(transition)
+    robot.node._classifier.pipeline._due_s = 0.0  # the pause is over
+    result = robot.stream.classify(make_image("green", 9))
+    assert result.results[0].class_id == "1"
+    assert len(engines) == 3
+    status = robot.diagnostics.wait_for_level("engine", WARN)
+    assert status.message.startswith("degraded: ONNX Runtime")
     robot.configure_again()
-    assert robot.stream.classify(make_image("green", 9)).results[0].class_id == "1"
     robot.diagnostics.wait_for_level("engine", OK)
 
 
@@ -249,14 +255,12 @@ def test_a_hanging_engine_holds_up_neither_services_nor_deactivating(
     assert robot.peer.change("deactivate")
     assert time.monotonic() - begin_s < NEVER_MS / 1000 / 2, "it waited for the engine"
     assert not supervisor.is_alive()
-    assert "the frame at hand was not finished in 2 s" in capfd.readouterr().err
-    assert not robot.peer.change("activate"), "an engine that hangs must not be used again"
-    assert "the engine was lost" in capfd.readouterr().err
-    assert robot.peer.state() == "inactive"
-
-    robot.configure_again()
+    log = capfd.readouterr().err
+    assert "the frame at hand was not finished in 2 s; its engine is given up, ONNX Run" in log
+    assert robot.peer.change("activate")
     result = robot.stream.classify(make_image("green", 3))
     assert result.results[0].class_id == "1"
+    assert hang.begun == 1, "an engine that hangs must not be used again"
     assert robot.stream.result(2) is None, "a frame of the lost engine came late"
     robot.stream.classify_once(make_image("blue", 4))
     assert robot.counts().in_flight == 0

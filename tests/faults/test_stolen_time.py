@@ -34,6 +34,7 @@ POLL_S = 0.001
 BACKLOG = 20
 STOPPED_NS = 2_000_000_000
 SLOW_S, HANG_S = 0.2, 3.0
+SHORT_MS, STARVED_S = 100, 5.0
 BOUND_S = 1.0  # of an answer; it takes a few milliseconds, but the machine may be busy
 QUEUE = 512  # messages that Fast DDS keeps for a process in shared memory
 # The real engine, which takes its time from SIGUSR1 on.
@@ -82,6 +83,12 @@ def state_of(pid):
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
+def starve(pid):
+    """Give a process's threads only the time that nothing else wants."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+
+
 def let_be_slow(node):
     """Let each inference of ``ENGINE`` take its time."""
     node.process.send_signal(signal.SIGUSR1)
@@ -109,6 +116,40 @@ def test_busy_cores_delay_and_lose_nothing(start, peer):
         counts = account(node.log())
     require_balance(counts)
     assert counts["malformed"] == counts["failed"] == 0
+
+
+def test_a_node_that_the_load_starves_loses_no_engine_and_goes_on(start, peer):
+    with start(model="efficientnet_lite0", engine_timeout_ms=SHORT_MS) as node:
+        stream = Stream(peer)
+        stream.classify(make_image("red", 1))
+        with busy_cores():
+            starve(node.process.pid)
+            end_s = time.monotonic() + STARVED_S
+            while time.monotonic() < end_s:
+                stream.camera.publish(make_image("green", time.time_ns()))
+                time.sleep(0.05)
+        assert stream.classify(make_image("blue", 50))
+        assert node.end() == 0
+        log = node.log()
+    counts = account(log)
+    require_balance(counts)
+    assert counts["failed"] == 0
+    assert "degraded" not in log
+
+
+def test_where_no_engine_comes_back_the_process_ends_for_respawn(start, peer):
+    program = ("-c", ENGINE.format(pause_s=1000))
+    parameters = {"engine_timeout_ms": SHORT_MS, "exhausted_exit_s": 1.0}
+    with start(program=program, **parameters) as node:
+        stream = Stream(peer)
+        stream.classify(make_image("red", 1))
+        let_be_slow(node)
+        stream.camera.publish(make_image("green", 2))
+        assert node.process.wait(DEADLINE_S) == 1
+        log = node.log()
+    assert "no engine is left; another is made in " in log
+    assert "no engine for 1 s (exhausted_exit_s); the process ends with exit code 1" in log
+    assert "Traceback" not in log
 
 
 @needs_numbers

@@ -74,11 +74,10 @@ def test_a_lost_engine_is_a_warning_that_says_why(error, why):
 
 
 def test_the_last_engine_that_is_lost_is_an_error():
-    status = engine_status(
-        "birds", "no engine", "engine is auto", EngineLost("it hangs"), is_exhausted=True
-    )
+    lost, outlook = EngineLost("it hangs"), "another is made in 4 s"
+    status = engine_status("birds", "no engine", "engine is auto", lost, outlook=outlook)
     assert status.level == Level.ERROR
-    assert status.message == "no engine is left (it hangs); clean up and configure"
+    assert status.message == "no engine is left (it hangs); another is made in 4 s"
 
 
 def test_no_setting_that_nobody_asked_for_is_judged():

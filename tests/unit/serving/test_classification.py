@@ -158,7 +158,7 @@ def test_the_deadline_counts_from_the_arrival_of_the_request(open_queue, rig):
 
 
 def test_an_engine_that_hangs_is_replaced_and_the_log_says_so(open_queue, rig, caplog):
-    queue = open_queue(pipeline=rig.open(HANG_S, first_survives=True, standby=False))
+    queue = open_queue(pipeline=rig.open(HANG_S, first_survives=True))
     rig.first.fault = rig.hang()
     assert label(queue, "green") == "green"
     assert label(queue, "blue") == "blue"
