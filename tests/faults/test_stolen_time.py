@@ -83,10 +83,14 @@ def state_of(pid):
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
-def starve(pid):
-    """Give a process's threads only the time that nothing else wants."""
+def starve(pid, names):
+    """Give a process's threads of these names only the time that nothing else wants."""
+    starved = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+        if (thread / "comm").read_text().startswith(names):
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+            starved += 1
+    assert starved
 
 
 def let_be_slow(node):
@@ -118,12 +122,13 @@ def test_busy_cores_delay_and_lose_nothing(start, peer):
     assert counts["malformed"] == counts["failed"] == 0
 
 
-def test_a_node_that_the_load_starves_loses_no_engine_and_goes_on(start, peer):
+@pytest.mark.parametrize("names", ["perc-engine", ""], ids=["its engines", "all of it"])
+def test_a_node_that_the_load_starves_loses_no_engine_and_goes_on(start, peer, names):
     with start(model="efficientnet_lite0", engine_timeout_ms=SHORT_MS) as node:
         stream = Stream(peer)
         stream.classify(make_image("red", 1))
         with busy_cores():
-            starve(node.process.pid)
+            starve(node.process.pid, names)
             end_s = time.monotonic() + STARVED_S
             while time.monotonic() < end_s:
                 stream.camera.publish(make_image("green", time.time_ns()))
