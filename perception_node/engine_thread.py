@@ -174,8 +174,9 @@ class EngineThread:
 
     def _launch(self) -> None:
         # A daemon: a thread that hangs in a driver must not keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _ask(self, job: Callable[[], Result], timeout_s: float | None) -> Result:
         # A queue of its own: a call that was broken off (Ctrl-C) leaves an answer in it.

@@ -102,8 +102,8 @@ def _start(engines: tuple[EngineThread, ...]) -> tuple[EngineThread, ...]:
     """Make engines, all or none; one that was made before is left as it is."""
     with ExitStack() as undo:
         for engine in engines:
-            undo.callback(engine.close)
             engine.start()
+            undo.callback(engine.close)
         undo.pop_all()
     return engines
 

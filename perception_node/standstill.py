@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LOOKS = 10  # per timeout, by those who watch
-_TASKS = Path("/proc/self/task")
 _RUNNABLE, _STOPPED = "R", "Tt"
 # Where the kernel keeps no account of waiting, a thread still has a clock: CPUCLOCK_PERTHREAD_MASK
 # and CPUCLOCK_SCHED in include/linux/posix-timers.h.
@@ -112,7 +110,7 @@ def _read(threads: Iterable[int]) -> dict[int, _Account]:
     accounts = {}
     for thread in threads:
         try:
-            fields = (_TASKS / str(thread) / "stat").read_text().rpartition(")")[2].split()
+            fields = _read_file(thread, "stat").rpartition(")")[2].split()
             ran_s, waited = _read_times(thread)
         except OSError:  # it has ended
             continue
@@ -128,7 +126,13 @@ def _read_times(thread: int) -> tuple[float, float]:
 
     """
     try:
-        ran_ns, waited_ns, _ = (_TASKS / str(thread) / "schedstat").read_text().split()
+        ran_ns, waited_ns, _ = _read_file(thread, "schedstat").split()
     except FileNotFoundError:  # a kernel without CONFIG_SCHED_INFO: waiting shows in the state
         return time.clock_gettime((~thread << 3) | _THREAD_CLOCK), 0.0
     return int(ran_ns) / 1e9, int(waited_ns) / 1e9
+
+
+def _read_file(thread: int, name: str) -> str:
+    # Not by pathlib, which keeps the parts of a path: each thread has another number.
+    with open(f"/proc/self/task/{thread}/{name}", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+        return file.read()
