@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1
 LONGEST_LOOK_S = 2.0  # between two looks; the rest of it the whole process stood still
-JOIN_TIMEOUT_S = 2.0
+THREAD_NAME = "perception-loading"
 
 
 class Progress:
@@ -103,7 +103,7 @@ class Loading:
         self._pipeline: FallbackPipeline | None = None
         self._error: Exception | None = None
         self._on_end: Callable[[], None] | None = None
-        self._thread = threading.Thread(target=self._run, name="perception-loading", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     @property
     def phase(self) -> str:
@@ -111,14 +111,14 @@ class Loading:
         return self._progress.phase
 
     @property
+    def is_building(self) -> bool:
+        """Whether it builds a plan, for which its time does not count."""
+        return self._progress.is_building
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self._begin_s
-
-    @property
-    def hangs(self) -> bool:
-        """Whether it was given up, and its thread has not noticed."""
-        return self._over.is_set() and self._thread.is_alive()
 
     def start(self, on_end: Callable[[], None] | None = None) -> None:
         """Begin; ``on_end`` is called once it is over, from whatever thread, also if it failed."""
@@ -140,7 +140,7 @@ class Loading:
         self._looked_s = now_s
         if self._spent_s > self._timeout_s:
             problem = f"the model was not ready in {self._timeout_s:g} s"
-            advice = "raise configure_timeout_s if it needs longer"
+            advice = "raise configure_timeout_s (--configure-timeout) if it needs longer"
             self._abandon(f"{problem}, at last: {self.phase}; {advice}")
 
     def give_up(self, why: str) -> None:
@@ -160,8 +160,6 @@ class Loading:
                 self.look()
         except BaseException:  # Ctrl-C
             self.give_up("interrupted")
-            # Libraries abort the process if Python ends while they work on a thread.
-            self._thread.join(JOIN_TIMEOUT_S)
             raise
         if not self._is_abandoned and self._thread.ident is not None:
             self._thread.join()
@@ -183,6 +181,11 @@ class Loading:
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread of what was given up, but not for ever."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _abandon(self, problem: str) -> None:
         if self._end(None, EngineError(problem), is_abandoned=True):
@@ -214,3 +217,11 @@ class Loading:
         if self._on_end is not None:
             self._on_end()
         return True
+
+
+def is_stuck() -> bool:
+    """Whether a library still works on a model that was given up.
+
+    Some abort the process if Python ends meanwhile: leave it by ``os._exit``.
+    """
+    return any(thread.name == THREAD_NAME for thread in threading.enumerate())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perception_node.bundle import ModelBundle, Precision
     from perception_node.config import NodeConfig
     from perception_node.engines.base import Engine
+STOP_TIMEOUT_S = 2.0
 
 
 def load_pipeline(config: NodeConfig, progress: Progress | None = None) -> FallbackPipeline:
@@ -80,7 +81,11 @@ def load_in_time(config: NodeConfig) -> FallbackPipeline:
     """
     loading = Loading(partial(load_pipeline, config), config.configure_timeout_s)
     loading.start()
-    return loading.wait()
+    try:
+        return loading.wait()
+    except BaseException:
+        loading.join(STOP_TIMEOUT_S)  # most libraries can be stopped
+        raise
 
 
 def _run_on_cpu(

@@ -29,7 +29,6 @@ class ModelLoading:
         """Prepare; ``make`` prepares the loading of what is configured."""
         self._node, self._make = node, make
         self._loading: Loading | None = None
-        self._last: Loading | None = None
         self._timer: Any = None
 
     @property
@@ -37,20 +36,15 @@ class ModelLoading:
         """Whether a model is being loaded, or is loaded and was not fetched."""
         return self._loading is not None
 
-    @property
-    def hangs(self) -> bool:
-        """Whether a library still works on a model that was given up."""
-        return self._last is not None and self._last.hangs
-
     def begin(self, on_end: Callable[[], None] | None = None) -> None:
         """Load on another thread; ``on_end`` is called from any once ``finish`` need not wait."""
-        self._loading = self._last = loading = self._make()
+        self._loading = loading = self._make()
         throttle = Throttle(LOG_PERIOD_S)
-        throttle.is_due("")  # most are ready before there is anything to say
+        throttle.is_due("load")  # most are ready before there is anything to say
 
         def look() -> None:
             loading.look()
-            if throttle.is_due(""):
+            if throttle.is_due("build" if loading.is_building else "load"):
                 line = f"configuring: {loading.phase}, {loading.elapsed_s:.0f} s"
                 self._node.get_logger().info(line)
 

@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
+from perception_node.loading import is_stuck
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
 from perception_node.ros.node import PerceptionNode
@@ -51,7 +52,7 @@ def run(args: list[str] | None) -> int:
     node.log_accounts()
     node.destroy_node()
     rclpy.try_shutdown()
-    if node.loading.hangs:  # libraries abort the process if Python ends while they work
+    if is_stuck():
         sys.stderr.flush()
         os._exit(exit_code)
     return exit_code
