@@ -7,18 +7,23 @@ that is looked for. Private names of rclpy are in this file alone.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.service import Service
 
 try:
     from rclpy.event_handler import (
@@ -37,10 +42,13 @@ try:
 except ImportError:  # Humble
     EventsExecutor = None
 
+from perception_node.process import refuse_large_blocks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rclpy.context import Context
+    from rclpy.lifecycle import LifecycleNode
     from rclpy.node import Node
     from rclpy.parameter import Parameter
     from rclpy.publisher import Publisher
@@ -57,6 +65,15 @@ TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).param
 NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 LOADED_FILES = Path("/proc/self/maps")
+# How an executor takes from what is ready; Humble does not take from waitables in this way.
+TAKES = (
+    "_take_timer",
+    "_take_subscription",
+    "_take_client",
+    "_take_service",
+    "_take_guard_condition",
+    "_take_waitable",
+)
 DISCOVERY_RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
 RCL = re.compile(r" (/.*/librcl\.so\S*)$", re.MULTILINE)
 FAST_DDS = re.compile(r"/lib(fastrtps|fastdds)\.so\.(\d[\d.]*)")
@@ -200,6 +217,70 @@ def take_events(subscription: Subscription, context: Context) -> None:
                 handler.callback(event)
 
 
+class SturdyExecutor(SingleThreadedExecutor):
+    """Survives whatever a callback raises, and what a message raises that cannot be taken.
+
+    rclpy marks what it is about to take from as busy, and its callback group with it, and leaves
+    them so where that fails: nothing of the group would ever be served again.
+    """
+
+    def __init__(
+        self, on_error: Callable[[str, Exception], None], context: Context | None = None
+    ) -> None:
+        """Prepare; ``on_error`` gets what failed, such as a topic, and why."""
+        super().__init__(context=context)
+        self._on_error = on_error
+        self._at: Any = None  # what is being served
+        for name in TAKES:
+            if take := getattr(self, name, None):
+                setattr(self, name, partial(self._attempt, take))
+
+    def wait_for_ready_callbacks(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Note what is served next; see rclpy."""
+        self._at = None
+        found = super().wait_for_ready_callbacks(*arguments, **options)
+        self._at = found[1]
+        return found
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for one callback and run it.
+
+        Raises:
+            ExternalShutdownException: the context was shut down.
+
+        """
+        try:
+            super().spin_once(timeout_sec)
+        except ExternalShutdownException:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever somebody else has sent
+            self._on_error(_describe(self._at), error)
+
+    def _attempt(self, take: Callable[[Any], Any], entity: Any) -> Any:  # noqa: ANN401
+        try:
+            with refuse_large_blocks() if _holds_lists(entity) else nullcontext():
+                return take(entity)
+        except Exception as error:  # noqa: BLE001 - see spin_once
+            self._on_error(_describe(entity), error)
+            return None  # there was nothing
+
+
+def _holds_lists(entity: Any) -> bool:  # noqa: ANN401
+    """Tell whether an entity is a service whose requests say how many elements they have."""
+    if not isinstance(entity, Service):
+        return False
+    kinds = entity.srv_type.Request.get_fields_and_field_types().values()
+    return any(kind.startswith("sequence<") for kind in kinds)
+
+
+def _describe(entity: Any) -> str:  # noqa: ANN401 - rclpy's entities are untyped
+    """Name what an executor serves: a topic, a service, or what kind of thing it is."""
+    for name in ("srv_name", "topic_name"):
+        if found := getattr(entity, name, ""):
+            return str(found)
+    return "the middleware" if entity is None else f"a {type(entity).__name__}"
+
+
 class MessageWaiter:
     """Waits for messages of subscriptions in C, without Python's lock. Used by one thread."""
 
@@ -316,3 +397,47 @@ def bag_version() -> Literal[8, 9]:
     except ImportError:
         return WORDY_BAG
     return WORDY_BAG if BagMetadata().version >= WORDY_BAG else NUMERIC_BAG
+
+
+def find_state(node: LifecycleNode) -> int:
+    """Return the number of a node's lifecycle state."""
+    return int(node._state_machine.current_state[0])  # noqa: SLF001 - rclpy lets no one else ask
+
+
+def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:
+    """Enter the state between two states, without a callback; return the state before.
+
+    Raises:
+        RCLError: the present state does not allow this transition.
+
+    """
+    machine = node._state_machine  # noqa: SLF001 - rclpy does not do it in two steps
+    before = LifecycleState(*machine.current_state)
+    machine.trigger_transition_by_id(number, True)  # noqa: FBT003 - tell ~/transition_event
+    return before
+
+
+def end_transition(
+    node: LifecycleNode, result: TransitionCallbackReturn, before: LifecycleState
+) -> None:
+    """Leave that state by what the transition's callback has returned, as rclpy does."""
+    machine = node._state_machine  # noqa: SLF001
+    machine.trigger_transition_by_label(result.to_label(), True)  # noqa: FBT003
+    if result == TransitionCallbackReturn.ERROR:
+        outcome = node.on_error(before)
+        machine.trigger_transition_by_label(outcome.to_label(), True)  # noqa: FBT003
+
+
+def native_node(node: Node) -> int:
+    """Return the address of a node's ``rcl_node_t``."""
+    return int(node.handle.pointer)
+
+
+def native_type(kind: Any) -> int:  # noqa: ANN401 - a class of messages
+    """Return the address of the type support of a class of messages."""
+    kind.__class__.__import_type_support__()
+    capsule = kind.__class__._TYPE_SUPPORT  # noqa: SLF001 - where generated classes keep it
+    name_of, address_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, (ctypes.py_object,)
+    address_of.restype, address_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    return int(address_of(capsule, name_of(capsule)))

@@ -10,23 +10,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import traceback
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
+from perception_node.loading import is_stuck
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
-from perception_node.ros.compat import RCLError
 from perception_node.ros.node import PerceptionNode
-from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.ros.session import initialise
+from perception_node.ros.survival import make_executor
 from perception_node.ros.transport import use_large_frames
 from perception_node.signals import StopEvent, ignore_signals
-from perception_node.throttle import Throttle
 
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
 EXIT_GIVEN_UP = EXIT_BUG  # whatever starts processes again looks for a failure
@@ -54,7 +53,7 @@ def run(args: list[str] | None) -> int:
     node.log_accounts()
     node.destroy_node()
     rclpy.try_shutdown()
-    if node.is_given_up:  # a library whose thread hangs would abort the process
+    if node.is_given_up or is_stuck():  # what hangs would abort the process
         sys.stderr.flush()
         os._exit(exit_code)
     return exit_code
@@ -67,9 +66,8 @@ class Spinner:
         """Prepare; raises ``ConfigError`` where rclpy lacks the executor that is asked for."""
         self._node = node
         self._stop = stop
-        self._executor = SingleThreadedExecutor()
+        self._executor = make_executor(node.get_logger().warning)
         self._thread = threading.Thread(target=self._run, name="perception-executor", daemon=True)
-        self._throttle = Throttle(LOG_PERIOD_S)
         self._exit_code = EXIT_OK
 
     def start(self) -> None:
@@ -96,11 +94,12 @@ class Spinner:
         name_thread("perc-executor")
         try:
             if self._node.config.autostart:
-                self._autostart()
+                self._executor.create_task(self._node.transitions.start)
             while not self._stop.is_set() and rclpy.ok() and not self._node.is_given_up:
-                self._spin_once()
+                self._executor.spin_once()
             if self._node.is_given_up:
                 self._exit_code = EXIT_GIVEN_UP
+            self._give_up_loading()
         except ExternalShutdownException:
             pass
         except Exception:  # noqa: BLE001 - the process ends; respawn starts a fresh one
@@ -109,14 +108,9 @@ class Spinner:
         finally:
             self._stop.set()
 
-    def _autostart(self) -> None:
-        """Configure and activate; where that fails the node stays, to be configured again."""
-        if self._node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self._node.trigger_activate()
-
-    def _spin_once(self) -> None:
-        try:
-            self._executor.spin_once()
-        except RCLError as error:  # such as an answer to somebody who has gone
-            if self._throttle.is_due("middleware"):
-                self._node.get_logger().warning(f"the middleware failed: {error}")
+    def _give_up_loading(self) -> None:
+        """Let a configuring that is under way fail, so that who asked for it has an answer."""
+        self._node.loading.give_up("the process ends")
+        end_s = time.monotonic() + PATIENCE_S
+        while self._node.transitions.is_configuring and time.monotonic() < end_s:
+            self._executor.spin_once(timeout_sec=PATIENCE_S)
