@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JPEG, decoded by simplejpeg, which reports damage; without it by OpenCV, which hides it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+
+from perception_node.codecs.jpeg_markers import (
+    cut_short,
+    read_header,
+    require_few_scans,
+    require_whole_scan,
+)
+from perception_node.errors import UndecodableImage
+from perception_node.installing import install_command
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+try:
+    from simplejpeg import decode_jpeg
+
+    why_lenient = ""
+except (ImportError, ValueError) as error:  # the latter: built for another NumPy
+    decode_jpeg = None
+    why_lenient = (
+        f"a damaged JPEG is only recognised where its markers show it ({error}); run: "
+        f"{install_command('simplejpeg')}"
+    )
+
+_END = b"\xff\xd9"
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+class Jpeg:
+    """One JPEG.
+
+    Attributes:
+        width: pixels, as the file has them.
+        height: pixels.
+        orientation: as EXIF numbers it, 1 to 8.
+
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Read the header.
+
+        Raises:
+            UndecodableImage: it is damaged, or of a kind that is not decoded.
+
+        """
+        self._data = data
+        self._header = read_header(data)
+        self.width, self.height, self.orientation = self._header[:3]
+
+    def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
+        """Return uint8 BGR of 1/``reduction`` of the size, rounded up, as the file has it.
+
+        Args:
+            reduction: 1, 2, 4 or 8.
+            use_damaged: take what can be decoded of a damaged file; the rest is grey or wrong.
+
+        Raises:
+            UndecodableImage: the file is damaged, cut short, or asks for too much.
+
+        """
+        if not self._header.has_one_scan:
+            require_few_scans(self._data, self._header)
+        if not use_damaged and self._data.rfind(_END, self._header.scan) < 0:
+            raise cut_short(self._data)
+        if decode_jpeg is None:
+            return self._decode_leniently(reduction, use_damaged=use_damaged)
+        try:
+            return cast(
+                "NDArray[np.uint8]",
+                decode_jpeg(
+                    self._data,
+                    "BGR",
+                    min_height=-(-self.height // reduction) if reduction > 1 else 0,
+                    min_width=-(-self.width // reduction) if reduction > 1 else 0,
+                    strict=not use_damaged,
+                ),
+            )
+        except ValueError as error:
+            raise UndecodableImage(f"the data is damaged: {error}") from error
+
+    def _decode_leniently(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
+        if self._header.has_one_scan and not use_damaged:
+            require_whole_scan(self._data, self._header)
+        return decode_with_opencv(self._data, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def decode_with_opencv(data: bytes, flags: int) -> NDArray[np.uint8]:
+    """Return what OpenCV makes of a file: uint8 BGR.
+
+    Raises:
+        UndecodableImage: OpenCV refuses it.
+
+    """
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:  # larger than OpenCV's own limits, which builds may lower
+        raise UndecodableImage(f"OpenCV refuses the image: {error.err}") from error
+    if pixels is None:
+        raise UndecodableImage("the data is damaged: OpenCV cannot decode it")
+    return cast("NDArray[np.uint8]", pixels)
