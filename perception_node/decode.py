@@ -63,9 +63,7 @@ IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixe
 class Decoder:
     """Decodes JPEG and PNG into BGR, within limits."""
 
-    def __init__(
-        self, max_pixels: int, smallest_side: int, damaged_images: str = "drop"
-    ) -> None:
+    def __init__(self, max_pixels: int, smallest_side: int, damaged_images: str = "drop") -> None:
         """Accept up to ``max_pixels``.
 
         An image is decoded at 1/2, 1/4 or 1/8 of its size, which is faster for a JPEG, as long

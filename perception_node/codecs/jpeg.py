@@ -3,41 +3,37 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-import cv2
-import numpy as np
-
 from perception_node.codecs.jpeg_markers import (
-    cut_short,
     read_header,
     require_few_scans,
     require_whole_scan,
 )
+from perception_node.codecs.opencv_decoder import cut_short, decode_with_opencv
 from perception_node.errors import UndecodableImage
 from perception_node.installing import install_command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     from numpy.typing import NDArray
 
+why_lenient = ""  # why damage in a JPEG is not always found; empty where it is
 try:
     from simplejpeg import decode_jpeg
-
-    why_lenient = ""
 except (ImportError, ValueError) as error:  # the latter: built for another NumPy
     decode_jpeg = None
     why_lenient = (
-        f"a damaged JPEG is only recognised where its markers show it ({error}); run: "
-        f"{install_command('simplejpeg')}"
+        "damage in a JPEG is only found where its markers show it, because simplejpeg cannot be "
+        f"imported ({' '.join(str(error).split())}); run: {install_command('simplejpeg')}"
     )
 
+_untold = [why_lenient] if why_lenient else []
 _END = b"\xff\xd9"
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
 
 
 class Jpeg:
@@ -93,22 +89,14 @@ class Jpeg:
             raise UndecodableImage(f"the data is damaged: {error}") from error
 
     def _decode_leniently(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
-        if self._header.has_one_scan and not use_damaged:
-            require_whole_scan(self._data, self._header)
-        return decode_with_opencv(self._data, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+        if not use_damaged:
+            tell_leniency(logging.getLogger("perception.decode").warning)
+            if self._header.has_one_scan:
+                require_whole_scan(self._data, self._header)
+        return decode_with_opencv(self._data, reduction)
 
 
-def decode_with_opencv(data: bytes, flags: int) -> NDArray[np.uint8]:
-    """Return what OpenCV makes of a file: uint8 BGR.
-
-    Raises:
-        UndecodableImage: OpenCV refuses it.
-
-    """
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # larger than OpenCV's own limits, which builds may lower
-        raise UndecodableImage(f"OpenCV refuses the image: {error.err}") from error
-    if pixels is None:
-        raise UndecodableImage("the data is damaged: OpenCV cannot decode it")
-    return cast("NDArray[np.uint8]", pixels)
+def tell_leniency(tell: Callable[[str], object]) -> None:
+    """Say, once in this process, why damage in a JPEG is not always found, where that is so."""
+    with suppress(IndexError):
+        tell(_untold.pop())

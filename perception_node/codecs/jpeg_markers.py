@@ -8,11 +8,12 @@ hide from the checks a size or a scan that the decoder then finds (ITU-T T.81, B
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from perception_node.codecs.exif import UPRIGHT, read_orientation
+from perception_node.codecs.opencv_decoder import cut_short
 from perception_node.errors import UndecodableImage
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def find_marks(jpeg: bytes, start: int, *, with_restarts: bool = False) -> NDArr
     is_mark = (codes != 0) & (codes != 0xFF)  # noqa: PLR2004 - stuffing and fill bytes
     if not with_restarts:
         is_mark &= (codes < RST0) | (codes > RST7)
-    return places[is_mark]
+    return cast("NDArray[np.intp]", places[is_mark])
 
 
 def _next_mark(marks: NDArray[np.intp], position: int, end: int) -> int:
@@ -225,11 +226,6 @@ def _read_interval(content: bytes) -> int:
     if len(content) != 2:  # noqa: PLR2004 - one number of 16 bits
         raise UndecodableImage("the JPEG is damaged: its restart interval is no number")
     return int.from_bytes(content, "big")
-
-
-def cut_short(data: bytes) -> UndecodableImage:
-    """Return the error for an image that ends too soon."""
-    return UndecodableImage(f"the image was cut short: its end is missing ({len(data)} bytes)")
 
 
 def _refusal(marker: int, jpeg: bytes, position: int) -> UndecodableImage:

@@ -13,17 +13,15 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
-
 from perception_node.codecs.exif import UPRIGHT, read_orientation
-from perception_node.codecs.jpeg import cut_short, decode_with_opencv
+from perception_node.codecs.opencv_decoder import cut_short, decode_with_opencv
 from perception_node.errors import UndecodableImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
     import numpy as np
+    from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
@@ -47,12 +45,6 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
 
 
 class _Chunk(NamedTuple):
@@ -89,7 +81,10 @@ class Png:
         """
         self._data = data
         header = data[16 : 16 + _HEADER_BYTES]
-        if data[8:16] != struct.pack(">I4s", _HEADER_BYTES, b"IHDR") or len(header) < _HEADER_BYTES:
+        if (
+            data[8:16] != struct.pack(">I4s", _HEADER_BYTES, b"IHDR")
+            or len(header) < _HEADER_BYTES
+        ):
             raise UndecodableImage(f"the header of the image is damaged ({len(data)} bytes)")
         self.width, self.height, depth, color, packing, filters, interlace = struct.unpack(
             ">IIBBBBB", header
@@ -118,7 +113,7 @@ class Png:
 
         """
         self._require_checksums(use_damaged=use_damaged)
-        return decode_with_opencv(self._repack(), _REDUCED[reduction])
+        return decode_with_opencv(self._repack(), reduction)
 
     def _find_chunks(self) -> Iterator[_Chunk]:
         """Walk the chunks; OpenCV 5 allocates, and clears, whatever length one states."""
@@ -150,8 +145,11 @@ class Png:
         critical += [b"IDAT"] * len(self._pixels) + [b"IEND"]
         places = [place for place, chunk in enumerate(self._chunks) if chunk.name == b"IDAT"]
         is_split = bool(places) and places[-1] - places[0] >= len(places)
-        if not places or is_split or names != critical or self._chunks[-1].end != (
-            self._chunks[-1].begin
+        if (
+            not places
+            or is_split
+            or names != critical
+            or self._chunks[-1].end != (self._chunks[-1].begin)
         ):
             raise UndecodableImage("the PNG is damaged: its chunks are not those of one image")
 
@@ -195,23 +193,26 @@ class Png:
             UndecodableImage: they are more or fewer than the header states, or damaged.
 
         """
-        parts = list(_passes(self.width, self.height, self._pixel_bits, self._is_interlaced))
-        expected, size = sum(rows.bytes * rows.number for rows in parts), 0
+        size = (self.width, self.height)
+        parts = list(_passes(*size, self._pixel_bits, is_interlaced=self._is_interlaced))
+        expected, found = sum(rows.bytes * rows.number for rows in parts), 0
         filters = _FilterCheck(parts)
         unpack, octets = zlib.decompressobj(), memoryview(self._data)
         try:
             for _, begin, end in (*self._pixels, _Chunk(b"", 0, 0)):  # the last: what is held back
                 rest: bytes | memoryview = octets[begin:end]
                 while not unpack.eof and (piece := unpack.decompress(rest, _PIECE)):
-                    rest, size = unpack.unconsumed_tail, size + len(piece)
-                    if size > expected:
+                    rest, found = unpack.unconsumed_tail, found + len(piece)
+                    if found > expected:
                         raise UndecodableImage("the PNG has more pixels than its header states")
                     filters.look(piece)
                     yield piece
         except zlib.error as error:
             raise UndecodableImage(f"the data is damaged: {error}") from error
-        if size < expected or not unpack.eof:
-            raise UndecodableImage("the PNG is damaged: it has fewer pixels than its header states")
+        if found < expected or not unpack.eof:
+            raise UndecodableImage(
+                "the PNG is damaged: it has fewer pixels than its header states"
+            )
 
 
 class _FilterCheck:
@@ -239,7 +240,7 @@ class _FilterCheck:
         self._next -= len(piece)
 
 
-def _passes(width: int, height: int, pixel_bits: int, is_interlaced: bool) -> Iterator[_Rows]:
+def _passes(width: int, height: int, pixel_bits: int, *, is_interlaced: bool) -> Iterator[_Rows]:
     """Yield the rows of a picture, pass by pass."""
     for x, y, step_x, step_y in _ADAM7 if is_interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
