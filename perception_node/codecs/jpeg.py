@@ -86,7 +86,7 @@ class Jpeg:
                 ),
             )
         except ValueError as error:
-            raise UndecodableImage(f"the data is damaged: {error}") from error
+            raise UndecodableImage(_explain(str(error))) from error
 
     def _decode_leniently(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
         if not use_damaged:
@@ -94,6 +94,16 @@ class Jpeg:
             if self._header.has_one_scan:
                 require_whole_scan(self._data, self._header)
         return decode_with_opencv(self._data, reduction)
+
+
+def _explain(problem: str) -> str:
+    """Return what libjpeg says, for people."""
+    if "determine subsampling" in problem:
+        return (
+            "the JPEG's channels are sampled in a way that is not decoded; cameras send grey, "
+            "4:4:4, 4:2:2, 4:2:0, 4:4:0 or 4:1:1"
+        )
+    return f"the data is damaged: {problem.removeprefix('tjDecompressHeader3(): ')}"
 
 
 def tell_leniency(tell: Callable[[str], object]) -> None:
