@@ -12,7 +12,7 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,6 +29,9 @@ from tests.hostile_images import (
     with_scans,
     without_huffman_tables,
 )
+
+with suppress(ImportError):
+    from simplejpeg import decode_jpeg_header
 
 PICTURE = smooth(96, 130)
 JPEG = encode(PICTURE)
@@ -212,6 +215,34 @@ def test_a_hundred_directories_of_exif_cost_little():
     for _ in range(100):
         data = with_exif(data, entries)
     assert decode(data).shape == (96, 130, 3)
+
+
+MARKER_BYTES = [0x00, 0x01, 0xC0, 0xC2, 0xC4, 0xD0, 0xD8, 0xD9, 0xDA, 0xDC, 0xDD, 0xE1, 0xFE, 0xFF]
+PLACES = st.integers(2, SCAN + 14)
+PIECES = st.one_of(
+    st.lists(st.sampled_from(MARKER_BYTES), min_size=1, max_size=4).map(bytes),
+    st.binary(min_size=1, max_size=6),
+    st.sampled_from([huge_frame(), huge_frame(0xC2), JPEG[:SCAN], JPEG[FRAME:], b"\xff\xd8"]),
+)
+
+
+@pytest.mark.skipif(jpeg.decode_jpeg is None, reason="simplejpeg is not installed")
+@settings(max_examples=400)
+@given(changes=st.lists(st.tuples(PLACES, PIECES, st.booleans()), min_size=1, max_size=3))
+def test_libjpeg_finds_the_size_that_was_read(changes):
+    """Whatever is put into a header or over it: a JPEG that passes is the one libjpeg decodes."""
+    data = JPEG
+    for place, piece, is_inserted in changes:
+        data = data[:place] + piece + data[place + (0 if is_inserted else len(piece)) :]
+    try:
+        header = read_header(data)
+    except UndecodableImage:
+        return
+    try:
+        height, width = decode_jpeg_header(data, strict=False)[:2]
+    except ValueError:
+        return  # libjpeg refuses more
+    assert (header.width, header.height) == (width, height)
 
 
 # What cameras send
