@@ -23,7 +23,7 @@ EXTRAS = {
         "opencv-python-headless",
         "prometheus-client>=0.19",
         "rich",
-        "simplejpeg>=1.8",  # the first for NumPy 1 and 2
+        "simplejpeg",
         "waitress>=3.0.1",
     ],
     "test": ["hypothesis", "onnx", "pytest", "pytest-timeout"],  # colcon looks for pytest here
