@@ -202,9 +202,6 @@ class Png:
         try:
             # The last has nothing but lets out what is held back.
             for _, begin, end in (*self._contents(b"IDAT"), _Chunk(b"", 0, 0)):
-                *self._contents(b"IDAT"),
-                _Chunk(b"", 0, 0),
-            ):  # the last: what is held back
                 rest: bytes | memoryview = octets[begin:end]
                 while not unpack.eof and (piece := unpack.decompress(rest, _PIECE)):
                     rest, found = unpack.unconsumed_tail, found + len(piece)
