@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.bags import open_bag
+from perception_node.cli.output import note, parse_number
 from perception_node.errors import ConfigError
 from perception_node.ros.required import require_ros
 from perception_node.signals import StopEvent
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_rate_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--rate``."""
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed")
+    parser.add_argument("--rate", type=parse_number, default=1.0, help="times the recorded speed")
 
 
 def check_rate(rate: float) -> None:
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         topics = bag.select(arguments.topic)
         player = Player(node, topics, with_clock=arguments.clock, is_typed=arguments.typed)
-        sys.stderr.write(f"playing {', '.join(topics)}\n")
+        note(f"playing {', '.join(topics)}")
         if arguments.loop:
             player.play_again_and_again(lambda: bag.messages(list(topics)), arguments.rate, stop)
         else:

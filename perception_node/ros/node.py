@@ -22,6 +22,7 @@ from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import answer_impossible_transitions, guarded
 from perception_node.ros.image_source import SubscribedImages
+from perception_node.ros.logger import PrintableLogger
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.selection import load_pipeline
 from perception_node.supervisor import Supervisor
@@ -88,6 +89,10 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics = DiagnosticsPublisher(
             self, self.config.diagnostics_period_s, self._statuses
         )
+
+    def get_logger(self) -> PrintableLogger:
+        """Return the node's logger; what it writes is printable."""
+        return PrintableLogger(super().get_logger())
 
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:
