@@ -35,6 +35,7 @@
     │   ├── UnsupportedUpload     a body that is no image and no form
     │   ├── UploadTooLarge        more bytes than the server takes
     │   ├── UntrustedHost         another name in the Host header than the server's
+    │   ├── ForeignPage           sent by a web page of another origin
     │   ├── ServerBusy            every place is taken
     │   └── DeadlineMissed        not classified in time
     └── EnvironmentLacks          something this machine does not have
@@ -303,6 +304,18 @@ class UntrustedHost(RequestError):
     def __init__(self) -> None:
         super().__init__(
             "the server is not called by this name; its operator can allow it (--trusted-host)"
+        )
+
+
+class ForeignPage(RequestError):
+    """A web page of another origin has sent the request, and the operator has not allowed it."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a page of another origin may not ask this server; its operator can allow it "
+            "(--cors-origin); with cookies turned off, open the page from this machine or by https"
         )
 
 

@@ -75,6 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file that somebody has named
+        complain(f"{error.filename}: {error.strerror}")
+        return EXIT_WRONG_INPUT
     return exit_code
 
 

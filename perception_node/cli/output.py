@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from perception_node.errors import quote
+from perception_node.errors import ConfigError, quote
 from perception_node.printable import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def describe_bug(
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints about words from outside are printable."""
+    """A parser whose complaints are one printable line."""
 
     def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ANN401
         if message:
@@ -69,8 +69,8 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(text, file)
 
     def error(self, message: str) -> NoReturn:
-        """Say how the verb is used and what is wrong, and end with 2."""
-        super().error(printable(message))
+        """Raise ``ConfigError``, as for any other wrong input; how the verb is used is longer."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def parse_count(text: str) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception play samples/photos --topic /camera/image_raw/compressed --loop"
 
+SLOWEST, FASTEST = 0.001, 1_000_000.0  # times the recorded speed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
@@ -42,9 +44,9 @@ def add_rate_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def check_rate(rate: float) -> None:
-    """Raise ``ConfigError`` unless the rate is more than 0 (NaN is not)."""
-    if not rate > 0.0:
-        msg = f"--rate must be more than 0, found {rate}"
+    """Raise ``ConfigError`` unless the rate is one that a bag can be played with."""
+    if not SLOWEST <= rate <= FASTEST:
+        msg = f"--rate must be {SLOWEST:g} to {FASTEST:g}, found {rate:g}"
         raise ConfigError(msg)
 
 
