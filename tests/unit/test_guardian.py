@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,8 +59,8 @@ def test_one_that_is_stopped_ends_too():
         (child,) = family.wait_for("kill -STOP")
 
         def is_stopped():
-            with open(f"/proc/{child}/stat", encoding="utf-8") as file:
-                return file.read().rpartition(")")[2].split()[0] == "T"
+            status = Path(f"/proc/{child}/stat").read_text(encoding="utf-8")
+            return status.rpartition(")")[2].split()[0] == "T"
 
         wait_until(is_stopped, family.members)
         family.kill()
@@ -105,7 +106,7 @@ def test_others_are_left_alone():
     with (
         start_family(sys.executable, "-c", START + "time.sleep(1000)", PLAIN) as one,
         start_family(sys.executable, "-c", START + "time.sleep(1000)", PLAIN) as other,
-        subprocess.Popen(["sleep", "1008"]) as own,
+        subprocess.Popen(["/bin/sleep", "1008"]) as own,
     ):
         one.wait_for("sleep 1001", "guardian_process.py")
         other.wait_for("sleep 1001", "guardian_process.py")

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib import import_module
 
 import pytest
 import yaml
 
 from perception_node.bench.hil.scenario_file import load_scenario
-from perception_node.cli import VERBS, main
+from perception_node.cli import MODULES, VERBS, main
 from perception_node.cli.output import parse_count, parse_number
 from perception_node.config import NodeConfig
 from perception_node.errors import ConfigError
@@ -95,10 +96,6 @@ def test_all_options_with_numbers_are_tried():
     """A new one must be added above."""
     listed = {option.partition("=")[0] for options in OPTIONS.values() for option in options}
     for verb in VERBS:
-        from importlib import import_module
-
-        from perception_node.cli import MODULES
-
         parser = argparse.ArgumentParser()
         import_module(f"perception_node.cli.{MODULES.get(verb, verb)}").add_arguments(parser)
         for action in parser._actions:
