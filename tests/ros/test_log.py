@@ -65,7 +65,7 @@ def test_what_an_image_says_of_itself_is_one_line(domain, color_bundle):
         peer.wait_until("active")
         stream = Stream(peer)
         stream.wait_until_heard()
-        for number, encoding in enumerate(encodings):
+        for encoding in encodings:
             image = make_image(
                 "red", stamp_ns=to_nanoseconds(peer.node.get_clock().now().to_msg())
             )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from perception_node.guardian import MARK, ended_with_us
+from tests.builders import ROOT
 from tests.started import start_family, wait_until
 
+PACKAGE = ("perception_node", "bench", "engines", "calibration")
+STARTS = {"subprocess.Popen", "subprocess.run", "Popen", "subprocess.check_output"}
 START = (
     "import subprocess, sys, time\n"
     "from perception_node.guardian import ended_with_us\n"
@@ -117,3 +121,17 @@ def test_others_are_left_alone():
             assert own.poll() is None
         finally:
             own.kill()
+
+
+def test_every_process_that_the_package_starts_has_the_mark():
+    sources = [p for name in PACKAGE for p in sorted((ROOT / name).rglob("*.py"))]
+    found = [
+        (path, call)
+        for path in sources
+        for call in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in STARTS
+    ]
+    assert len(found) > 10
+    for path, call in found:
+        words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        assert words.get("env", "").startswith("ended_with_us("), f"{path}:{call.lineno}"
