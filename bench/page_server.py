@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,10 @@ def serve_page() -> Iterator[str]:
 
     """
     command = [sys.executable, "-m", "perception_node.cli", "serve", "--port", "0", "--ros"]
-    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stderr=log) as process:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stderr=log, env=ended_with_us()) as process,
+    ):
         try:
             yield _wait_for_address(process, log.fileno())
         finally:

@@ -10,6 +10,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from perception_node.guardian import ended_with_us
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -72,6 +74,7 @@ def run_module(name: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=timeout_s,
         check=False,
+        env=ended_with_us(),
     )
 
 
@@ -87,7 +90,12 @@ def output_of(command: list[str]) -> str:
     """Return the output of a command on one line, empty where it is not here or fails."""
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
+            command,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=True,
+            env=ended_with_us(),
         )
     except (OSError, subprocess.SubprocessError):
         return ""

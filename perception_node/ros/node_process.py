@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,9 @@ class NodeProcess:
     def __enter__(self) -> NodeProcess:
         """Start the process; its log goes to a file."""
         self._log = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            self._command, stdout=self._log, stderr=self._log, env=ended_with_us()
+        )
         return self
 
     def __exit__(self, *exception: object) -> None:
