@@ -43,6 +43,9 @@ SCHEMA = Path(__file__).parent / "bundle.schema.json"
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABELS_BYTES = 1 << 20
+MAX_RECORD_BYTES = (
+    16 << 20
+)  # of a file that is neither model nor labels: JSON, a calibration cache
 MAX_MODEL_BYTES = (2 << 30) - 1  # protobuf's own limit for a file without external data
 
 ColorOrder = Literal["RGB", "BGR"]
@@ -152,9 +155,10 @@ class ModelBundle:
             ModelIntegrityError: its content is not the one the bundle was made with.
 
         """
+        if not name.endswith(MODEL_SUFFIX):
+            return _read_checked(self.path, name, self.files, MAX_RECORD_BYTES)
         content = _read_checked(self.path, name, self.files, MAX_MODEL_BYTES)
-        if name.endswith(MODEL_SUFFIX):
-            _check_model(self.path / name, content)
+        _check_model(self.path / name, content)
         return content
 
 

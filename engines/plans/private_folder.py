@@ -85,7 +85,7 @@ class PrivateFolder:
             if size > limit_bytes:
                 problem = f"{size} bytes are more than the {limit_bytes} allowed"
                 raise PlanIntegrityError(self.path / name, problem)
-            return file.read(limit_bytes)
+            return file.read(size)  # read() makes room for all that it is asked for
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file so that a crash or a power cut leaves the old content or the new.
