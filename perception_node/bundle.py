@@ -43,9 +43,7 @@ SCHEMA = Path(__file__).parent / "bundle.schema.json"
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABELS_BYTES = 1 << 20
-MAX_RECORD_BYTES = (
-    16 << 20
-)  # of a file that is neither model nor labels: JSON, a calibration cache
+MAX_RECORD_BYTES = 16 << 20  # of other files: JSON, a calibration cache
 MAX_MODEL_BYTES = (2 << 30) - 1  # protobuf's own limit for a file without external data
 
 ColorOrder = Literal["RGB", "BGR"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_PARTS = 3_000_000  # fields of all messages; a large vision transformer has about 100 000
+MAX_PARTS = 1_000_000  # fields of all messages; a large vision transformer has about 100 000
 MAX_DEPTH = 64  # a tensor in a branch in a branch has 12
 MAX_RANK = 32
 MAX_SHOWN = 80  # characters of a name

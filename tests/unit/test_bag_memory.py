@@ -17,8 +17,13 @@ with open_bag(Path(sys.argv[1])) as bag:
     for message in bag.messages(list(bag.topics)):
         pass
 """
-LIMIT_MIB = 700  # 512 of overlapping chunks, and the next
+LIMIT_MIB = 600  # 256 of overlapping chunks, and the next
 SMALL_MIB = 100
+
+
+DOUBLING = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 30)
+)
 
 
 def refuse(path, limit=SMALL_MIB):
@@ -82,8 +87,7 @@ def test_a_database_that_makes_up_messages_is_refused(tmp_path, messages):
     "more",
     [
         "a: &a [1, 1]\nb: [*a]\n",
-        "a0: &a0 {k: 1}\n"
-        + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 30)),
+        DOUBLING,
         "a: [" + "0," * 1_500_000 + "]\n",
         "a: " + "[" * 5000 + "]" * 5000 + "\n",
         "#" * (5 << 20),
@@ -99,12 +103,7 @@ def test_metadata_that_grow_are_refused(tmp_path, more):
 
 # What is allowed is read as before
 
-MODES = [
-    CompressionMode.NONE,
-    CompressionMode.STORAGE,
-    CompressionMode.MESSAGE,
-    CompressionMode.FILE,
-]
+MODES = [getattr(CompressionMode, name) for name in ("NONE", "STORAGE", "MESSAGE", "FILE")]
 
 
 @pytest.mark.parametrize("mode", MODES)
