@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-MAX_VALUES = 1_000_000  # TensorRT's description of a network has some 100 000
+MAX_VALUES = 3_000_000  # TensorRT's description of a network has some 100 000
 
 
 class BrokenSeal(ValueError):
