@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
+MAX_LINES = 500_000  # of the same
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
 MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels
@@ -359,7 +360,10 @@ def _absolute(path: Path) -> Path:
 
 def _read_text(path: Path) -> str:
     try:
-        return read_regular_file(path, MAX_TEXT_BYTES).decode("utf-8-sig")
+        content = read_regular_file(path, MAX_TEXT_BYTES)
+        if content.count(b"\n") > MAX_LINES:  # Python makes half a kilobyte of each
+            raise ConfigError(f"{path}: more than {MAX_LINES} lines; give fewer images")
+        return content.decode("utf-8-sig")
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise ConfigError(msg) from error

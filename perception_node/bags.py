@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MCAP = ".mcap"
+MAX_NAMED = 20  # topics in an error
 # A file that is packed as a whole may unpack to so many bytes, and so many per byte.
 UNPACKED_BYTES, UNPACKED_PER_BYTE = 64 << 20, 100
 
@@ -73,10 +74,10 @@ class Bag:
         fitting = {t: kind for t, kind in everything.items() if types is None or kind in types}
         for topic in wanted or []:
             if topic not in fitting:
-                known = ", ".join(sorted(fitting)) or "none"
+                known = _some(sorted(fitting)) or "none"
                 raise BagError(self._path, f"no such topic: {topic}; choose from: {known}")
         if not fitting:
-            held = ", ".join(f"{t} ({kind})" for t, kind in sorted(everything.items()))
+            held = _some([f"{t} ({kind})" for t, kind in sorted(everything.items())])
             raise BagError(self._path, f"no image topic; it holds {held or 'nothing'}")
         return {topic: kind for topic, kind in fitting.items() if not wanted or topic in wanted}
 
@@ -101,6 +102,12 @@ class Bag:
                 for time_ns, (topic, type_name), data in file.messages(topics):
                     unpacked = unpack(data, self._packing, MAX_CHUNK_BYTES)
                     yield BagMessage(topic, type_name, time_ns, unpacked)
+
+
+def _some(names: list[str]) -> str:
+    """Return names on one line, the first of them where there are many."""
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

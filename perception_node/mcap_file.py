@@ -31,6 +31,7 @@ CHUNK_HEAD = struct.Struct("<QQQI")
 MAX_CHUNK_BYTES = 1 << 28  # unpacked; an image of 64 million pixels fits in
 MAX_OPEN_BYTES = 1 << 28  # of all chunks that overlap in time
 MAX_CHUNK_MESSAGES = 500_000
+MAX_CHUNKS = 1_000_000  # rosbag2 makes one per MB
 MAX_SMALL_BYTES = 1 << 24  # of a record that is no chunk and no message
 MAX_NAME_BYTES = 1024  # of a topic or a type
 
@@ -120,6 +121,8 @@ class McapFile:
                 has_counts = True
             elif kind == CHUNK_INDEX:
                 self._chunks.append(self._indexed(self._small(length), position))
+                if len(self._chunks) > MAX_CHUNKS:
+                    raise ValueError(f"it has more than {MAX_CHUNKS} chunks")
             else:
                 self._note(kind, length)
         return has_counts

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SYSTEM_PATHS = (
-    "/usr",
     "/lib",
     "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/usr/share/locale",
+    "/usr/share/zoneinfo",
     "/etc/ld.so.cache",
     "/dev/null",
     "/dev/urandom",

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 
 from perception_node.bags import open_bag
+from perception_node.errors import BagError
 from tests import hostile_bags as bags
 from tests.builders import TYPES, string_message
 from tests.memory import peak_mib
@@ -99,6 +102,19 @@ def test_metadata_that_grow_are_refused(tmp_path, more):
     about = (folder / "metadata.yaml").read_text()
     (folder / "metadata.yaml").write_text(more + about)
     refuse(folder, 300)
+
+
+def test_many_topics_make_no_long_line(tmp_path):
+    channels = [
+        struct.pack("<HH", n, 1) + bags.text(f"/{'t' * 900}{n}") + bags.text("cdr") + bags.text("")
+        for n in range(5000)
+    ]
+    data = bags.definitions() + b"".join(bags.record(4, channel) for channel in channels)
+    (tmp_path / "bag.mcap").write_bytes(bags.mcap(data))
+    with open_bag(tmp_path / "bag.mcap") as bag, pytest.raises(BagError) as caught:
+        bag.select(["/none"])
+    assert str(caught.value).endswith("and 4980 more")
+    assert len(str(caught.value)) < 25_000
 
 
 # What is allowed is read as before
