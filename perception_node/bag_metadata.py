@@ -60,13 +60,16 @@ def read_metadata(path: Path) -> BagMetadata:
 
     """
     content = read_regular_file(path, MAX_BYTES)
+    loader = _Loader(content)
     try:
-        about = yaml.load(content, _Loader)["rosbag2_bagfile_information"]  # noqa: S506 - it is safe
+        about = loader.get_single_data()["rosbag2_bagfile_information"]
         files, version = about["relative_file_paths"], about["version"]
         storage, mode = about["storage_identifier"], about.get("compression_mode") or "none"
         method = about.get("compression_format") or ""
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"metadata.yaml lacks something: {error}") from error
+    finally:
+        loader.dispose()
     if not isinstance(version, int) or version > NEWEST_VERSION or storage not in STORAGES:
         raise ValueError(f"metadata.yaml is of version {version!a:.20}, storage {storage!a:.20}")
     if not isinstance(files, list) or not all(isinstance(name, str) for name in files):

@@ -68,6 +68,7 @@ def private(folders):
         f"{folders['home']}/",
         "/",
         f"{ROOT}/README.md",
+        "/usr/bin/",
     ]
 
 
