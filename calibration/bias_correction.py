@@ -16,6 +16,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def channel_means(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]])
         measuring.graph.output.append(
             helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
         )
-    session = ort.InferenceSession(
-        measuring.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = open_session(measuring.SerializeToString(), ort.SessionOptions())
     names = [name + SUFFIX for name in entering]
     sums: list[NDArray[np.float64]] = []
     count = 0

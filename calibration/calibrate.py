@@ -21,7 +21,6 @@ from perception_node import __version__
 from perception_node.bundle import CALIBRATION, INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.calibration.bias_correction import channel_means
 from perception_node.calibration.quantization import (
-    LOG_FATAL_ONLY,
     activations_of,
     prepare,
     quantize_for_cpu,
@@ -30,6 +29,7 @@ from perception_node.calibration.quantization import (
 )
 from perception_node.calibration.ranges import Method, measure, narrow
 from perception_node.engines.half_precision import to_half_precision
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, new_cache
 from perception_node.errors import CalibrationError
 from perception_node.sealed_json import seal
@@ -270,9 +270,7 @@ def _judge(
 
 
 def _session(model: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
-    options = ort.SessionOptions()
-    options.log_severity_level = LOG_FATAL_ONLY
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return open_session(model, ort.SessionOptions())
 
 
 def _run(session: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
-MOST_ROWS = 2_000_000  # of either; ImageNet has 1.3 million images
+MAX_LINES = 500_000  # of either
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
 MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels
@@ -329,8 +329,8 @@ def _read_csv(path: Path) -> dict[str, int]:
     try:
         for row in reader:
             rows[row["file"]] = int(row["class_index"])
-            if len(rows) > MOST_ROWS:
-                msg = f"{path}: more than {MOST_ROWS} rows; give those of the images alone"
+            if len(rows) > MAX_LINES:
+                msg = f"{path}: more than {MAX_LINES} rows; give those of the images alone"
                 raise ConfigError(msg)
     except (csv.Error, TypeError, ValueError) as error:
         msg = f"{path}: line {reader.line_num} is not a file and a class index: {error}"
@@ -363,7 +363,10 @@ def _absolute(path: Path) -> Path:
 
 def _read_text(path: Path) -> str:
     try:
-        return read_regular_file(path, MAX_TEXT_BYTES).decode("utf-8-sig")
+        content = read_regular_file(path, MAX_TEXT_BYTES)
+        if content.count(b"\n") > MAX_LINES:  # Python makes half a kilobyte of each
+            raise ConfigError(f"{path}: more than {MAX_LINES} lines; give fewer images")
+        return content.decode("utf-8-sig")
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise ConfigError(msg) from error

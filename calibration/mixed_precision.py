@@ -23,10 +23,10 @@ from perception_node.calibration.quantization import (
 )
 from perception_node.calibration.sensitivity import (
     MOST_IMAGES,
-    open_session,
     rank_convolutions,
     run_session,
 )
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, ConfigError
 
 if TYPE_CHECKING:

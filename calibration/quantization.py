@@ -30,7 +30,9 @@ from onnxruntime.quantization.calibrate import TensorsData
 from perception_node.calibration.bias_correction import correct_biases
 from perception_node.calibration.ranges import measure
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError
+from perception_node.onnx_file import look_through
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -47,7 +49,6 @@ ACTIVATIONS = {"Clip", "Relu"}  # a convolution's rounding does them on the CPU
 PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
 LARGEST_INT8 = 127
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-LOG_FATAL_ONLY = 4
 
 
 def quantize(
@@ -81,6 +82,7 @@ def prepare(model: bytes) -> onnx.ModelProto:
 
     """
     try:
+        look_through(model)
         proto = onnx.load_model_from_string(model)
         if opset_version(proto) < PER_CHANNEL_FROM:
             proto = version_converter.convert_version(proto, PER_CHANNEL_FROM)
@@ -261,13 +263,15 @@ def _check_weights(model: onnx.ModelProto) -> None:
 
 
 def _fold(model: bytes) -> onnx.ModelProto:
+    """Let ONNX Runtime simplify a model; run it once, where its memory has a limit."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = LOG_FATAL_ONLY
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
+        session = open_session(model, options)
+        size = [axis if isinstance(axis, int) else 1 for axis in session.get_inputs()[0].shape]
+        session.run(None, {session.get_inputs()[0].name: np.zeros(size, np.float32)})
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
 def _keep_float(graph: onnx.GraphProto, names: Collection[str]) -> None:

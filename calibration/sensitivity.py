@@ -13,13 +13,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 
 from perception_node.calibration.quantization import (
     activations_of,
     convolutions,
     quantize_for_cpu,
 )
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_IMAGES, FEWEST_IMAGES = 64, 8
 RUNS = 3200  # of the network, about, for a ranking: a minute for a small one
-LOG_FATAL_ONLY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +114,6 @@ def _compare(
 def _outputs(model: bytes, samples: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
     session = open_session(model)
     return np.concatenate([run_session(session, values) for values in samples]).astype(np.float64)
-
-
-def open_session(model: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
-    """Load a model into ONNX Runtime, for one thread: the same numbers every time."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = LOG_FATAL_ONLY
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def run_session(session: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401

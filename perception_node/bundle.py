@@ -33,6 +33,7 @@ from perception_node.errors import (
     quote,
 )
 from perception_node.files import read_regular_file, replace_file
+from perception_node.onnx_file import DamagedOnnx, RefusedOnnx, look_through
 from perception_node.printable import is_printable
 from perception_node.sealed_json import BrokenSeal, check_seal, parse, seal
 
@@ -44,6 +45,7 @@ SCHEMA = Path(__file__).parent / "bundle.schema.json"
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABELS_BYTES = 1 << 20
+MAX_RECORD_BYTES = 16 << 20  # of other files: JSON, a calibration cache
 MAX_MODEL_BYTES = (2 << 30) - 1  # protobuf's own limit for a file without external data
 
 ColorOrder = Literal["RGB", "BGR"]
@@ -57,6 +59,7 @@ MODEL_FILES: dict[Precision, str] = {
     "fp16": "model.fp16.onnx",
     "int8": "model.int8.onnx",
 }
+MODEL_SUFFIX = ".onnx"
 INT8_ON_CPU = "model.int8.cpu.onnx"  # int8 for ONNX Runtime, which wants other types
 CALIBRATION = "calibration.json"
 ACCURACY = "accuracy.json"
@@ -144,12 +147,19 @@ class ModelBundle:
     def read(self, name: str = MODEL) -> bytes:
         """Return the bytes of one file of the bundle, checked against its sha256.
 
+        A model is all there is: it needs no other file, and holds what it states.
+
         Raises:
-            ModelFormatError: the bundle has no such file, or it cannot be read.
+            ModelFormatError: the bundle has no such file, or it cannot be read, or it is a model
+                that would read other files or take memory for what it does not hold.
             ModelIntegrityError: its content is not the one the bundle was made with.
 
         """
-        return _read_checked(self.path, name, self.files, MAX_MODEL_BYTES)
+        if not name.endswith(MODEL_SUFFIX):
+            return _read_checked(self.path, name, self.files, MAX_RECORD_BYTES)
+        content = _read_checked(self.path, name, self.files, MAX_MODEL_BYTES)
+        _check_model(self.path / name, content)
+        return content
 
 
 def load_bundle(path: Path) -> ModelBundle:
@@ -179,7 +189,7 @@ def write_bundle(path: Path, manifest: Manifest) -> None:
     files = {
         file.name: hashlib.sha256(_read(file, MAX_MODEL_BYTES)).hexdigest()
         for file in sorted(path.iterdir())
-        if file.suffix in {".onnx", ".txt"}
+        if file.suffix in {MODEL_SUFFIX, ".txt"}
     }
     for name in (MODEL, LABELS):
         if name not in files:
@@ -233,6 +243,16 @@ def _read_checked(folder: Path, name: str, files: dict[str, str], limit_bytes: i
     if found != files[name]:
         raise ModelIntegrityError(path, files[name], found)
     return content
+
+
+def _check_model(path: Path, content: bytes) -> None:
+    try:
+        seen = look_through(content)
+    except (DamagedOnnx, RefusedOnnx) as error:
+        raise ModelFormatError(path, str(error)) from error
+    if seen.has_functions:
+        problem = "it has functions of its own; import it again: perception import"
+        raise ModelFormatError(path, problem)
 
 
 def _read_manifest(path: Path) -> tuple[Manifest, dict[str, str]]:

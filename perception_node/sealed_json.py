@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from typing import Any
+
+MAX_VALUES = 3_000_000  # TensorRT's description of a network has some 100 000
 
 
 class BrokenSeal(ValueError):
@@ -42,9 +45,12 @@ def parse(content: bytes) -> Any:  # noqa: ANN401 - JSON can be anything
     """Return what JSON says; ``check_seal`` must follow.
 
     Raises:
-        ValueError: this is no JSON.
+        ValueError: this is no JSON, or has more values than any file of ours.
 
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        msg = f"more than {MAX_VALUES} values"
+        raise ValueError(msg)
     try:
         return json.loads(content, parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -63,8 +69,9 @@ def check_seal(content: bytes, data: Any) -> None:  # noqa: ANN401 - JSON can be
         raise BrokenSeal("", hashlib.sha256(content).hexdigest())
     expected = str(data.get("sha256"))
     try:
-        found, written = _digest(data), _serialize(data)
-    except RecursionError:  # nested deeper than what ``seal`` can write
+        written = _serialize(data, limit=len(content))
+        found = _digest(data)
+    except (RecursionError, _TooLong):  # nested deeper than what ``seal`` can write, or not by it
         found, written = expected, b""
     if found != expected:
         raise BrokenSeal(expected, found)
@@ -77,9 +84,20 @@ def _digest(data: dict[str, Any]) -> str:
     return hashlib.sha256(_serialize(fields)).hexdigest()
 
 
-def _serialize(data: dict[str, Any], *, allow_nan: bool = True) -> bytes:
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=allow_nan)
-    return f"{text}\n".encode()
+class _TooLong(Exception):
+    """The text is longer than it may be."""
+
+
+def _serialize(data: dict[str, Any], *, allow_nan: bool = True, limit: int = sys.maxsize) -> bytes:
+    """Return the text; of deep lists the indentation is most, so it is given up beyond a limit."""
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=allow_nan)
+    parts = []
+    for part in encoder.iterencode(data):
+        limit -= len(part)
+        if limit < 0:
+            raise _TooLong
+        parts.append(part)
+    return f"{''.join(parts)}\n".encode()
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory another process has."""
+"""How much memory another process has, or had at its height."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+from tests.builders import ROOT
 
 # What is its alone. The kernel also counts the shared memory of a camera, up to 30 MB of it in the
 # course of time: whatever of it was looked at once.
@@ -14,3 +20,35 @@ def memory_kib(pid: int, row: str = "VmRSS") -> int:
     """Return the memory of a process now; VmHWM is the most that it has ever had."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{row}:"))
+
+
+def peak_mib(imports: str, program: str, *arguments: object) -> tuple[float, str]:
+    """Run a program in a process of its own.
+
+    Args:
+        imports: what it needs; the memory that this takes does not count.
+        program: what it does; an ``Exception`` ends it.
+        arguments: the program finds them as ``sys.argv[1:]``, as text.
+
+    Returns:
+        How many MiB more it had at its height than before, and the exception, or an empty string.
+
+    """
+    lines = "".join(f"    {line}\n" for line in program.strip().splitlines())
+    code = (
+        f"import json, os, sys\nfrom tests.memory import memory_kib\n{imports}\n"
+        "before, error = memory_kib(os.getpid()), ''\n"
+        f"try:\n{lines}"
+        "except Exception as found:\n    error = f'{type(found).__name__}: {found}'\n"
+        "print(json.dumps([(memory_kib(os.getpid(), 'VmHWM') - before) / 1024, error]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peak, error = json.loads(done.stdout.splitlines()[-1])
+    return peak, error

@@ -28,7 +28,7 @@ from vision_msgs.msg import Classification, ObjectHypothesis
 
 from perception_node.bench.levels.node_run import INFERENCE
 from perception_node.bench.reporting.durations import Durations
-from perception_node.bundle import MODEL, load_bundle
+from perception_node.bundle import load_bundle
 from perception_node.resources import find_model
 from perception_node.ros.compat import RCLError
 from perception_node.ros.transport import use_large_frames
@@ -75,7 +75,7 @@ class NaiveClassifier(Node):  # type: ignore[misc] # rclpy is untyped
         bundle = load_bundle(find_model(model))
         self.inference = Durations()
         self._manifest = bundle.manifest
-        self._session = _make_session(str(bundle.path / MODEL), threads)
+        self._session = _make_session(bundle.read(), threads)
         self._publisher = self.create_publisher(Classification, "~/classification", 10)
         if transport == "compressed":
             topic = f"{self.resolve_topic_name('image')}/compressed"
@@ -164,13 +164,13 @@ def _resize(image: Pillow.Image, recipe: Preprocessing, size: tuple[int, int]) -
     return image.crop((left, top, left + width, top + height))
 
 
-def _make_session(path: str, threads: int) -> onnxruntime.InferenceSession:
+def _make_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Return a session as it comes, or one with a fixed number of threads, to compare alike."""
     if not threads:
-        return onnxruntime.InferenceSession(path)
+        return onnxruntime.InferenceSession(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(path, options)
+    return onnxruntime.InferenceSession(model, options)
 
 
 def main() -> int:

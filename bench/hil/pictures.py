@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.errors import BagError, ConfigError
-from perception_node.files import read_regular_file
+from perception_node.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from perception_node.bench.hil.scenario import CameraPlan
 
-MAX_GOLDEN_BYTES = 1 << 28
 KEYS = {  # what ``Load`` calls the same
     "--bag": "camera.source.bag",
     "--topic": "camera.source.topic",
@@ -81,8 +79,7 @@ def read_golden(path: Path, topic: str) -> list[str]:
 
     """
     try:
-        lines = read_regular_file(path, MAX_GOLDEN_BYTES).decode().splitlines()
-        records = [json.loads(line) for line in lines]
+        records = read_json_lines(path)
         labels = [_best_label(record) for record in records if record["topic"] == topic]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         msg = f"{path}: no golden file: {error}; make it with perception replay --update-golden"

@@ -68,6 +68,7 @@ def canonicalise(
     rewritten.CopyFrom(model)
     graph = rewritten.graph
     del graph.input[:], graph.value_info[:]  # weights need not be inputs, shapes are worked out
+    del rewritten.training_info[:]
     rewritten.ir_version = max(rewritten.ir_version, WEIGHTS_ARE_NO_INPUTS_FROM)
     if facts.element == "uint8":
         _carry_floats(path, graph, facts.input)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ STEPS = {
     "inspect-onnx": "inspection",
     "convert-onnx": "conversion",
 }
+MAX_TRACEBACK = 8000  # characters
 Found = tuple[dict[str, Any], dict[str, bytes]]
 
 
@@ -41,7 +43,8 @@ def main() -> None:
         return
     perform: Callable[..., Found] = module.perform
     limits, path = Limits(**request["limits"]), Path(request["path"])
-    missing = confine(limits)
+    missing = confine(limits, request["private"])
+    fall_silent()
     if missing and request["must_be_confined"]:
         write(answer, {"unconfined": missing}, {})
         return
@@ -51,6 +54,14 @@ def main() -> None:
         write(answer, {"problem": str(error).removeprefix(f"{path}: ")}, {})
     except MemoryError:
         write(answer, {"problem": "its conversion needs more memory than an import may take"}, {})
+    except Exception:  # noqa: BLE001 - its traceback must not go to where a model prints
+        write(answer, {"bug": traceback.format_exc()[-MAX_TRACEBACK:]}, {})
+
+
+def fall_silent() -> None:
+    """Send all that is printed from here on, by whatever means, to nowhere."""
+    for descriptor in (1, 2):
+        os.dup2(0, descriptor)  # /dev/null, see sandbox.py
 
 
 def write(descriptor: int, facts: dict[str, Any], blobs: dict[str, bytes]) -> None:

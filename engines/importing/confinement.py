@@ -2,45 +2,41 @@
 """Take from this process what a foreign model must not have, before it sees the model.
 
 Three layers: limits on memory, time and file size (always there), a system call filter
-(``seccomp.py``: no network, no writing, no new processes) and Landlock (``landlock.py``: reading
-only what Python and its packages need). Each promise is tried out afterwards, not assumed.
+(``seccomp.py``: no network, no writing, no new processes, nothing to other processes) and Landlock
+(``landlock.py``: reading only what Python and its packages need). Each promise is tried out
+afterwards (``probes.py``), not assumed.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import resource
-import socket
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import perception_node
 from perception_node.engines.importing.landlock import allow_only_reading
+from perception_node.engines.importing.packages import lies_in, readable_paths
+from perception_node.engines.importing.probes import (
+    changes_schedules,
+    enters_kernel,
+    looks_into,
+    opens_socket,
+    signals_others,
+    starts_program,
+    succeeds,
+    writes_file,
+)
 from perception_node.engines.importing.seccomp import refuse_system_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 SIGKILL = 9
 MAX_OPEN_FILES = 256
-SYSTEM_PATHS = (
-    "/usr",
-    "/lib",
-    "/lib64",
-    "/etc/ld.so.cache",
-    "/dev/null",
-    "/dev/urandom",
-    "/proc/self",
-    "/proc/cpuinfo",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/sys/devices/system",
-)
 WITHHELD = "/etc/passwd"  # exists everywhere and is readable by all: what Landlock is tried on
 
 
@@ -62,19 +58,28 @@ class Limits:
     file_bytes: int = 3 << 30
 
 
-def confine(limits: Limits) -> list[str]:
+def confine(limits: Limits, private: Sequence[str] = ()) -> list[str]:
     """Confine this process for good, after its imports; return what could not be enforced.
 
     Each item is a few words for an error message; an empty list means that everything holds.
+
+    Args:
+        limits: on memory, time and files.
+        private: folders of the user that are not to be read, absolute: home, current folder.
+
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _limit(limits)
     threads = len(list(Path("/proc/self/task").iterdir()))
-    allow_only_reading(readable_paths())
+    readable = readable_paths([Path(folder) for folder in private])
+    withheld = [path for path in (WITHHELD, "/", *private) if not _is_readable(path, readable)]
+    allow_only_reading(readable)
     refuse_system_calls()
     missing = [promise for promise, broken in PROMISES.items() if broken()]
+    if any(succeeds(partial(os.open, path, os.O_RDONLY)) for path in withheld):
+        missing.append("no reading of your files (Landlock, Linux 5.13)")
     if threads > 1:  # Landlock holds for one thread and those that it starts
         missing.append(f"Landlock for {threads - 1} threads that an import has started")
     return missing
@@ -95,43 +100,18 @@ def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 5))
 
 
-def readable_paths() -> list[Path]:
-    """Return what Python, its packages and the C library read, and the current folder."""
-    package = Path(perception_node.__file__).resolve().parent.parent
-    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    entries = [sys.prefix, sys.base_prefix, *sys.path, *libraries, *SYSTEM_PATHS]
-    paths = [Path(entry) for entry in entries if entry and entry != "/"]
-    return [package, Path.cwd(), *paths]
-
-
-def _succeeds(action: Callable[[], object]) -> bool:
-    """Tell whether an action that must be refused is not."""
-    try:
-        action()
-    except OSError as error:
-        return error.errno not in {errno.EPERM, errno.EACCES}
-    return True
-
-
-def _opens_socket() -> bool:
-    return _succeeds(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-
-
-def _writes_file() -> bool:
-    return _succeeds(lambda: os.open("tried", os.O_WRONLY | os.O_CREAT, 0o600))
-
-
-def _starts_program() -> bool:
-    return _succeeds(lambda: os.execv("/nonexistent", ["nonexistent"]))  # noqa: S606 - refused
-
-
-def _reads_elsewhere() -> bool:
-    return _succeeds(lambda: os.open(WITHHELD, os.O_RDONLY))
+def _is_readable(path: str, readable: Sequence[Path]) -> bool:
+    """Tell whether something the user has lies in a folder of packages, or is not there at all."""
+    real = Path(os.path.realpath(path))
+    return lies_in(real, readable) or not real.exists()
 
 
 PROMISES = {
-    "no network (seccomp)": _opens_socket,
-    "no writing (seccomp)": _writes_file,
-    "no other programs (seccomp)": _starts_program,
-    "no reading of your files (Landlock, Linux 5.13)": _reads_elsewhere,
+    "no network (seccomp)": opens_socket,
+    "no writing (seccomp)": writes_file,
+    "no other programs (seccomp)": starts_program,
+    "no signals to other processes (seccomp)": signals_others,
+    "no changes of other processes' priorities (seccomp)": changes_schedules,
+    "no looking into other processes (seccomp)": looks_into,
+    "no other ways into the kernel (seccomp)": enters_kernel,
 }

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inspection import GraphFacts
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import first_line, load_model
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PROVIDER = "CPUExecutionProvider"
-LOG_FATAL_ONLY = 4
 SUM_TOLERANCE = 1e-3  # of the probabilities of one image
 
 
@@ -95,12 +93,9 @@ def run(
         ConversionError: ONNX Runtime cannot load or run it.
 
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = LOG_FATAL_ONLY
     content = model.SerializeToString()
     try:
-        session = ort.InferenceSession(content, options, providers=[PROVIDER])
+        session = open_session(content, input_bytes=images[0].nbytes)
         outputs = [session.run(None, {name: image})[0] for image in images]
     except Exception as error:  # it documents no exceptions
         problem = f"ONNX Runtime cannot run it: {first_line(error)}"

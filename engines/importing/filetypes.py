@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import io
-import json
+import struct
 import zipfile
 from typing import TYPE_CHECKING, Literal
 
+from perception_node.engines.importing.archive import open_archive
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def recognise(path: Path, content: bytes) -> Format:
 
 def _recognise_archive(path: Path, content: bytes) -> Format:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_archive(content) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
         raise ConversionError(path, f"a damaged zip archive: {error}") from error
     if any(name.endswith("/constants.pkl") for name in names):
         return "TorchScript"
@@ -75,11 +75,9 @@ def _recognise_archive(path: Path, content: bytes) -> Format:
 
 
 def _is_safetensors(content: bytes) -> bool:
-    """Recognise the length and the JSON that a safetensors file begins with."""
+    """Recognise the length and the JSON that a safetensors file begins with; it is not parsed."""
     length = int.from_bytes(content[:8], "little")
-    if not 2 <= length <= len(content) - 8 or content[8:9] != b"{":  # noqa: PLR2004 - the shortest
+    if not 2 <= length <= len(content) - 8:  # noqa: PLR2004 - the shortest
         return False
-    try:
-        return isinstance(json.loads(content[8 : 8 + length]), dict)
-    except (ValueError, RecursionError):
-        return False
+    begin, end = content[8:11], content[8 + length - 1 : 8 + length]
+    return begin[:1] == b"{" and begin[1:2] in b'" }' and end in {b"}", b" "}

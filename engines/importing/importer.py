@@ -157,13 +157,15 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     images = prepare_images(settings, order.photos)
     files = {"model": content, "images": images}
     answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
+    if not {"model", "outputs"} <= answer.blobs.keys():
+        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
     exported = answer.blobs["model"]
     graph = sandbox.run("inspect-onnx", {"model": exported}, {}).facts
-    labels = _labels(order, answer.facts["labels"], "its attribute labels")
+    labels = _labels(order, answer.facts.get("labels"), "its attribute labels")
     if labels is None:
         problem = "it has no attribute labels; give --labels FILE (one class name per line)"
         raise ConversionError(order.model, problem)
-    outputs, torch = answer.blobs["outputs"], str(answer.facts["torch"])
+    outputs, torch = answer.blobs["outputs"], quote(str(answer.facts.get("torch")))[1:-1]
     return _Source(exported, graph, labels, settings, images, outputs, torch)
 
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto, inliner
+from onnx import inliner
 
 from perception_node.errors import ConversionError
+from perception_node.onnx_file import RefusedOnnx, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 MAX_NODES = 20_000  # a large vision transformer has about 3000
-MAX_TENSOR_ELEMENTS = 1 << 31
 MAX_NAMED = 5
 
 
 def load_model(path: Path, content: bytes) -> ModelProto:
     """Parse an ONNX model and check that this package may run it; functions are written out.
 
+    No weights are taken from other files: a bundle is one file whose sha256 says all.
+
     Raises:
         ConversionError: it is no ONNX, or holds something that is refused.
 
     """
     try:
+        look_through(content)
         model = onnx.load_model_from_string(content)
+    except RefusedOnnx as error:
+        raise ConversionError(path, str(error)) from error
     except Exception as error:
         problem = "neither a TorchScript archive nor ONNX, or damaged"
         raise ConversionError(path, problem) from error
@@ -58,23 +62,12 @@ def load_model(path: Path, content: bytes) -> ModelProto:
 
 
 def _check_size(path: Path, model: ModelProto) -> None:
-    """Refuse what no classifier of one image has: huge graphs and tensors, other files."""
+    """Refuse a huge graph, which no classifier of one image has."""
     nodes = sum(len(function.node) for function in model.functions)
     for graph in _graphs(model):
         nodes += len(graph.node)
         if nodes > MAX_NODES:
             raise ConversionError(path, f"more than {MAX_NODES} nodes")
-        for tensor in _tensors(graph):
-            _check_tensor(path, tensor)
-
-
-def _check_tensor(path: Path, tensor: TensorProto) -> None:
-    name = ascii(tensor.name)[:80]
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        problem = f"the weights {name} lie in another file; save the model in one file: onnx.save"
-        raise ConversionError(path, problem)
-    if any(axis < 0 for axis in tensor.dims) or math.prod(tensor.dims) > MAX_TENSOR_ELEMENTS:
-        raise ConversionError(path, f"the tensor {name} of shape {list(tensor.dims)} is too large")
 
 
 def _check_operators(path: Path, graph: GraphProto) -> None:
@@ -118,18 +111,6 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Yield every tensor that a graph itself holds."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
 
 
 def first_line(error: Exception) -> str:

@@ -2,7 +2,8 @@
 """Run one step of an import in a confined child process and read its answer.
 
 The child (``child.py``) gets a folder of its own, a request and one open file for its answer:
-a line of JSON with what it found, then the bytes of what it made. Nothing else comes back.
+a line of JSON with what it found, then the bytes of what it made. Nothing else comes back: what
+a model prints goes to ``/dev/null``, and the answer is as little to be trusted as the model.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import perception_node
+from perception_node.engines.importing.packages import search_path
 from perception_node.errors import ConfigError, ConversionError, EnvironmentLacks
-from perception_node.files import read_regular_file
+from perception_node.files import require_regular_file
 from perception_node.guardian import ended_with_us
+from perception_node.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,11 +32,13 @@ if TYPE_CHECKING:
 
 CHILD = "perception_node.engines.importing.child"
 UNCAUGHT = 1  # Python's exit code for an exception: a bug
-MAX_FACTS_BYTES = 16 << 20
+MAX_FACTS_BYTES = 4 << 20
 MEMORY_PER_BYTE = 8  # of the files: copies are made on the way
+ANSWER_PER_BYTE, SMALLEST_ANSWER = 4, 64 << 20  # an ONNX file is about as large as its original
 MAX_PROBLEM = 1000  # characters
-MAX_LOG_BYTES = 64 << 10
-INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+MAX_LOG_BYTES = 8 << 10
+INHERITED = ("LANG", "LC_ALL")
+SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,17 @@ class Sandbox:
         with tempfile.TemporaryDirectory(prefix="perception-import-") as name:
             folder = Path(name)
             size = sum(map(len, files.values()))
-            memory = self._limits.memory_bytes + MEMORY_PER_BYTE * size
+            limits = replace(
+                self._limits,
+                memory_bytes=self._limits.memory_bytes + MEMORY_PER_BYTE * size,
+                file_bytes=min(self._limits.file_bytes, SMALLEST_ANSWER + ANSWER_PER_BYTE * size),
+            )
+            here = _current_folder()
             request = {
                 "step": step,
                 "path": str(self._path),
-                "limits": asdict(replace(self._limits, memory_bytes=memory)),
+                "limits": asdict(limits),
+                "private": [str(here), *_home()],
                 "must_be_confined": runs_code and not self._trusted,
                 "options": dict(options),
             }
@@ -101,12 +113,15 @@ class Sandbox:
             except OSError as error:
                 msg = f"{folder}: cannot be written: {error.strerror or error}; set TMPDIR"
                 raise ConfigError(msg) from error
-            exit_code = self._spawn(folder)
-            return self._read(folder, exit_code)
+            exit_code = self._spawn(folder, here)
+            return self._read(folder, exit_code, limits.file_bytes)
 
-    def _spawn(self, folder: Path) -> int:
+    def _spawn(self, folder: Path, here: Path) -> int:
         """Run the child to its end, or to the end of its time."""
         environment = {key: os.environ[key] for key in INHERITED if key in os.environ}
+        for key in SEARCH_PATHS:
+            if entries := search_path(os.environ.get(key, "").split(os.pathsep), here):
+                environment[key] = os.pathsep.join(entries)
         environment.update(
             HOME=str(folder),
             TMPDIR=str(folder),
@@ -114,7 +129,7 @@ class Sandbox:
             OPENBLAS_NUM_THREADS="1",
             MKL_NUM_THREADS="1",
             PYTHONDONTWRITEBYTECODE="1",
-            PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry),
+            PYTHONPATH=os.pathsep.join([*search_path(sys.path, here), *_own_entry()]),
             PYTHONSAFEPATH="1",
         )
         with (folder / "answer").open("wb") as answer, (folder / "log").open("wb") as log:
@@ -138,30 +153,72 @@ class Sandbox:
                 process.kill()  # it has no children
                 process.wait()
 
-    def _read(self, folder: Path, exit_code: int) -> Answer:
-        if exit_code == UNCAUGHT:
-            log = read_tail(folder / "log", MAX_LOG_BYTES)
+    def _read(self, folder: Path, exit_code: int, limit_bytes: int) -> Answer:
+        if exit_code == UNCAUGHT and (log := _read_tail(folder / "log")):
             raise RuntimeError(f"{CHILD} failed:\n{log}")
         if exit_code:
             raise ConversionError(self._path, _describe_end(exit_code, self._limits))
-        content = read_regular_file(folder / "answer", self._limits.file_bytes)
-        line, _, rest = content.partition(b"\n")
-        if len(line) > MAX_FACTS_BYTES:
-            problem = f"its labels and other texts have {len(line)} bytes"
-            raise ConversionError(self._path, f"{problem}, at most {MAX_FACTS_BYTES} are read")
-        facts = json.loads(line)
+        try:
+            facts, blobs = _parse(folder / "answer", limit_bytes)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            problem = "its conversion gave no answer that makes sense; the file is hostile"
+            raise ConversionError(self._path, problem) from error
+        if "bug" in facts:
+            raise RuntimeError(f"{CHILD} failed:\n{printable_lines(str(facts['bug']))}")
         if "lacks" in facts:
             msg = f"{self._path}: a package that its import needs does not load: {facts['lacks']}"
-            raise EnvironmentLacks(msg)
+            raise EnvironmentLacks(printable(msg)[:MAX_PROBLEM])
         if "unconfined" in facts:
+            missing = "; ".join(map(str, facts["unconfined"]))[:MAX_PROBLEM]
             raise EnvironmentLacks(
                 f"{self._path}: a TorchScript file is code, and this kernel cannot keep it from "
-                f"doing harm: missing {'; '.join(facts['unconfined'])}; import it on another "
+                f"doing harm: missing {printable(missing)}; import it on another "
                 "machine, or pass --trust-model with its sha256 if you know where it comes from"
             )
         if "problem" in facts:
-            raise ConversionError(self._path, str(facts["problem"])[:MAX_PROBLEM])
-        return Answer(facts, _split(rest, facts.pop("blobs")))
+            raise ConversionError(self._path, printable(str(facts["problem"])[:MAX_PROBLEM]))
+        return Answer(facts, blobs)
+
+
+def _current_folder() -> Path:
+    """Return the caller's current folder, the root where it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("/")
+
+
+def _home() -> list[str]:
+    """Return the user's home, if there is one."""
+    try:
+        return [str(Path.home())]
+    except RuntimeError:
+        return []
+
+
+def _own_entry() -> list[str]:
+    """Return where this package lies: it may be the current folder, which is left out else."""
+    return [str(Path(perception_node.__file__).absolute().parent.parent)]
+
+
+def _parse(path: Path, limit_bytes: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read an answer: a line of JSON, then the blobs whose lengths it names.
+
+    Raises:
+        OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: it is no answer.
+
+    """
+    require_regular_file(path, limit_bytes)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        line = file.readline(MAX_FACTS_BYTES)
+        facts: dict[str, Any] = json.loads(line)
+        lengths: dict[str, int] = facts.pop("blobs")
+        if any(type(length) is not int for length in lengths.values()):
+            raise ValueError(size)
+        if min(lengths.values(), default=0) < 0 or len(line) + sum(lengths.values()) != size:
+            raise ValueError(lengths)
+        return facts, {name: file.read(length) for name, length in lengths.items()}
 
 
 def _describe_end(exit_code: int, limits: Limits) -> str:
@@ -176,17 +233,8 @@ def _describe_end(exit_code: int, limits: Limits) -> str:
     )
 
 
-def read_tail(path: Path, limit_bytes: int) -> str:
-    """Return the end of a text file."""
+def _read_tail(path: Path) -> str:
+    """Return the end of what the child printed before it was confined."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - limit_bytes))
-        return file.read(limit_bytes).decode(errors="backslashreplace")
-
-
-def _split(content: bytes, lengths: dict[str, int]) -> dict[str, bytes]:
-    """Cut the part after the line of JSON into the blobs whose lengths the line names."""
-    blobs, position = {}, 0
-    for name, length in lengths.items():
-        blobs[name] = content[position : position + length]
-        position += length
-    return blobs
+        file.seek(max(0, path.stat().st_size - MAX_LOG_BYTES))
+        return printable_lines(file.read(MAX_LOG_BYTES).decode(errors="backslashreplace"))

@@ -11,15 +11,14 @@ import onnxruntime as ort
 
 from perception_node.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.engines.base import Engine
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import EngineError, ModelFormatError
 
 if TYPE_CHECKING:
     from perception_node.bundle import ModelBundle
 
-PROVIDER = "CPUExecutionProvider"
 MAX_DEFAULT_THREADS = 4
 ARITHMETIC = {MODEL: "float32", MODEL_FILES["fp16"]: "float16", INT8_ON_CPU: "int8"}
-LOG_FATAL_ONLY = 4  # errors reach the caller as exceptions; a second copy on stderr helps nobody
 
 
 def default_threads() -> int:
@@ -93,18 +92,18 @@ class OnnxRuntimeEngine(Engine):
 
 
 def _load_session(bundle: ModelBundle, model: str, threads: int) -> Any:  # noqa: ANN401
-    """Load from checked bytes: a model in memory cannot pull in other files either."""
+    """Load from checked bytes."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = LOG_FATAL_ONLY
     # A spinning thread burns a core that the camera needs, for 2 to 3 ms of latency.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if model not in ARITHMETIC:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    content = bundle.read(model)
+    content, size = bundle.read(model), bundle.manifest.input
+    input_bytes = 3 * size.height * size.width * np.dtype(np.float32).itemsize
     try:
-        return ort.InferenceSession(content, options, providers=[PROVIDER])
+        return open_session(content, options, input_bytes=input_bytes)
     except Exception as error:
         problem = f"ONNX Runtime cannot load it: {_first_line(error)}"
         raise ModelFormatError(bundle.path / model, problem) from error

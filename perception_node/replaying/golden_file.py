@@ -8,15 +8,14 @@ import math
 from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError
-from perception_node.files import read_regular_file, replace_file
+from perception_node.files import replace_file
+from perception_node.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from perception_node.golden import Record
-
-MAX_GOLDEN_BYTES = 256 << 20  # some 500 000 frames; in memory they are five times as large
 
 
 def to_line(record: Record) -> str:
@@ -45,17 +44,17 @@ def read_golden(path: Path) -> list[Record]:
         ConfigError: there is none, or a line is not what ``perception replay`` writes.
 
     """
+    records: list[Record] = []
     try:
-        lines = read_regular_file(path, MAX_GOLDEN_BYTES).decode().splitlines()
-        records = [json.loads(line) for line in lines]
+        for record in read_json_lines(path):
+            if not _is_record(record):
+                msg = f"line {len(records) + 1} is not what replay writes"
+                raise ConfigError(f"{path}: no golden file: {msg}")
+            records.append(record)
     except (OSError, ValueError, RecursionError) as error:
         advice = "make it with --update-golden (in pytest: --perception-update-golden)"
         msg = f"{path}: no golden file: {error}; {advice}"
         raise ConfigError(msg) from error
-    for number, record in enumerate(records, start=1):
-        if not _is_record(record):
-            msg = f"{path}: no golden file: line {number} is not what replay writes"
-            raise ConfigError(msg)
     return records
 
 

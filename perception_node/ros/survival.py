@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
+from perception_node.printable import printable
 from perception_node.ros.compat import SturdyExecutor
 from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.throttle import Throttle
@@ -21,7 +22,7 @@ MOST_CHARACTERS = 200
 PAUSE_S = 0.001  # what fails at once and always must leave time for others
 
 
-def make_executor(warn: Callable[[str], None], context: Context | None = None) -> SturdyExecutor:
+def make_executor(warn: Callable[[str], object], context: Context | None = None) -> SturdyExecutor:
     """Return an executor that says in one line what a callback has raised, and goes on.
 
     ``warn`` logs a line. The same failure is logged at most once in LOG_PERIOD_S.
@@ -38,10 +39,7 @@ def make_executor(warn: Callable[[str], None], context: Context | None = None) -
 
 def describe(error: Exception) -> str:
     """Return an error as one printable line, which quotes what somebody else has sent."""
-    text = " ".join(str(error).split())
-    shown = "".join(c if c.isprintable() else "?" for c in text[: MOST_CHARACTERS + 1])
-    if len(shown) > MOST_CHARACTERS:
-        shown = shown[:MOST_CHARACTERS] + "..."
+    shown = printable(" ".join(str(error).split()), MOST_CHARACTERS)
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 

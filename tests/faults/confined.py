@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that confines itself and then tries what it must not be able to do.
 
-``python -m tests.faults.confined FOLDER PARENT`` prints one line of JSON: what each attempt gave.
+``python -m tests.faults.confined FOLDER PARENT [old]`` prints one line of JSON: what each attempt
+gave. ``old``: with Landlock as before Linux 6.12, on every Jetson: signals are not its matter.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import platform
 import resource
 import signal
 import socket
+import struct
 import sys
 import threading
 from pathlib import Path
 
+from perception_node.engines.importing import landlock
 from perception_node.engines.importing.confinement import Limits, confine
+from perception_node.engines.importing.probes import F_OWNER_PID, F_SETOWN_EX, SIOCSPGRP
+from perception_node.engines.importing.seccomp import MACHINES
+from perception_node.engines.importing.system_calls import REFUSED
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+IOPRIO_SET = REFUSED["ioprio_set"][MACHINES[platform.machine()][1]]
 
 
 def call(name, *arguments):
@@ -32,6 +41,36 @@ def call(name, *arguments):
 def start_program():
     """Become another program."""
     os.execv("/bin/true", ["true"])  # noqa: S606 - refused
+
+
+def own(command, value):
+    """Make another process the owner of a pipe: who writes to it then sends it a signal."""
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(reading, command, value)
+        fcntl.fcntl(reading, fcntl.F_SETFL, os.O_NONBLOCK | fcntl.FASYNC)
+        os.write(writing, b"x")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def signals_as_owner(parent: int):
+    """Return attempts to send a signal by way of an open file."""
+    person = struct.pack("ii", F_OWNER_PID, parent)
+    return {
+        "owner of a file": lambda: own(fcntl.F_SETOWN, parent),
+        "owner of a file, by kind": lambda: own(F_SETOWN_EX, person),
+        "signal of a file": lambda: own(fcntl.F_SETSIG, signal.SIGTERM),
+        "owner of a folder": lambda: fcntl.fcntl(
+            os.open(".", os.O_RDONLY), fcntl.F_SETOWN, parent
+        ),
+        "news of a folder": lambda: fcntl.fcntl(os.open(".", os.O_RDONLY), fcntl.F_NOTIFY, 1),
+        "owner by ioctl": lambda: fcntl.ioctl(0, SIOCSPGRP, struct.pack("i", parent)),
+        "lease": lambda: fcntl.fcntl(os.open(sys.executable, os.O_RDONLY), fcntl.F_SETLEASE, 0),
+        "lock": lambda: fcntl.flock(os.open(sys.executable, os.O_RDONLY), fcntl.LOCK_EX),
+        "timer": lambda: call("timer_create", 0, None, ctypes.byref(ctypes.c_long())),
+    }
 
 
 def attempts(folder: Path, parent: int):
@@ -71,6 +110,15 @@ def attempts(folder: Path, parent: int):
         "schedule of the parent": lambda: os.sched_setscheduler(
             parent, os.SCHED_BATCH, os.sched_param(0)
         ),
+        "group of the parent's schedule": lambda: os.setpriority(os.PRIO_PGRP, 0, 19),
+        "everything of this user": lambda: os.setpriority(os.PRIO_USER, os.getuid(), 19),
+        "processors of the parent": lambda: os.sched_setaffinity(
+            parent, os.sched_getaffinity(parent)
+        ),
+        "disk priority of the parent": lambda: call("syscall", IOPRIO_SET, 1, parent, 0x6007),
+        "live on without the parent": lambda: call("prctl", 1, 0, 0, 0, 0),
+        "share a core with the parent": lambda: call("prctl", 62, 2, parent, 0, 0),
+        **signals_as_owner(parent),
         "trace the parent": lambda: call("ptrace", 16, parent, 0, 0),
         "namespace": lambda: call("unshare", 0x10000000),
         "root": lambda: os.chroot("/"),
@@ -99,6 +147,8 @@ def outcome(attempt) -> str:
 def main() -> None:
     """Confine, try, print."""
     tried = attempts(Path(sys.argv[1]), int(sys.argv[2]))
+    if "old" in sys.argv[3:]:
+        landlock.SCOPE_SINCE = sys.maxsize
     limits = Limits(memory_bytes=256 << 20, cpu_s=60)
     missing = confine(limits)
     found = {name: outcome(attempt) for name, attempt in tried.items()}

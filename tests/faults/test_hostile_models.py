@@ -55,14 +55,15 @@ def refuse(tmp_path):
 UNIX_ERRORS = {"EPERM", "EACCES"}
 
 
-@pytest.fixture(scope="module")
-def confined(tmp_path_factory):
-    """What a confined process could do that tried everything."""
+@pytest.fixture(scope="module", params=["new", "old"])
+def confined(tmp_path_factory, request):
+    """What a confined process could do that tried everything, on a new and an old kernel."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "victim").write_bytes(b"untouched")
     here = tmp_path_factory.mktemp("inside")
+    arguments = [str(folder), str(os.getpid()), request.param]
     result = subprocess.run(
-        [sys.executable, "-m", "tests.faults.confined", str(folder), str(os.getpid())],
+        [sys.executable, "-m", "tests.faults.confined", *arguments],
         cwd=here,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
@@ -88,7 +89,7 @@ def test_a_confined_process_can_do_nothing_to_others(confined):
     found = {name: why for name, why in confined["found"].items() if name not in READING}
     assert found.pop("much memory") == "MemoryError"
     assert found.pop("more time") == "ValueError"
-    assert len(found) > 30
+    assert len(found) > 45
     assert {name: why for name, why in found.items() if why not in UNIX_ERRORS} == {}
 
 
@@ -100,6 +101,40 @@ def test_a_confined_process_reads_no_files_of_others(confined):
 
 def test_a_confined_process_may_start_threads(confined):
     assert confined["threads"] == 1
+
+
+SIGNALS = "no signals to other processes (seccomp)"
+PRIORITIES = "no changes of other processes' priorities (seccomp)"
+LOOKING = "no looking into other processes (seccomp)"
+OTHER_WAYS = "no other ways into the kernel (seccomp)"
+PROMISES = {
+    "no network (seccomp)": "socket",
+    "no other programs (seccomp)": "execve",
+    SIGNALS: "kill tkill pidfd_open timer_create mq_notify "
+    "F_SETOWN F_SETSIG F_SETOWN_EX SIOCSPGRP",
+    PRIORITIES: "setpriority sched_setaffinity sched_setscheduler sched_setparam sched_setattr "
+    "ioprio_set setpgid PR_SET_PDEATHSIG",
+    LOOKING: "process_vm_readv process_vm_writev msgrcv",
+    OTHER_WAYS: "keyctl flock",
+}
+
+
+@needs_landlock
+def test_each_promise_that_does_not_hold_is_found_at_start(tmp_path):
+    """For each rule there is a process whose filter lacks it, and which must say so."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.faults.probing"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(result.stdout)
+    assert found.pop("") == []
+    expected = {rule: [promise] for promise, rules in PROMISES.items() for rule in rules.split()}
+    assert found == expected
 
 
 @pytest.fixture

@@ -118,13 +118,18 @@ def test_writing_twice_gives_the_same_bytes(bundle):
     assert (bundle / "bundle.json").read_bytes() == before
 
 
+def named(name: str) -> bytes:
+    """Return an ONNX file with nothing but the name of its producer."""
+    return bytes([0x12, len(name)]) + name.encode()
+
+
 def test_more_models_and_texts_are_listed_too(bundle):
-    (bundle / "model.int8.onnx").write_bytes(b"smaller")
+    (bundle / "model.int8.onnx").write_bytes(named("smaller"))
     (bundle / "notes.md").write_text("not part of it")
     write_bundle(bundle, MANIFEST)
     loaded = load_bundle(bundle)
     assert set(loaded.files) == {"labels.txt", "model.onnx", "model.int8.onnx"}
-    assert loaded.read("model.int8.onnx") == b"smaller"
+    assert loaded.read("model.int8.onnx") == named("smaller")
 
 
 def test_only_listed_files_are_read(bundle):
@@ -536,17 +541,17 @@ def test_a_copied_bundle_is_the_same_bundle(bundle, tmp_path):
 
 def test_files_are_added_and_replaced_under_the_same_manifest(bundle):
     before = load_bundle(bundle)
-    added = add_files(before, {"model.int8.onnx": b"one", "calibration.json": b"{}"})
+    added = add_files(before, {"model.int8.onnx": named("one"), "calibration.json": b"{}"})
     assert added == load_bundle(bundle)
     assert added.manifest == before.manifest
-    assert added.read("model.int8.onnx") == b"one"
-    replaced = add_files(added, {"model.int8.onnx": b"two"})
-    assert replaced.read("model.int8.onnx") == b"two"
+    assert added.read("model.int8.onnx") == named("one")
+    replaced = add_files(added, {"model.int8.onnx": named("two")})
+    assert replaced.read("model.int8.onnx") == named("two")
     assert replaced.read("calibration.json") == b"{}"
 
 
 def test_a_crash_while_files_are_replaced_leaves_a_valid_bundle(bundle, monkeypatch):
-    before = add_files(load_bundle(bundle), {"a.onnx": b"old", "b.onnx": b"old"})
+    before = add_files(load_bundle(bundle), {"a.onnx": named("old"), "b.onnx": named("old")})
     steps = []
 
     def crashing(path, content):
@@ -559,13 +564,14 @@ def test_a_crash_while_files_are_replaced_leaves_a_valid_bundle(bundle, monkeypa
     for number in range(4):
         steps[:] = range(number)
         with pytest.raises(KeyboardInterrupt):
-            add_files(before, {"a.onnx": b"new", "b.onnx": b"new"})
+            add_files(before, {"a.onnx": named("new"), "b.onnx": named("new")})
         found = load_bundle(bundle)
         assert found.read() == before.read()
         for name in found.files:
             found.read(name)
     steps[:] = range(4)
-    assert add_files(before, {"a.onnx": b"new", "b.onnx": b"new"}).read("a.onnx") == b"new"
+    added = add_files(before, {"a.onnx": named("new"), "b.onnx": named("new")})
+    assert added.read("a.onnx") == named("new")
 
 
 def test_a_bundle_that_cannot_be_written_says_what_to_do(bundle, monkeypatch):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -161,7 +162,8 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path, model, capfd):
     with pytest.raises(ModelFormatError) as caught:
         load(tmp_path, model)
     text = str(caught.value)
-    assert text.startswith(f"{tmp_path / 'bundle/model.onnx'}: ONNX Runtime cannot load it: ")
+    assert text.startswith(f"{tmp_path / 'bundle/model.onnx'}: ")
+    assert re.search("ONNX Runtime cannot load it: |no ONNX, or damaged", text)
     assert "\n" not in text
     assert capfd.readouterr().err == ""
 
@@ -240,7 +242,7 @@ def test_a_model_that_the_bundle_lacks_or_that_is_none_is_named(tmp_path):
     with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: not listed"):
         OnnxRuntimeEngine(bundle, 1, INT8_ON_CPU)
     bundle = int8_bundle(tmp_path / "bad", model=b"garbage")
-    with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: ONNX Runtime cannot"):
+    with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: it is no ONNX"):
         OnnxRuntimeEngine(bundle, 1, INT8_ON_CPU)
     bundle = int8_bundle(tmp_path / "small", model=color_network(shape=(1, 3, 4, 4)))
     with pytest.raises(ModelFormatError, match=r"model\.int8\.cpu\.onnx: its input must be"):
