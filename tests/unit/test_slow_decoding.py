@@ -27,7 +27,7 @@ SLOW, FAST = (encode(solid(color)) for color in (RED, GREEN))
 
 
 class Handler:
-    """Reads real images, one of them as slowly as it is told, and keeps what becomes of them."""
+    """Reads real images, one of them as slowly as wanted, and keeps what becomes of them."""
 
     def __init__(self):
         reader = ImageReader("compressed", 1 << 20, 8)
