@@ -22,6 +22,7 @@ from perception_node.unpacking import unpack, unpack_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
 MCAP = ".mcap"
 MAX_NAMED = 20  # topics in an error
@@ -136,10 +137,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
 
 
 def _open_file(path: Path, stack: ExitStack) -> McapFile | SqliteFile:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = stack.enter_context(os.fdopen(descriptor, "rb"))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ValueError(f"{path.name} is not a regular file")
+    file = stack.enter_context(_open_regular(path))
     if path.suffix == MCAP:
         return McapFile(file)
     database = SqliteFile(path)
@@ -147,10 +145,19 @@ def _open_file(path: Path, stack: ExitStack) -> McapFile | SqliteFile:
     return database
 
 
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file without waiting for whoever writes into a FIFO."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ValueError(f"{path.name} is not a regular file")
+
+
 def _unpacked(path: Path, folder: Path) -> Path:
     """Unpack a file of a bag into a folder, and return where it is then."""
     target = folder / path.stem
-    with path.open("rb") as packed, target.open("wb") as file:
+    with _open_regular(path) as packed, target.open("wb") as file:
         limit = UNPACKED_BYTES + UNPACKED_PER_BYTE * os.fstat(packed.fileno()).st_size
         unpack_file(packed, file, limit)
     return target
