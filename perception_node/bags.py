@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.bag_metadata import METADATA, BagMetadata, read_metadata
 from perception_node.errors import BagError
-from perception_node.files import require_regular_file
 from perception_node.mcap_file import MAX_CHUNK_BYTES, McapFile
 from perception_node.sqlite_file import SqliteFile
 from perception_node.unpacking import unpack, unpack_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
 MCAP = ".mcap"
 MAX_NAMED = 20  # topics in an error
@@ -137,10 +137,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
 
 
 def _open_file(path: Path, stack: ExitStack) -> McapFile | SqliteFile:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = stack.enter_context(os.fdopen(descriptor, "rb"))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ValueError(f"{path.name} is not a regular file")
+    file = stack.enter_context(_open_regular(path))
     if path.suffix == MCAP:
         return McapFile(file)
     database = SqliteFile(path)
@@ -148,11 +145,19 @@ def _open_file(path: Path, stack: ExitStack) -> McapFile | SqliteFile:
     return database
 
 
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file without waiting for whoever writes into a FIFO."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ValueError(f"{path.name} is not a regular file")
+
+
 def _unpacked(path: Path, folder: Path) -> Path:
     """Unpack a file of a bag into a folder, and return where it is then."""
     target = folder / path.stem
-    require_regular_file(path)
-    with path.open("rb") as packed, target.open("wb") as file:
+    with _open_regular(path) as packed, target.open("wb") as file:
         limit = UNPACKED_BYTES + UNPACKED_PER_BYTE * os.fstat(packed.fileno()).st_size
         unpack_file(packed, file, limit)
     return target

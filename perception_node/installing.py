@@ -24,10 +24,12 @@ APT = {
     "yaml": "python3-yaml",
 }
 PIP = {
+    "backports": "rosbags",  # which brings backports.zstd and lz4
     "flask": "flask",
     "flask_cors": "flask-cors",
     "hdrh": "hdrhistogram",
     "junitparser": "junitparser",
+    "lz4": "rosbags",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "prometheus_client": "prometheus-client",

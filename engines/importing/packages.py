@@ -92,7 +92,6 @@ def _package_folders() -> Iterator[str]:
     for entry in sys.path:
         if Path(entry).name in INSTALLED:
             yield entry
-    yield sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "platbase": sys.base_prefix})
 
 
 def _library_folders() -> Iterator[str]:

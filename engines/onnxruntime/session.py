@@ -29,6 +29,7 @@ PER_MODEL_BYTE = 4  # weights, as they are and rearranged for the kernels
 PER_INPUT_BYTE = 64  # what enters and leaves a layer of 64 channels at full size
 # Elements of all constants that are computed while loading: so many, and so many per weight.
 MAX_FOLDED, MAX_FOLDED_PER_WEIGHT = 1 << 24, 4
+LONGEST_WAIT_S = 5.0  # for another session, which may never be made; then both share a limit
 EXACTLY = 1  # an allocator grows by what is asked for
 NO_FOLDING = ["ConstantFolding"]
 
@@ -68,12 +69,16 @@ def open_session(content: bytes, options: Any = None, *, input_bytes: int = 0) -
     options.add_session_config_entry("session.load_model_format", "ONNX")
     without = NO_FOLDING if folds_too_much(seen) else []
     limit = LEAST_MEMORY + PER_MODEL_BYTE * len(content) + PER_INPUT_BYTE * input_bytes
-    with _making:
+    is_alone = _making.acquire(timeout=LONGEST_WAIT_S)
+    try:
         if _limit_next_session(limit):
             options.add_session_config_entry("session.use_env_allocators", "1")
         return ort.InferenceSession(
             content, options, providers=[PROVIDER], disabled_optimizers=without
         )
+    finally:
+        if is_alone:
+            _making.release()
 
 
 def _limit_next_session(limit: int) -> bool:

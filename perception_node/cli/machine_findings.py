@@ -16,8 +16,8 @@ from perception_node.errors import PerceptionError
 from perception_node.installing import install_command
 from perception_node.resources import find_model
 
-LIBRARIES = ("numpy", "cv2", "jsonschema", "rosbags", "rich")
-OF_REPORTS = ("hdrh", "jinja2", "junitparser", "matplotlib", "PIL", "yaml")
+LIBRARIES = ("numpy", "cv2", "jsonschema", "rosbags", "rich", "yaml")
+OF_REPORTS = ("hdrh", "jinja2", "junitparser", "matplotlib", "PIL")
 
 
 def check_python() -> Finding:

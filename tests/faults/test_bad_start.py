@@ -61,7 +61,7 @@ BAD_MODELS = {
     "labels are no text": (lambda b: rewrite(b, "labels.txt", b"\xff\xfe\n"), "not UTF-8"),
     "garbage model": (
         lambda b: rewrite(b, "model.onnx", b"garbage" * 1000),
-        "model.onnx: ONNX Runtime cannot load it",
+        "model.onnx: it is no ONNX, or damaged",
     ),
     "empty model": (lambda b: rewrite(b, "model.onnx", b""), "model.onnx: "),
     "model is a pipe": (with_a_fifo, "model.onnx: cannot be read"),

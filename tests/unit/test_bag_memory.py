@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import pytest
@@ -102,6 +103,15 @@ def test_metadata_that_grow_are_refused(tmp_path, more):
     about = (folder / "metadata.yaml").read_text()
     (folder / "metadata.yaml").write_text(more + about)
     refuse(folder, 300)
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3", "bag.mcap.zstd"])
+def test_a_bag_whose_file_is_a_fifo_is_refused(tmp_path, name):
+    mode = "file" if name.endswith("zstd") else "none"
+    folder = bags.write_folder(tmp_path / "bag", b"", name, mode=mode, method="zstd")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert "not a regular file" in refuse(folder)
 
 
 def test_many_topics_make_no_long_line(tmp_path):

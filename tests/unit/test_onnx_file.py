@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from perception_node.bundle import MODEL, load_bundle, write_bundle
 from perception_node.calibration.quantization import prepare
 from perception_node.engines.half_precision import to_half_precision
+from perception_node.engines.onnxruntime import session
 from perception_node.engines.onnxruntime.session import folds_too_much, open_session
 from perception_node.errors import EngineBuildError, ModelFormatError
 from perception_node.onnx_file import MAX_DEPTH, DamagedOnnx, RefusedOnnx, look_through
@@ -307,3 +308,10 @@ def test_sessions_have_limits_of_their_own():
     with pytest.raises(Exception, match="Available memory"):
         greedy.run(None, {"image": image})
     assert good.run(None, {"image": image})[0].shape == (1, 3)
+
+
+def test_a_session_that_is_never_made_keeps_no_other_from_being_made(monkeypatch):
+    monkeypatch.setattr(session, "LONGEST_WAIT_S", 0.01)
+    with session._making:
+        made = open_session(growing(1000))
+    assert made.run(None, {"image": np.zeros((1, 3, 4, 4), np.float32)})[0].shape == (1, 3)
