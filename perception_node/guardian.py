@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """End what this process has started when it ends itself, also when it is killed.
 
-A command that is killed with SIGKILL can end nobody any more: its nodes would go on, use the
+A command that is killed with SIGKILL can end no process any more: its nodes would go on, use the
 camera and answer the next command. So a second, small process (``guardian_process.py``) waits
 until the command is gone, and then ends whoever carries its mark: children, and what they have
 started. The mark is a variable of the environment, since it comes before the first instruction of
@@ -44,7 +44,7 @@ def ended_with_us(environment: Mapping[str, str] | None = None) -> dict[str, str
 
 def _start_guardian(mark: str) -> None:
     """Start it in a session of its own, so that no signal for a group of processes ends it."""
-    reading, _ours = os.pipe()  # nobody else gets the second, so it ends with this process
+    reading, _ours = os.pipe()  # no other process gets the second, so it ends with us
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.posix_spawn(
         sys.executable,

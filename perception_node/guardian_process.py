@@ -4,7 +4,7 @@
     python -I -S guardian_process.py MARK
 
 Started by ``guardian.py``. First with SIGTERM, so that a node leaves nothing in shared memory,
-after a while with SIGKILL. It ends at once where there is nobody to end.
+after a while with SIGKILL. It ends at once where there is no process to end.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def send(process: int, number: int, mark: str) -> None:
 
 
 def end_all(mark: str) -> None:
-    """End all, until three looks in a row find nobody."""
+    """End all, until three looks in a row find none."""
     begin_s = time.monotonic()
     asked = set()
     quiet = 0

@@ -42,7 +42,7 @@ class Family:
         wait_until(lambda: not self.members(), self.members)
 
     def kill(self):
-        """End the program as nobody can prevent."""
+        """End the program in a way that it cannot prevent."""
         self.process.kill()
         self.process.wait()
 

@@ -83,7 +83,7 @@ def remove_temporaries(folder: PrivateFolder, stem: str) -> None:
         if layout.stem_of(temporary) == stem:
             folder.remove(temporary)
             continue
-        # What is wrong with other plans keeps nobody from building this one; prune() names it.
+        # What is wrong with other plans does not hinder this build; prune() names it.
         with suppress(PlanError, OSError), lock_if_free(folder, layout.stem_of(temporary)) as free:
             if free:
                 folder.remove(temporary)

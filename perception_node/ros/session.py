@@ -45,7 +45,7 @@ def initialise(args: list[str] | None) -> None:
 
 
 def _require_files(args: list[str]) -> None:
-    """Require what ROS itself is told to read to be files: of a FIFO it would read for ever."""
+    """Require what ROS itself shall read to be files: of a FIFO it would read for ever."""
     for option, name in pairwise(args):
         if option in FILE_OPTIONS:
             try:

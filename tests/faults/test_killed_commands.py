@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_nobody_outlives_a_command_that_is_killed(name, tmp_path):
+def test_no_process_outlives_a_command_that_is_killed(name, tmp_path):
     arguments, children = COMMANDS[name]
     words = [str(word).format(folder=tmp_path) for word in arguments]
     command = (sys.executable, "-m", "perception_node.cli", *words)

@@ -59,7 +59,7 @@ def ask(served, method, path, headers, body=None):
         connection.close()
 
 
-def wait_until_nobody_watches(served):
+def wait_until_all_places_are_free(served):
     end_s = time.monotonic() + 20
     while served.live.viewers_now:
         assert time.monotonic() < end_s
@@ -89,7 +89,7 @@ def test_a_page_elsewhere_takes_no_viewer_place(served):
         assert ask(served, "GET", "/live/events", IMG)[0] == 403
     for _ in range(VIEWERS):
         assert ask(served, "GET", "/live/events", {})[0] == 200
-        wait_until_nobody_watches(served)
+        wait_until_all_places_are_free(served)
 
 
 @pytest.mark.parametrize("path", [path for path in GETS if not path.startswith("/live/")])
@@ -109,7 +109,7 @@ def test_programs_and_typed_addresses_are_served(served, headers):
     expected = {"/live/pictures/0": 404}
     for path in GETS:
         assert ask(served, "GET", path, headers)[0] == expected.get(path, 200)
-    wait_until_nobody_watches(served)
+    wait_until_all_places_are_free(served)
     sent = {**headers, "Content-Type": "image/jpeg"}
     assert ask(served, "POST", "/predict", sent, IMAGE)[0] == 200
 
@@ -117,7 +117,7 @@ def test_programs_and_typed_addresses_are_served(served, headers):
 def test_our_own_page_is_served(served):
     for path in GETS:
         assert ask(served, "GET", path, OUR_PAGE)[0] in {200, 404}
-    wait_until_nobody_watches(served)
+    wait_until_all_places_are_free(served)
     sent = {**OUR_PAGE, "Origin": "https://robot.example", "Content-Type": "image/jpeg"}
     assert ask(served, "POST", "/predict", sent, IMAGE)[0] == 200, "behind a proxy"
 
@@ -132,7 +132,7 @@ def test_without_sec_fetch_the_cookie_of_our_page_tells_who_watches(served):
     cookie, *attributes = headers["Set-Cookie"].split("; ")
     assert {"SameSite=Strict", "HttpOnly", "Path=/"} <= set(attributes)
     assert ask(served, "GET", "/live/events", {**browser, "Cookie": cookie})[0] == 200
-    wait_until_nobody_watches(served)
+    wait_until_all_places_are_free(served)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_origins_that_the_operator_allows(color_bundle):
         status, _, headers = ask(served, "POST", "/predict", sent, IMAGE)
         assert (status, headers["Access-Control-Allow-Origin"]) == (200, EVIL)
         assert ask(served, "GET", "/live/events", FETCH)[0] == 200
-        wait_until_nobody_watches(served)
+        wait_until_all_places_are_free(served)
         other = {**FETCH, "Origin": "https://other.example"}
         assert ask(served, "GET", "/live/events", other)[0] == 403
         assert ask(served, "GET", "/live/events", IMG)[0] == 403, "it does not say whose it is"
