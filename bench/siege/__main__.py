@@ -33,9 +33,10 @@ from perception_node.ros.domain import use_private_domain
 from perception_node.signals import StopEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from perception_node.bench.siege.record import SiegeRecord
+    from perception_node.bench.siege.run import Stop
     from perception_node.bench.soak.limits import Row
 
 SHORTEST_MIN = 0.3
@@ -51,7 +52,9 @@ def print_attacks(console: Console, record: SiegeRecord) -> None:
         console.print(f"{text}   {NAMES[name].what}", highlight=False, soft_wrap=True)
 
 
-def to_report(plan: Plan, record: SiegeRecord, rows: Sequence[Row]) -> dict[str, Any]:
+def to_report(
+    plan: Plan, record: SiegeRecord, sections: Mapping[str, Sequence[Row]]
+) -> dict[str, Any]:
     """Return the report as it is written to a file."""
     return {
         "made_by": f"perception_node {__version__}, perception_node.bench.siege",
@@ -63,16 +66,19 @@ def to_report(plan: Plan, record: SiegeRecord, rows: Sequence[Row]) -> dict[str,
         "recovery_s": RECOVERY_S,
         "phases": [list(phase.attacks) for phase in record.phases],
         "inputs": dict(record.inputs),
-        "rows": [row._asdict() for row in rows],
+        "rows": {name: [row._asdict() for row in rows] for name, rows in sections.items()},
     }
 
 
-def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int:
+def main(
+    given: Sequence[str] | None = None, command: Sequence[str] = (), stop: Stop | None = None
+) -> int:
     """Besiege and judge; return the exit code.
 
     Args:
         given: the arguments; None takes those of the process.
         command: what starts a node, without ROS arguments; empty for the node as it is.
+        stop: ends it early; None lets SIGINT and SIGTERM do so.
 
     """
     parser = argparse.ArgumentParser(
@@ -93,21 +99,23 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
     use_private_domain()
     console = Console()
     console.print(f"{arguments.minutes:g} minutes, seed {seed}", highlight=False)
-    siege = Siege(plan, StopEvent(), command)
+    siege = Siege(plan, stop or StopEvent(), command)
     try:
         record = siege.run(console)
     except EnvironmentLacks as error:
         print(error, file=sys.stderr)
         return EXIT_ENVIRONMENT
-    rows = judge(record)
+    sections = judge(record)
     print_attacks(console, record)
-    print_rows(console, rows)
+    for name, rows in sections.items():
+        console.print(f"\n{name}", highlight=False)
+        print_rows(console, rows)
     if record.interrupted:
         console.print("ended early; what was seen until then is judged")
     if arguments.json is not None:
-        report = json.dumps(to_report(plan, record, rows), indent=2)
+        report = json.dumps(to_report(plan, record, sections), indent=2)
         arguments.json.write_text(report + "\n", encoding="utf-8")
-    if all(row.is_ok for row in rows):
+    if all(row.is_ok for rows in sections.values() for row in rows):
         return EXIT_OK
     console.print(f"to repeat it: make siege MINUTES={arguments.minutes:g} SEED={seed}")
     return EXIT_FAILED

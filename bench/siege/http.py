@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from perception_node.bench.siege.attack import Attack
-from perception_node.bench.siege.images import bombs, damage
+from perception_node.bench.siege.images import damage
 
 if TYPE_CHECKING:
     import random
@@ -126,9 +126,8 @@ def take_places(scene: Scene, source: random.Random, until: Until) -> int:
 
 def _picture(scene: Scene, source: random.Random) -> bytes:
     picture = source.choice(scene.pictures)
-    files = bombs(picture.jpeg)
     if source.random() < 0.2:  # noqa: PLR2004
-        data = files[source.choice(sorted(files))]
+        data = scene.bombs[source.choice(sorted(scene.bombs))]
     else:
         _, data = damage(source.choice((picture.jpeg, picture.png)), source)
     return head(Content_Length=len(data), Content_Type="image/jpeg") + data

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from functools import cache
 from typing import TYPE_CHECKING
 
-from perception_node.bench.camera.camera_messages import write_compressed, write_image
+import cv2
+import numpy as np
+
+from perception_node.bench.camera.camera_messages import (
+    encode_jpeg,
+    write_compressed,
+    write_image,
+)
 from perception_node.bench.siege.attack import Attack
 
 if TYPE_CHECKING:
@@ -23,8 +29,8 @@ MAX_BYTES = 8  # that are changed
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MIB = 1 << 20
 SIDE = 30_000  # of what a bomb claims or unpacks to
-TEXTS, TEXT_MIB = 60, 7
-SCANS = 2900
+TEXTS, TEXT_MIB = 250, 7
+SCANS, MANY_SCANS_SIDE = 2900, 4000
 LONG_NAME = 10_000
 
 
@@ -49,35 +55,57 @@ def damage(data: bytes, source: random.Random) -> tuple[str, bytes]:
     return how, data[:16] + source.randbytes(len(data) - 16)
 
 
-@cache
-def bombs(jpeg: bytes) -> dict[str, bytes]:
+def make_bombs() -> dict[str, bytes]:
     """Return small files that ask for much memory or time."""
-    header = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes((8 * 3 + 1) * 8))
-    small = _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), _chunk(b"IEND", b"")
-    text = _chunk(b"zTXt", b"a\0\0" + _squeeze(TEXT_MIB))
-    international = _chunk(b"iTXt", b"a\0\1\0\0\0" + _squeeze(TEXT_MIB))
-    wide = struct.pack(">IIBBBBB", SIDE, SIDE, 1, 0, 0, 0, 0)
-    claim = _chunk(b"IHDR", wide), _chunk(b"IDAT", _squeeze(SIDE * (SIDE // 8 + 1) // MIB))
-    size = jpeg.index(b"\xff\xc0") + 5
-    huge = jpeg[:size] + struct.pack(">HH", 65_500, 65_500) + jpeg[size + 4 :]
-    grown = jpeg[:size] + struct.pack(">HH", SIDE, SIDE) + jpeg[size + 4 :]
-    # What is no segment: a decoder goes on to the next marker, which may be another picture.
-    hidden = b"\xff\xd8\xff\x00" + struct.pack(">H", len(jpeg)) + jpeg[2:-2] + grown[2:]
-    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    pixels = _chunk(b"IDAT", zlib.compress(bytes((8 * 3 + 1) * 8)))
+    end = _chunk(b"IEND", b"")
+    text = _squeeze(TEXT_MIB)
+    wide = _chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 1, 0, 0, 0, 0))
+    claimed = _chunk(b"IDAT", _squeeze(SIDE * (SIDE // 8 + 1) // MIB))
+    pngs = {
+        "PNG of 30000x30000": (wide, claimed, end),
+        "PNG with much zTXt": (header, *[_chunk(b"zTXt", b"a\0\0" + text)] * TEXTS, pixels, end),
+        "PNG with much iTXt": (
+            header,
+            *[_chunk(b"iTXt", b"a\0\1\0\0\0" + text)] * TEXTS,
+            pixels,
+            end,
+        ),
+        "PNG with a profile": (
+            header,
+            _chunk(b"iCCP", b"a\0\0" + _squeeze(64)),
+            pixels,
+            end,
+        ),
+        "PNG whose pixels unpack to 1 GiB": (header, _chunk(b"IDAT", _squeeze(1024)), end),
+    }
     return {
-        "PNG of 30000x30000": SIGNATURE + b"".join((*claim, small[2])),
-        "PNG with much text": SIGNATURE + b"".join((small[0], *[text] * TEXTS, *small[1:])),
-        "PNG with much iTXt": SIGNATURE
-        + b"".join((small[0], *[international] * TEXTS, *small[1:])),
-        "PNG whose pixels unpack to 512 MiB": SIGNATURE
-        + b"".join((small[0], _chunk(b"IDAT", _squeeze(512)), small[2])),
-        "JPEG of 65500x65500": huge,
-        "JPEG that hides another": hidden,
-        "two JPEGs in one": jpeg[:-2] + grown,
-        "JPEG with many scans": jpeg[:-2] + scan[:200] * SCANS + jpeg[-2:],
+        **{what: SIGNATURE + b"".join(chunks) for what, chunks in pngs.items()},
+        **_jpeg_bombs(),
         "nothing": b"",
         "GIF": b"GIF89a" + bytes(100),
+    }
+
+
+def _jpeg_bombs() -> dict[str, bytes]:
+    small = encode_jpeg(np.full((8, 8, 3), 128, np.uint8))
+    size = small.index(b"\xff\xc0") + 5  # of the frame header: marker, length, precision
+
+    def claim(height: int, width: int) -> bytes:
+        return small[:size] + struct.pack(">HH", height, width) + small[size + 4 :]
+
+    grown = claim(SIDE, SIDE)
+    flat = np.full((MANY_SCANS_SIDE, MANY_SCANS_SIDE, 3), 128, np.uint8)
+    progressive = cv2.imencode(".jpg", flat, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    # Who skips what is no segment by a length sees the small picture, libjpeg the large one.
+    no_segment = b"\xff\x00" + struct.pack(">H", len(grown)) + grown[2:]
+    return {
+        "JPEG of 65500x65500": claim(65_500, 65_500),
+        "JPEG that hides another": small[:2] + no_segment + small[2:],
+        "JPEG within a JPEG": small[:-2] + grown,
+        "JPEG with many scans": progressive[:-2] + scan * SCANS + progressive[-2:],
     }
 
 
@@ -100,9 +128,10 @@ def wrong_layouts(picture: Picture, source: random.Random) -> dict[str, bytearra
     }
 
 
-def spoil(node: NodeTarget, picture: Picture, number: int, source: random.Random) -> None:
+def spoil(scene: Scene, node: NodeTarget, source: random.Random) -> None:
     """Send one damaged picture to a node."""
-    camera = node.camera
+    camera, number = node.camera, source.randrange(len(scene.pictures))
+    picture = scene.pictures[number]
     if node.transport == "raw":
         layouts = wrong_layouts(picture, source)
         what = source.choice(sorted(layouts))
@@ -112,9 +141,8 @@ def spoil(node: NodeTarget, picture: Picture, number: int, source: random.Random
         camera.send_spoilt(message, what)
         return
     if source.random() < 0.1:  # noqa: PLR2004
-        files = bombs(picture.jpeg)
-        what = source.choice(sorted(files))
-        camera.send_spoilt(write_compressed(files[what]), what)
+        what = source.choice(sorted(scene.bombs))
+        camera.send_spoilt(write_compressed(scene.bombs[what]), what)
         return
     kind = source.choice(("JPEG", "PNG"))
     what, data = damage(picture.jpeg if kind == "JPEG" else picture.png, source)
@@ -130,8 +158,7 @@ def attack(scene: Scene, source: random.Random, until: Until) -> int:
     sent = 0
     while not until.wait(PERIOD_S):
         for node in scene.nodes:
-            number = source.randrange(len(scene.pictures))
-            spoil(node, scene.pictures[number], number, source)
+            spoil(scene, node, source)
             sent += 1
     return sent
 
@@ -141,7 +168,6 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
-@cache
 def _squeeze(megabytes: int) -> bytes:
     """Compress so many MiB of zeros into a thousandth."""
     squeezing = zlib.compressobj(9)

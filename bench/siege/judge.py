@@ -24,17 +24,18 @@ MOST_LEAKED = 2  # descriptors of a peer that is just being found or forgotten
 TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Segmentation fault|terminate called")
 
 
-def judge(record: SiegeRecord) -> list[Row]:
-    """Judge everything, one process after the other."""
+def judge(record: SiegeRecord) -> dict[str, list[Row]]:
+    """Judge everything; return the rows of each process, and of the siege itself."""
     calms = record.calms()
-    rows = [row for subject in record.subjects for row in judge_subject(subject, record, calms)]
     broken = "; ".join(record.broken) or "none"
     seconds = sum(calm.end_ns - calm.begin_ns for calm in calms) / SECOND_NS
-    return [
-        *rows,
-        Row("attacks that could not be made", broken, "none", not record.broken),
-        Row("calm seconds that were judged", f"{seconds:.0f}", "more than 0", seconds > 0),
-    ]
+    return {
+        **{one.name: judge_subject(one, record, calms) for one in record.subjects},
+        "siege": [
+            Row("attacks that went wrong", broken, "none", not record.broken),
+            Row("calm seconds that were judged", f"{seconds:.0f}", "more than 0", seconds > 0),
+        ],
+    }
 
 
 def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> list[Row]:
@@ -50,7 +51,7 @@ def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> l
     ]
     if subject.frames:
         rows += [*judge_account(subject), judge_ages(subject)]
-    return [row._replace(what=f"{subject.name}: {row.what}") for row in rows]
+    return rows
 
 
 def judge_exit(subject: Subject, record: SiegeRecord) -> Row:
@@ -97,7 +98,8 @@ def judge_answers(subject: Subject) -> Row:
     """Judge that each good picture had its own label, and no damaged one any."""
     kinds = ", ".join(f"{number} {what}" for what, number in sorted(subject.wrong.items()))
     found = f"{len(subject.answers_ns)} right" + (f", {kinds}" if kinds else "")
-    return Row("answers", found, "only right ones", not subject.wrong and subject.answers_ns != [])
+    is_ok = bool(subject.answers_ns) and not subject.wrong
+    return Row("answers", found, "only right ones", is_ok)
 
 
 def judge_memory(subject: Subject) -> Row:

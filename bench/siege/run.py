@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from perception_node.bench.siege.scene import Scene
     from perception_node.signals import StopEvent
 
+    Stop = StopEvent | threading.Event
+
 SAMPLE_PERIOD_S, POLL_S = 0.2, 0.1
 OVERDUE_S = 60.0  # an attack that does not return so long after its end is broken
 
@@ -43,7 +45,7 @@ class Siege:
 
     """
 
-    def __init__(self, plan: Plan, stop: StopEvent, command: Sequence[str] = ()) -> None:
+    def __init__(self, plan: Plan, stop: Stop, command: Sequence[str] = ()) -> None:
         """Prepare.
 
         Args:
@@ -69,9 +71,9 @@ class Siege:
             shutil.copytree(find_model(""), bundle)
             pictures = make_pictures(bundle)
             stack.enter_context(open_session("perception_siege"))
-            scene = build_scene(stack, pictures, bundle, self._command)
+            scene = build_scene(stack, pictures, bundle, self._stop.is_set, self._command)
             self.record.subjects = [Subject(name) for name, _ in scene.programs()]
-            watch = stack.enter_context(Watch(scene, self.record))
+            watch = stack.enter_context(Watch(scene, self.record, self._stop))
             self._end_s = time.monotonic() + self._plan.seconds
             self._rest(self._plan.warm_up_s, watch)
             watch.begin()
@@ -165,9 +167,9 @@ class _Run:
 class Watch:
     """Looks at the processes all the time, on a thread of its own."""
 
-    def __init__(self, scene: Scene, record: SiegeRecord) -> None:
-        """Prepare."""
-        self._scene, self._record = scene, record
+    def __init__(self, scene: Scene, record: SiegeRecord, stop: Stop) -> None:
+        """Prepare; whoever ends after ``stop`` was set was asked to, as Ctrl-C reaches all."""
+        self._scene, self._record, self._asked = scene, record, stop
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -200,7 +202,7 @@ class Watch:
         self._thread.join()
         self._record.end_ns = time.time_ns()
         for subject, program in self._pairs():
-            if subject.ended is None:
+            with suppress(OSError, KeyError):  # it has ended
                 subject.peak_mib = read_memory_mib(program.pid, "VmHWM")
 
     def _pairs(self) -> list[tuple[Subject, WatchedProgram]]:
@@ -215,7 +217,7 @@ class Watch:
     def _look(self, subject: Subject, program: WatchedProgram) -> None:
         sample, time_ns = program.sample(), time.time_ns()
         code = program.exit_code
-        if code is not None and subject.ended is None:
+        if code is not None and subject.ended is None and not self._asked.is_set():
             last = (program.log() or ["no log"])[-1]
             subject.ended = Ended(time_ns, code, last[:300])
         elif sample is not None:

@@ -15,12 +15,13 @@ from perception_node.bench.hil.services import WAY_UP, DeviceServices
 from perception_node.bench.page_server import PageServer
 from perception_node.bench.process_watch import WatchedNode, WatchedProgram
 from perception_node.bench.siege.asking import Camera, Client
+from perception_node.bench.siege.images import make_bombs
 from perception_node.bench.soak.listener import SoakListener
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.player import DEPTH, import_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -131,6 +132,7 @@ class Scene:
         nodes: one for raw images, one for compressed ones.
         server: it watches the first node.
         pictures: the good ones.
+        bombs: small files that ask for much memory or time, by what they are.
         bundle: the folder of the model that the nodes load; a copy, which may be spoilt.
         accepted: what was accepted though it must not be, in words.
 
@@ -139,6 +141,7 @@ class Scene:
     nodes: list[NodeTarget]
     server: ServerTarget
     pictures: Sequence[Picture]
+    bombs: Mapping[str, bytes]
     bundle: Path
     accepted: list[str]
 
@@ -168,7 +171,11 @@ def parameters(transport: str, bundle: Path) -> dict[str, Value]:
 
 
 def build_scene(
-    stack: ExitStack, pictures: Sequence[Picture], bundle: Path, command: Sequence[str] = ()
+    stack: ExitStack,
+    pictures: Sequence[Picture],
+    bundle: Path,
+    is_stopped: Callable[[], bool],
+    command: Sequence[str] = (),
 ) -> Scene:
     """Start everything and wait until each good picture is answered.
 
@@ -176,6 +183,7 @@ def build_scene(
         stack: ends it all; ROS is initialised.
         pictures: the good ones.
         bundle: the folder of the model.
+        is_stopped: whether nobody waits for it any more.
         command: what starts a node, without ROS arguments; empty for the node as it is.
 
     Raises:
@@ -188,11 +196,11 @@ def build_scene(
     host, _, port = program.wait_for_address().removeprefix("http://").rpartition(":")
     client = Client(host, int(port), pictures)
     server = ServerTarget(host, int(port), program, client)
-    scene = Scene(nodes, server, pictures, bundle, [])
+    scene = Scene(nodes, server, pictures, make_bombs(), bundle, [])
     for node in nodes:
         stack.enter_context(node.camera)
     stack.enter_context(client)
-    _wait_for_answers(scene)
+    _wait_for_answers(scene, is_stopped)
     return scene
 
 
@@ -218,8 +226,10 @@ def _start_node(
     return NodeTarget(name, transport, topic, ros, program, listener, camera, services)
 
 
-def _wait_for_answers(scene: Scene) -> None:
+def _wait_for_answers(scene: Scene, is_stopped: Callable[[], bool]) -> None:
     def answered() -> bool:
+        if is_stopped():
+            return True
         for _, program in scene.programs():
             program.require_alive()
         heard = all(node.listener.record.stamps_ns for node in scene.nodes)
