@@ -8,7 +8,12 @@ import errno
 import gc
 import os
 import resource
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 M_TRIM_THRESHOLD = -1  # malloc.h
 M_MMAP_THRESHOLD = -3
@@ -83,6 +88,25 @@ def lock_memory() -> None:
 def unlock_memory() -> None:
     """Let the kernel move memory of this process out of RAM again."""
     ctypes.CDLL(None).munlockall()
+
+
+@contextmanager
+def at_most_more_memory(size_bytes: int) -> Iterator[None]:
+    """Let this process take no more memory than so many bytes beyond what it has, for a moment.
+
+    For calls into libraries that believe a length in a message: malloc then fails, which they do
+    expect. It holds for all threads, so the call must be short.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + size_bytes
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def has_capability(capability: int) -> bool:

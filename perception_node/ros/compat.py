@@ -7,6 +7,7 @@ that is looked for. Private names of rclpy are in this file alone.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
@@ -36,6 +38,8 @@ try:
     from rclpy.experimental import EventsExecutor
 except ImportError:  # Humble
     EventsExecutor = None
+
+from perception_node.process import at_most_more_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +61,7 @@ TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).param
 NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 LOADED_FILES = Path("/proc/self/maps")
+REQUEST_BYTES = 32 << 20  # the largest request, as Python holds it
 DISCOVERY_RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
 RCL = re.compile(r" (/.*/librcl\.so\S*)$", re.MULTILINE)
 FAST_DDS = re.compile(r"/lib(fastrtps|fastdds)\.so\.(\d[\d.]*)")
@@ -200,6 +205,80 @@ def take_events(subscription: Subscription, context: Context) -> None:
                 handler.callback(event)
 
 
+class SturdyExecutor(SingleThreadedExecutor):
+    """Survives whatever a callback raises, and what a message raises that cannot be taken.
+
+    rclpy marks what it is about to take from as busy, and its callback group with it, and leaves
+    them so where that fails: nothing of the group would ever be served again.
+    """
+
+    def __init__(
+        self, on_error: Callable[[str, Exception], None], context: Context | None = None
+    ) -> None:
+        """Prepare; ``on_error`` gets what failed, such as a topic, and why."""
+        super().__init__(context=context)
+        self._on_error = on_error
+        self._at: Any = None  # what is being served
+
+    def wait_for_ready_callbacks(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Note what is served next; see rclpy."""
+        self._at = None
+        found = super().wait_for_ready_callbacks(*arguments, **options)
+        self._at = found[1]
+        return found
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for one callback and run it.
+
+        Raises:
+            ExternalShutdownException: the context was shut down.
+
+        """
+        try:
+            super().spin_once(timeout_sec)
+        except ExternalShutdownException:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever somebody else has sent
+            self._on_error(_describe(self._at), error)
+
+    def _attempt(self, take: Callable[[Any], Any], entity: Any) -> Any:  # noqa: ANN401
+        try:
+            return take(entity)
+        except Exception as error:  # noqa: BLE001 - see spin_once
+            self._on_error(_describe(entity), error)
+            return None  # there was nothing
+
+    def _take_timer(self, tmr: Any) -> Any:  # noqa: ANN401
+        return self._attempt(super()._take_timer, tmr)
+
+    def _take_subscription(self, sub: Any) -> Any:  # noqa: ANN401
+        return self._attempt(super()._take_subscription, sub)
+
+    def _take_client(self, client: Any) -> Any:  # noqa: ANN401
+        return self._attempt(super()._take_client, client)
+
+    def _take_service(self, srv: Any) -> Any:  # noqa: ANN401
+        # The middleware makes as many elements as a request says it has before it reads the first.
+        with at_most_more_memory(REQUEST_BYTES):
+            return self._attempt(super()._take_service, srv)
+
+    def _take_guard_condition(self, gc: Any) -> Any:  # noqa: ANN401
+        return self._attempt(super()._take_guard_condition, gc)
+
+    if hasattr(SingleThreadedExecutor, "_take_waitable"):
+
+        def _take_waitable(self, waitable: Any) -> Any:  # noqa: ANN401
+            return self._attempt(super()._take_waitable, waitable)
+
+
+def _describe(entity: Any) -> str:  # noqa: ANN401 - rclpy's entities are untyped
+    """Name what an executor serves: a topic, a service, or what kind of thing it is."""
+    for name in ("srv_name", "topic_name"):
+        if found := getattr(entity, name, ""):
+            return str(found)
+    return "the middleware" if entity is None else f"a {type(entity).__name__}"
+
+
 class MessageWaiter:
     """Waits for messages of subscriptions in C, without Python's lock. Used by one thread."""
 
@@ -316,3 +395,18 @@ def bag_version() -> Literal[8, 9]:
     except ImportError:
         return WORDY_BAG
     return WORDY_BAG if BagMetadata().version >= WORDY_BAG else NUMERIC_BAG
+
+
+def native_node(node: Node) -> int:
+    """Return the address of a node's ``rcl_node_t``."""
+    return int(node.handle.pointer)
+
+
+def native_type(kind: Any) -> int:  # noqa: ANN401 - a class of messages
+    """Return the address of the type support of a class of messages."""
+    kind.__class__.__import_type_support__()
+    capsule = kind.__class__._TYPE_SUPPORT  # noqa: SLF001 - where generated classes keep it
+    name_of, address_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, (ctypes.py_object,)
+    address_of.restype, address_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    return int(address_of(capsule, name_of(capsule)))

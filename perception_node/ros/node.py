@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
+from rosgraph_msgs.msg import Clock as ClockMessage
 
 from perception_node import health
 from perception_node.counters import FrameCounters, add_up
@@ -23,6 +24,7 @@ from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import answer_impossible_transitions, guarded
 from perception_node.ros.image_source import SubscribedImages
 from perception_node.ros.parameters import declare_parameters, follow_changes
+from perception_node.ros.requests import answer_every_request, only_times
 from perception_node.selection import load_pipeline
 from perception_node.supervisor import Supervisor
 from perception_node.throttle import Throttle
@@ -64,6 +66,7 @@ class PerceptionNode(LifecycleNode):
         super().__init__("perception", **options)
         self.transitions_begun = 0
         answer_impossible_transitions(self)
+        answer_every_request(self)
         self.config: NodeConfig = declare_parameters(self)
         if self.config.executor != DEFAULT_EXECUTOR:
             self.get_logger().warning(
@@ -88,6 +91,19 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics = DiagnosticsPublisher(
             self, self.config.diagnostics_period_s, self._statuses
         )
+
+    def create_subscription(
+        self,
+        msg_type: Any,  # noqa: ANN401 - as in rclpy
+        topic: str,
+        callback: Any,  # noqa: ANN401
+        *further: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Subscribe; rclpy does so to /clock, and is kept from what is no time."""
+        if msg_type is ClockMessage:
+            callback = only_times(self, callback)
+        return super().create_subscription(msg_type, topic, callback, *further, **options)
 
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:

@@ -13,20 +13,18 @@ import threading
 import traceback
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
-from perception_node.ros.compat import RCLError
 from perception_node.ros.node import PerceptionNode
-from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.ros.session import initialise
+from perception_node.ros.survival import make_executor
 from perception_node.ros.transport import use_large_frames
 from perception_node.signals import StopEvent, ignore_signals
-from perception_node.throttle import Throttle
 
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
 PATIENCE_S, JOIN_TIMEOUT_S = 0.5, 1.0
@@ -63,9 +61,8 @@ class Spinner:
         """Prepare; raises ``ConfigError`` where rclpy lacks the executor that is asked for."""
         self._node = node
         self._stop = stop
-        self._executor = SingleThreadedExecutor()
+        self._executor = make_executor(node.get_logger())
         self._thread = threading.Thread(target=self._run, name="perception-executor", daemon=True)
-        self._throttle = Throttle(LOG_PERIOD_S)
         self._exit_code = EXIT_OK
 
     def start(self) -> None:
@@ -94,7 +91,7 @@ class Spinner:
             if self._node.config.autostart:
                 self._autostart()
             while not self._stop.is_set() and rclpy.ok():
-                self._spin_once()
+                self._executor.spin_once()
         except ExternalShutdownException:
             pass
         except Exception:  # noqa: BLE001 - the process ends; respawn starts a fresh one
@@ -107,10 +104,3 @@ class Spinner:
         """Configure and activate; where that fails the node stays, to be configured again."""
         if self._node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self._node.trigger_activate()
-
-    def _spin_once(self) -> None:
-        try:
-            self._executor.spin_once()
-        except RCLError as error:  # such as an answer to somebody who has gone
-            if self._throttle.is_due("middleware"):
-                self._node.get_logger().warning(f"the middleware failed: {error}")
