@@ -48,6 +48,8 @@ class Attack(NamedTuple):
         seconds: how long one turn takes.
         changes_state: the nodes may be in any state of the lifecycle after it, so the siege
             configures and activates them again.
+        changes_parameters: so may their parameters be, which the siege sets back; what depends on
+            them is not judged meanwhile.
 
     """
 
@@ -56,3 +58,4 @@ class Attack(NamedTuple):
     run: Callable[[Scene, random.Random, Until], int]
     seconds: float = 6.0
     changes_state: bool = False
+    changes_parameters: bool = False

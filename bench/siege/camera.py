@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: TID251 - a camera in ROS
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.siege.asking import RATE_HZ

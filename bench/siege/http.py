@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from perception_node.bench.siege.scene import Scene, ServerTarget
 
 TIMEOUT_S = 1.0
-SLOW_CLIENTS, FLOOD, PLACE_TAKERS = 60, 150, 20
+OPEN, SLOW_CLIENTS, FLOOD, PLACE_TAKERS = 20, 60, 150, 20
 MIB = 1 << 20
 LONG = 20_000
 PERIOD_S = 0.02
@@ -63,14 +64,18 @@ def malformed(source: random.Random) -> bytes:
 def send_malformed(scene: Scene, source: random.Random, until: Until) -> int:
     """Send malformed requests, bombs and damaged pictures, each on a connection of its own."""
     sent = 0
-    while not until.wait(PERIOD_S):
-        request = malformed(source) if source.random() < 0.7 else _picture(scene, source)  # noqa: PLR2004
-        with suppress(OSError), _connect(scene.server) as client:
-            client.sendall(request)
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(1 << 16):
-                pass
-        sent += 1
+    with ExitStack() as stack:
+        clients = deque[socket.socket]()
+        while not until.wait(PERIOD_S):
+            request = malformed(source) if source.random() < 0.7 else _picture(scene, source)  # noqa: PLR2004
+            for client in _open(stack, scene.server, 1):
+                client.setblocking(False)  # noqa: FBT003 - the signature is Python's
+                with suppress(OSError):
+                    client.send(request)
+                clients.append(client)
+                sent += 1
+            if len(clients) > OPEN:
+                clients.popleft().close()
     return sent
 
 

@@ -57,6 +57,7 @@ class Siege:
         self.record = SiegeRecord()
         self._plan, self._stop, self._command = plan, stop, command
         self._end_s = 0.0
+        self._unjudged: list[Phase] = []
 
     def run(self, console: Console) -> SiegeRecord:
         """Start everything, besiege it, end everything.
@@ -112,9 +113,14 @@ class Siege:
         for run in runs:
             self.record.inputs[run.attack.name] += run.inputs
             self.record.broken += run.broken
+        if any(attack.changes_parameters for attack in attacks):
+            scene.reset()
         if any(attack.changes_state for attack in attacks):
             scene.bring_up()
-        self.record.phases.append(Phase(names, begin_ns, time.time_ns()))
+        phase = Phase(names, begin_ns, time.time_ns())
+        self.record.phases.append(phase)
+        if any(attack.changes_parameters for attack in attacks):
+            self._unjudged.append(phase)
 
     def _rest(self, seconds: float, watch: Watch) -> None:
         end_s = time.monotonic() + seconds
@@ -132,14 +138,14 @@ class Siege:
             node.camera.stop()
         scene.server.client.stop()
         wait_until_quiet(scene)
-        fills = scene.subjects()
+        fills = scene.fills()
         for subject, (_, program), fill in zip(
             self.record.subjects, scene.programs(), fills, strict=True
         ):
             if subject.ended is None:
                 subject.exit_code = program.end()
             subject.log = program.log()
-            fill(subject)
+            fill(subject, self._unjudged)
         self.record.broken += scene.accepted
 
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import rclpy  # noqa: TID251 - a siege is a camera, a subscriber and an attacker in ROS
-from rclpy.qos import QoSProfile  # noqa: TID251
+import rclpy
+from rclpy.qos import QoSProfile
 
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.services import WAY_UP, DeviceServices
@@ -17,7 +17,9 @@ from perception_node.bench.process_watch import WatchedNode, WatchedProgram
 from perception_node.bench.siege.asking import Camera, Client
 from perception_node.bench.siege.images import make_bombs
 from perception_node.bench.soak.listener import SoakListener
-from perception_node.errors import EnvironmentLacks
+from perception_node.config import NodeConfig
+from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.parameter import When
 from perception_node.ros.player import DEPTH, import_type
 
 if TYPE_CHECKING:
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from rclpy.node import Node  # noqa: TID251
+    from rclpy.node import Node
 
     from perception_node.bench.siege.pictures import Picture
-    from perception_node.bench.siege.record import Subject
+    from perception_node.bench.siege.record import Phase, Subject
     from perception_node.parameter import Value
 
 DEADLINE_MS = 250
@@ -77,8 +79,29 @@ class NodeTarget:
             problem = problem or f"its state is {state}"
         return f"{self.name}: {problem}"
 
-    def subject(self, subject: Subject) -> Subject:
-        """Fill in what it has answered; ``subject`` has the rest."""
+    def reset(self) -> str:
+        """Set its parameters as they were; return why that failed, or nothing."""
+        values = {
+            f.name: f.default for f in fields(NodeConfig) if f.metadata["when"] != When.START
+        }
+        values |= {n: v for n, v in parameters(self.transport, Path()).items() if n in values}
+        try:
+            self.services.apply_parameters({**values, "use_sim_time": False})
+        except PerceptionError as error:
+            return str(error)
+        return ""
+
+    def fill(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
+        """Say what it has answered; labels and ages do not count in the phases ``unjudged``."""
+        record, camera = self.listener.record, self.camera
+        self._judge_answers(subject, unjudged)
+        for stamp_ns, age_ms in zip(record.aged_stamps_ns, record.ages_ms, strict=False):
+            if stamp_ns in camera.sent and not _is_in(stamp_ns, unjudged):
+                subject.ages_ms.append(age_ms)
+        subject.held_up, subject.deadline_ms = camera.held_up, DEADLINE_MS
+        subject.frames, subject.published = True, len(record.stamps_ns)
+
+    def _judge_answers(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
         record, camera = self.listener.record, self.camera
         answered: set[int] = set()
         for stamp_ns, time_ns, found in zip(
@@ -87,17 +110,15 @@ class NodeTarget:
             number = camera.sent.get(stamp_ns)
             if stamp_ns in camera.spoilt:
                 subject.wrong[f"to a damaged picture ({camera.spoilt[stamp_ns]})"] += 1
+            elif number is None:
+                continue  # of somebody else
             elif stamp_ns in answered:
                 subject.wrong["twice"] += 1
-            elif number is not None and found == camera.pictures[number].class_id:
+            elif found == camera.pictures[number].class_id:
                 subject.answers_ns.append(time_ns)
                 answered.add(stamp_ns)
-            elif number is not None:
+            elif not _is_in(time_ns, unjudged):
                 subject.wrong["with another label"] += 1
-        subject.held_up = camera.held_up
-        subject.frames, subject.published = True, len(record.stamps_ns)
-        subject.ages_ms, subject.deadline_ms = record.ages_ms, DEADLINE_MS
-        return subject
 
 
 @dataclass
@@ -117,11 +138,10 @@ class ServerTarget:
     program: PageServer
     client: Client
 
-    def subject(self, subject: Subject) -> Subject:
-        """Fill in what it has answered; ``subject`` has the rest."""
+    def fill(self, subject: Subject, _unjudged: Sequence[Phase]) -> None:
+        """Say what it has answered."""
         subject.answers_ns, subject.wrong = self.client.answers_ns, self.client.wrong
         subject.held_up = self.client.held_up
-        return subject
 
 
 @dataclass
@@ -150,14 +170,23 @@ class Scene:
         named = [(f"node {node.name}", node.program) for node in self.nodes]
         return [*named, ("server", self.server.program)]
 
-    def subjects(self) -> list[Callable[[Subject], Subject]]:
-        """Return what fills in the answers of each process, in the same order."""
-        return [*(node.subject for node in self.nodes), self.server.subject]
+    def fills(self) -> list[Callable[[Subject, Sequence[Phase]], None]]:
+        """Return who says what was answered, for each process in the same order."""
+        return [*(node.fill for node in self.nodes), self.server.fill]
+
+    def reset(self) -> None:
+        """Set the parameters of every node as they were; as in ``bring_up``."""
+        for node in self.nodes:
+            node.reset()
 
     def bring_up(self) -> None:
         """Configure and activate every node; what cannot be is silent from now on, and judged."""
         for node in self.nodes:
             node.bring_up()
+
+
+def _is_in(time_ns: int, phases: Sequence[Phase]) -> bool:
+    return any(phase.begin_ns <= time_ns <= phase.end_ns for phase in phases)
 
 
 def parameters(transport: str, bundle: Path) -> dict[str, Value]:
