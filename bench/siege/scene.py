@@ -81,10 +81,9 @@ class NodeTarget:
 
     def reset(self) -> str:
         """Set its parameters as they were; return why that failed, or nothing."""
-        values = {
-            f.name: f.default for f in fields(NodeConfig) if f.metadata["when"] != When.START
-        }
-        values |= {n: v for n, v in parameters(self.transport, Path()).items() if n in values}
+        usual = NodeConfig(image_transport=self.transport, deadline_ms=DEADLINE_MS)
+        may_change = [f.name for f in fields(usual) if f.metadata["when"] != When.START]
+        values: dict[str, Value] = {name: getattr(usual, name) for name in may_change}
         try:
             self.services.apply_parameters({**values, "use_sim_time": False})
         except PerceptionError as error:
