@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import secrets
 import sys
 from datetime import datetime, timezone
@@ -50,6 +51,15 @@ def print_attacks(console: Console, record: SiegeRecord) -> None:
     for name in sorted(set(turns), key=list(NAMES).index):
         text = f"{name:<16}{turns.count(name):>4} turns {record.inputs[name]:>8} inputs"
         console.print(f"{text}   {NAMES[name].what}", highlight=False, soft_wrap=True)
+
+
+def write_logs(folder: Path, record: SiegeRecord) -> None:
+    """Write the log of each process to a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for subject in record.subjects:
+        name = re.sub(r"\W+", "-", subject.name)
+        text = "".join(f"{line}\n" for line in subject.log)
+        (folder / f"{name}.log").write_text(text, encoding="utf-8")
 
 
 def to_report(
@@ -90,6 +100,7 @@ def main(
         "--attack", choices=NAMES, action="append", help="only this one; may be repeated"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a report")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="write what each process said")
     arguments = parser.parse_args(given)
     if not arguments.minutes >= SHORTEST_MIN:
         parser.error(f"--minutes: at least {SHORTEST_MIN:g}")
@@ -112,6 +123,8 @@ def main(
         print_rows(console, rows)
     if record.interrupted:
         console.print("ended early; what was seen until then is judged")
+    if arguments.logs is not None:
+        write_logs(arguments.logs, record)
     if arguments.json is not None:
         report = json.dumps(to_report(plan, record, sections), indent=2)
         arguments.json.write_text(report + "\n", encoding="utf-8")

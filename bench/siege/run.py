@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +110,7 @@ class Siege:
                     run.until.end()
             late = [r for r in runs if r.overdue_s > OVERDUE_S and r.thread.is_alive()]
             if late:
-                self.record.broken += [f"{run.attack.name} does not end" for run in late]
+                self.record.broken += [f"{r.attack.name} does not end{r.place()}" for r in late]
                 break
         for run in runs:
             self.record.inputs[run.attack.name] += run.inputs
@@ -162,6 +164,14 @@ class _Run:
     @property
     def overdue_s(self) -> float:
         return time.monotonic() - self._due_s
+
+    def place(self) -> str:
+        """Say where the thread is."""
+        frame = sys._current_frames().get(self.thread.ident or 0)  # noqa: SLF001 - as faulthandler
+        steps = traceback.extract_stack(frame)[-3:]
+        return "".join(
+            f", {step.name} ({Path(step.filename).name}:{step.lineno})" for step in steps
+        )
 
     def _run(self) -> None:
         try:
