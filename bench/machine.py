@@ -13,10 +13,12 @@ from perception_node import __version__
 from perception_node.bench.hardware import read_hardware
 from perception_node.bench.levels.node_run import HIGHEST_STOLEN_SHARE
 from perception_node.bench.process_watch import StolenTime
+from perception_node.files import read_regular_file
 from perception_node.resources import FAST_DDS_PROFILE, find_resource
 
 ROOT = Path("/")
 LOAD_PER_CORE = 0.5
+MAX_PROFILE_BYTES = 1 << 20
 NEAR_C = 5.0  # this close to its limit a zone may reach it within a run
 CLOCKS = "sudo cpupower frequency-set -g performance (Jetson: sudo jetson_clocks)"
 
@@ -85,7 +87,7 @@ def _read_profile() -> dict[str, str]:
     try:
         from perception_node.ros.transport import use_large_frames  # noqa: PLC0415 - needs ROS
 
-        content = Path(use_large_frames()).read_bytes()
+        content = read_regular_file(Path(use_large_frames()), MAX_PROFILE_BYTES)
     except (ImportError, OSError):  # no ROS, another middleware, or no such file
         return {}
     ours = find_resource(FAST_DDS_PROFILE)

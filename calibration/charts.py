@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
+
+from perception_node.printable import printable_html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,11 +53,12 @@ def bars(rows: Sequence[Row], full: float, title: str, limit: float | None = Non
         length = room * min(max(row.value / full, 0.0), 1.0)
         y = middle - BAR / 2
         fill = f' style="fill:var(--{row.color})"'
+        label, text = printable_html(row.label), printable_html(row.text)
         parts += [
-            f'<text x="{LABELS - 12}" y="{middle}" class="name">{escape(row.label)}</text>',
+            f'<text x="{LABELS - 12}" y="{middle}" class="name">{label}</text>',
             f'<rect x="{LABELS}" y="{y}" width="{room}" height="{BAR}" rx="4" class="track"/>',
             f'<rect x="{LABELS}" y="{y}" width="{length:.1f}" height="{BAR}" rx="4"{fill}/>',
-            f'<text x="{LABELS + room + 12}" y="{middle}" class="value">{escape(row.text)}</text>',
+            f'<text x="{LABELS + room + 12}" y="{middle}" class="value">{text}</text>',
         ]
     if limit is not None:
         x = LABELS + room * limit / full
@@ -109,7 +111,7 @@ def _curve(bins: Sequence[Bin], color: str, *, with_dots: bool) -> str:
 
 
 def _open(width: float, height: float, title: str) -> str:
-    label = escape(title)
+    label = printable_html(title)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
+MOST_ROWS = 2_000_000  # of either; ImageNet has 1.3 million images
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
 MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels
@@ -328,6 +329,9 @@ def _read_csv(path: Path) -> dict[str, int]:
     try:
         for row in reader:
             rows[row["file"]] = int(row["class_index"])
+            if len(rows) > MOST_ROWS:
+                msg = f"{path}: more than {MOST_ROWS} rows; give those of the images alone"
+                raise ConfigError(msg)
     except (csv.Error, TypeError, ValueError) as error:
         msg = f"{path}: line {reader.line_num} is not a file and a class index: {error}"
         raise ConfigError(msg) from error

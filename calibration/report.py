@@ -7,12 +7,12 @@ It needs nothing else: pictures are in it, no script runs, nothing is loaded.
 from __future__ import annotations
 
 import base64
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from perception_node.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.calibration.charts import Row, bars, reliability_diagram
 from perception_node.calibration.metrics import Bin
+from perception_node.printable import printable_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +89,7 @@ def to_html(bundle: ModelBundle, evaluation: Evaluation) -> str:
     if record["images"]["labelled"]:
         parts += [_reliability(models), _classes(models)]
     parts += [_flips(name, flips, bundle.labels) for name, flips in evaluation.flips.items()]
-    name = escape(bundle.manifest.name)
+    name = printable_html(bundle.manifest.name)
     return PAGE.format(name=name, style=STYLE, body="".join(parts))
 
 
@@ -102,14 +102,16 @@ def _header(bundle: ModelBundle, evaluation: Evaluation) -> str:
     if images["skipped"]:
         facts.append(f"{images['skipped']} skipped")
     facts.append(f"ONNX Runtime {evaluation.record['onnxruntime']}")
-    warning = f'<p class="why">{escape(evaluation.warning)}</p>' if evaluation.warning else ""
+    warning = (
+        f'<p class="why">{printable_html(evaluation.warning)}</p>' if evaluation.warning else ""
+    )
     reasons = "".join(
-        f'<p class="why">{TITLES[name]}: {escape("; ".join(verdict["why"]))}</p>'
+        f'<p class="why">{TITLES[name]}: {printable_html("; ".join(verdict["why"]))}</p>'
         for name, verdict in evaluation.record["models"].items()
         if verdict["why"]
     )
     return (
-        f"<header><h1>{escape(bundle.manifest.name)}</h1>"
+        f"<header><h1>{printable_html(bundle.manifest.name)}</h1>"
         f'<span class="verdict {words[0]}">{words[1]}</span></header>'
         f"<p>{' · '.join(facts)}</p>{warning}{reasons}"
     )
@@ -207,7 +209,7 @@ def _reliability(models: dict[str, Any]) -> str:
 def _classes(models: dict[str, Any]) -> str:
     rows = [
         [
-            f"{_key(name)}: {escape(one['label'])}",
+            f"{_key(name)}: {printable_html(one['label'])}",
             str(one["images"]),
             f"{one['before']} → {one['after']}",
         ]
@@ -234,20 +236,20 @@ def _flips(name: str, flips: list[Flip], labels: tuple[str, ...]) -> str:
 
 
 def _flip(flip: Flip, labels: tuple[str, ...]) -> str:
-    truth = "" if flip.truth is None else f"<br>it is: {escape(labels[flip.truth])}"
+    truth = "" if flip.truth is None else f"<br>it is: {printable_html(labels[flip.truth])}"
     if flip.truth in {flip.before.class_id, flip.after.class_id}:
         truth = ""  # one of the two is marked as right
     source = base64.b64encode(flip.jpeg).decode()
     return (
         f'<figure><img alt="" src="data:image/jpeg;base64,{source}"><figcaption>'
         f"{_answer(flip.before, flip.truth)}<br>→ {_answer(flip.after, flip.truth)}{truth}"
-        f'<div class="file">{escape(_printable(flip.name))}</div></figcaption></figure>'
+        f'<div class="file">{printable_html(flip.name)}</div></figcaption></figure>'
     )
 
 
 def _answer(answer: Hypothesis, truth: int | None) -> str:
     mark = "" if truth is None else "right" if answer.class_id == truth else "wrong"
-    return f'<b class="{mark}">{escape(answer.label)}</b> {answer.score:.0%}'
+    return f'<b class="{mark}">{printable_html(answer.label)}</b> {answer.score:.0%}'
 
 
 def _key(name: str) -> str:
@@ -262,8 +264,3 @@ def _html_table(headings: Iterable[str], rows: Iterable[list[str]]) -> str:
     head = "".join(f"<th>{heading}</th>" for heading in headings)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="table"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _printable(name: str) -> str:
-    """Return a file's name as text that UTF-8 can say."""
-    return name.encode(errors="replace").decode()

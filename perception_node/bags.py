@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from rosbags.rosbag2 import Reader
 
 from perception_node.errors import BagError
+from perception_node.files import require_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+MAX_METADATA_BYTES = 4 << 20
 
 
 class BagMessage(NamedTuple):
@@ -92,17 +95,34 @@ def open_bag(path: Path) -> Iterator[Bag]:
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise BagError(path, "no such bag")
-    has_metadata = (folder / "metadata.yaml").is_file()
+    metadata = folder / "metadata.yaml"
+    has_metadata = metadata.is_file()
     if not has_metadata and (path.is_dir() or path.suffix != ".mcap"):
         raise BagError(path, f"{folder} holds no metadata.yaml; run: ros2 bag reindex {folder}")
     reader = None
     with _bag_errors(path):
+        if has_metadata:
+            require_regular_file(metadata, MAX_METADATA_BYTES)
+            _require_files(folder)
+        else:
+            require_regular_file(path)
         reader = Reader(folder if has_metadata else path)
         reader.open()
     try:
         yield Bag(path, reader)
     finally:
         reader.close()
+
+
+def _require_files(folder: Path) -> None:
+    """Require that the metadata can name nothing in a bag's folder whose reading never ends."""
+    for entry in folder.iterdir():
+        if entry.exists() and not entry.is_dir():
+            try:
+                require_regular_file(entry)
+            except OSError as error:
+                msg = f"{entry.name}: {error.strerror or error}; take it out of the folder"
+                raise OSError(msg) from error
 
 
 @contextmanager

@@ -30,8 +30,10 @@ from perception_node.errors import (
     ModelFormatError,
     ModelIntegrityError,
     name_key,
+    quote,
 )
 from perception_node.files import read_regular_file, replace_file
+from perception_node.printable import is_printable
 from perception_node.sealed_json import BrokenSeal, check_seal, parse, seal
 
 SCHEMA_VERSION = 1
@@ -298,6 +300,6 @@ def _parse_labels(path: Path, content: bytes) -> tuple[str, ...]:
         raise ModelFormatError(path, f"not UTF-8 text: {error}") from error
     labels = tuple(line.strip() for line in text.rstrip().splitlines())
     for number, label in enumerate(labels, start=1):
-        if not label or not label.isprintable():
-            raise ModelFormatError(path, f"line {number} is not a class name: {label[:32]!r}")
+        if not label or not is_printable(label):
+            raise ModelFormatError(path, f"line {number} is not a class name: {quote(label)}")
     return labels

@@ -35,6 +35,7 @@
     │   ├── UnsupportedUpload     a body that is no image and no form
     │   ├── UploadTooLarge        more bytes than the server takes
     │   ├── UntrustedHost         another name in the Host header than the server's
+    │   ├── ForeignPage           sent by a web page of another origin
     │   ├── ServerBusy            every place is taken
     │   └── DeadlineMissed        not classified in time
     └── EnvironmentLacks          something this machine does not have
@@ -49,6 +50,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from perception_node.installing import repair_command
+from perception_node.printable import is_printable, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,18 +60,24 @@ MAX_QUOTED_CHARACTERS = 32
 
 def quote(text: str) -> str:
     """Return text from outside as a short, printable, quoted word for a log line."""
-    shown = text[:MAX_QUOTED_CHARACTERS]
     dots = "..." if len(text) > MAX_QUOTED_CHARACTERS else ""
-    return ascii(shown + dots)
+    return printable(repr(text[:MAX_QUOTED_CHARACTERS] + dots))
 
 
 def name_key(key: object) -> str:
     """Return a key from outside as it is written, unless it would break a log line."""
-    return text if (text := str(key)).isprintable() else quote(text)
+    return text if is_printable(text := str(key)) else quote(text)
 
 
 class PerceptionError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose.
+
+    Its text is one printable line, whatever the names and library errors in it hold.
+    """
+
+    def __str__(self) -> str:
+        """Return the message as it may be shown anywhere."""
+        return printable(super().__str__())
 
 
 class ConfigError(PerceptionError):
@@ -296,6 +304,18 @@ class UntrustedHost(RequestError):
     def __init__(self) -> None:
         super().__init__(
             "the server is not called by this name; its operator can allow it (--trusted-host)"
+        )
+
+
+class ForeignPage(RequestError):
+    """A web page of another origin has sent the request, and the operator has not allowed it."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a page of another origin may not ask this server; its operator can allow it "
+            "(--cors-origin); with cookies turned off, open the page from this machine or by https"
         )
 
 

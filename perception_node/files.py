@@ -18,16 +18,35 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
         OSError: the file is missing, unreadable, not a regular file or over ``limit_bytes``.
 
     """
+    if "\0" in str(path):  # Python would raise ValueError
+        msg = "no file has NUL in its name"
+        raise OSError(msg)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = "not a regular file"
-            raise OSError(msg)
-        if status.st_size > limit_bytes:
-            msg = f"{status.st_size} bytes are more than the {limit_bytes} allowed"
-            raise OSError(msg)
+        _check(status, limit_bytes)
         return file.read(status.st_size)  # read() makes room for all that it is asked for
+
+
+def require_regular_file(path: Path, limit_bytes: int | None = None) -> None:
+    """Require what a library is about to open itself to be a file, of a bounded size.
+
+    Of a FIFO or a device the library would read for ever.
+
+    Raises:
+        OSError: it is missing, not a regular file or over ``limit_bytes``.
+
+    """
+    _check(path.stat(), limit_bytes)
+
+
+def _check(status: os.stat_result, limit_bytes: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        msg = "not a regular file"
+        raise OSError(msg)
+    if limit_bytes is not None and status.st_size > limit_bytes:
+        msg = f"{status.st_size} bytes are more than the {limit_bytes} allowed"
+        raise OSError(msg)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import Field, field
 from enum import Enum
 from typing import Any
@@ -73,6 +72,6 @@ def _check_element(described: Field[Any], value: Any) -> None:  # noqa: ANN401 -
     if not metadata["lowest"] <= value <= metadata["highest"]:
         msg = (
             f"parameter {name} must be {metadata['lowest']} to {metadata['highest']}, "
-            f"found {'NaN' if math.isnan(value) else value}"
+            f"found {'NaN' if value != value else value}"  # noqa: PLR0124
         )
         raise ConfigError(msg)

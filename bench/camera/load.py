@@ -17,6 +17,7 @@ from perception_node.bench.camera.load_checks import (
     require_range,
 )
 from perception_node.bench.camera.load_sources import (
+    HIGHEST_BYTES,
     TYPES,
     find_images,
     hash_all,
@@ -28,6 +29,7 @@ from perception_node.bench.camera.load_sources import (
 )
 from perception_node.config import MAX_CAMERAS
 from perception_node.errors import ConfigError, quote
+from perception_node.files import read_regular_file
 from perception_node.frame import ENCODINGS
 from perception_node.opencv import resize
 
@@ -137,7 +139,9 @@ class Load:
             described["source_sha256"] = hash_all(make_messages(self))
         elif self.images is not None:
             files = find_images(self.images)
-            described["source_sha256"] = hash_all(file.read_bytes() for file in files)
+            described["source_sha256"] = hash_all(
+                read_regular_file(file, HIGHEST_BYTES) for file in files
+            )
         return described
 
     @property

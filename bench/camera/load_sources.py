@@ -9,10 +9,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
+import numpy as np
 
 from perception_node.bags import open_bag
 from perception_node.cli.demo import SAMPLE, TOPICS
 from perception_node.errors import ConfigError, FrameError
+from perception_node.files import read_regular_file
 from perception_node.frame import MAX_SIDE
 from perception_node.resources import find_resource
 from perception_node.ros.cdr import LITTLE_ENDIAN
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 TYPES = {"raw": RAW_TYPE, "compressed": COMPRESSED_TYPE}
@@ -101,7 +102,12 @@ def read_images(folder: Path) -> Iterator[NDArray[np.uint8]]:
 
     """
     for path in find_images(folder):
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        try:
+            content = np.frombuffer(read_regular_file(path, HIGHEST_BYTES), np.uint8)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"--images: {path} cannot be read: {reason}") from error
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
         if picture is None:
             raise ConfigError(f"--images: {path} cannot be decoded; take it out of the folder")
         yield picture.astype("uint8", copy=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
 from perception_node.files import replace_file
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ def write(
         OSError: the file cannot be written.
 
     """
-    suite = TestSuite(_printable(name))
+    suite = TestSuite(printable(name))
     cases = [_to_case(name, check) for check in checks]
     if not is_complete:
         cases.append(_make_interruption(name, seconds))
@@ -49,23 +50,18 @@ def write(
 
 
 def _to_case(name: str, check: Check) -> TestCase:
-    case = TestCase(_printable(check.name), classname=_printable(f"hil.{name}"))
+    case = TestCase(printable(check.name), classname=printable(f"hil.{name}"))
     if not check.is_ok:
-        message = _printable(f"found {check.found}, demanded {check.limit}")
+        message = printable(f"found {check.found}, demanded {check.limit}")
         failure = Failure(message, "check")
-        failure.text = f"{_printable(check.name)}: {message}"
+        failure.text = f"{printable(check.name)}: {message}"
         case.result = [failure]
     return case
 
 
 def _make_interruption(name: str, seconds: float) -> TestCase:
-    case = TestCase("complete", classname=_printable(f"hil.{name}"))
+    case = TestCase("complete", classname=printable(f"hil.{name}"))
     case.result = [
         Error(f"interrupted after {seconds:.1f} s: the checks are of a part", "partial")
     ]
     return case
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which XML cannot say."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
 from perception_node.bench.hil.calm import deadline_ms
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,11 +158,13 @@ class LiveView:
 
     def _describe(self, tally: Tally) -> dict[str, Text]:
         p50_ms, p99_ms = tally.percentiles_ms()
-        alarms = ", ".join(f"{row} {level}" for row, level in tally.alarms.items())
+        alarms = printable(", ".join(f"{row} {level}" for row, level in tally.alarms.items()))
         return {
             "time": Text(f"{self._time_s:.0f} of {self._scenario.camera.seconds:g} s"),
             "camera": Text(str(tally.fault), "" if tally.fault is Fault.OK else "yellow"),
-            "state": Text(tally.state, "green" if tally.state == "active" else "yellow"),
+            "state": Text(
+                printable(tally.state), "green" if tally.state == "active" else "yellow"
+            ),
             "sent": Text(str(tally.sent)),
             "answered": Text(str(tally.answered)),
             "missed": Text(str(tally.missed), "red" if tally.missed else ""),
@@ -170,7 +173,9 @@ class LiveView:
         }
 
     def _render(self) -> Table:
-        table = Table("", "", title=self._scenario.name, show_header=False, min_width=WIDTH)
+        table = Table(
+            "", "", title=Text(printable(self._scenario.name)), show_header=False, min_width=WIDTH
+        )
         for name, cell in self._cells.items():
             table.add_row(name, cell)
         return table

@@ -27,6 +27,7 @@ from perception_node.bench.hil.round_trips import find_remarks, join
 from perception_node.bench.hil.svg import MOST_POINTS, format_time
 from perception_node.bench.hil.timeline import NARROW, WIDE, draw_timeline
 from perception_node.files import replace_file
+from perception_node.printable import finalize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,11 @@ def to_html(
 ) -> str:
     """Return the page."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     trips, calm, limits_ms = join(record), find_calm(scenario, record), scenario.expect.latency_ms

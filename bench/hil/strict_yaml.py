@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 256 * 1024
+MOST_BITS = 63  # beside the sign; more digits than Python prints fit into a small file
 BOOL_TAG, TIME_TAG = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"
 
 
@@ -42,6 +43,15 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key.value)
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        value = int(self.construct_yaml_int(node))
+        if value.bit_length() > MOST_BITS:
+            raise yaml.MarkedYAMLError(
+                problem=f"a whole number must fit into {MOST_BITS} bits",
+                problem_mark=node.start_mark,
+            )
+        return value
+
     def construct_finite(self, node: yaml.ScalarNode) -> float:
         value = float(self.construct_yaml_float(node))
         if not math.isfinite(value):
@@ -57,6 +67,7 @@ _StrictLoader.yaml_implicit_resolvers = {
 }
 _StrictLoader.add_implicit_resolver(BOOL_TAG, re.compile("^(?:true|false)$"), list("tf"))
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_finite)
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_whole)
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML can be anything

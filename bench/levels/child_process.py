@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import EnvironmentLacks
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
+            env=ended_with_us(),
         )
         output = self._process.stdout
         assert output is not None  # noqa: S101 - it is a pipe

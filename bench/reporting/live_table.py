@@ -24,6 +24,7 @@ from perception_node.bench.reporting.tables import (
     list_warnings,
     percentile_text,
 )
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,12 +99,12 @@ class LiveTable:
                 self._console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
-        table = Table(title=Text(f"{self._case}, ms"), title_justify="left")
+        table = Table(title=Text(printable(f"{self._case}, ms")), title_justify="left")
         for name in COLUMNS:
             table.add_column(name, justify="left" if name == "run" else "right")
         for case, cells in self._rows:
             if case == self._case:
-                table.add_row(*map(Text, cells))
+                table.add_row(*(Text(printable(cell)) for cell in cells))
         return Group(table, self._render_progress())
 
     def _render_progress(self) -> RenderableType:
@@ -154,7 +155,8 @@ def print_differences(
         for difference in differences:
             if difference.case == case:
                 style = "bold red" if difference.is_regression else ""
-                table.add_row(*map(Text, _describe_difference(difference)), style=style)
+                cells = map(printable, _describe_difference(difference))
+                table.add_row(*map(Text, cells), style=style)
         print_whole(console, table)
 
 

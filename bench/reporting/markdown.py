@@ -24,6 +24,7 @@ from perception_node.bench.reporting.targets import (
     is_rated,
     size_name,
 )
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -115,7 +116,7 @@ def _to_lines(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str
 
 def _escape(text: str) -> str:
     """Keep text of a file or a machine from becoming Markdown or HTML."""
-    flat = " ".join(text.split())
+    flat = printable(" ".join(text.split()))
     for sign in "\\|<>`*[]":
         flat = flat.replace(sign, f"\\{sign}")
     return flat

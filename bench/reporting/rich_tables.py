@@ -10,6 +10,8 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
+from perception_node.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ def new_table(title: str, style: str) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        title=Text(title),
+        title=Text(printable(title)),
         title_justify="left",
         title_style=style,
     )
@@ -34,10 +36,11 @@ def to_rich(table: tables.Table) -> Table:
     """Return a table of a report; long headers take two lines."""
     drawn = new_table(table.title, "italic")
     for number, header in enumerate(table.headers):
-        short = header.replace(" ", "\n", 1) if number and len(header) > LONG_HEADER else header
+        shown = printable(header)
+        short = shown.replace(" ", "\n", 1) if number and len(shown) > LONG_HEADER else shown
         drawn.add_column(Text(short), justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
     return drawn
 
 

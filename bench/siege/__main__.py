@@ -21,20 +21,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from perception_node import __version__
 from perception_node.bench.siege.judge import judge
 from perception_node.bench.siege.plan import ATTACKS, Plan
 from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
 from perception_node.bench.siege.run import Siege
 from perception_node.bench.soak.limits import print_rows
+from perception_node.cli.console import make_console
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.domain import use_private_domain
 from perception_node.signals import StopEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
 
     from perception_node.bench.siege.record import SiegeRecord
     from perception_node.bench.siege.run import Stop
@@ -50,7 +51,7 @@ def print_attacks(console: Console, record: SiegeRecord) -> None:
     turns = [name for phase in record.phases for name in phase.attacks]
     for name in sorted(set(turns), key=list(NAMES).index):
         text = f"{name:<16}{turns.count(name):>4} turns {record.inputs[name]:>8} inputs"
-        console.print(f"{text}   {NAMES[name].what}", highlight=False, soft_wrap=True)
+        console.print(f"{text}   {NAMES[name].what}")
 
 
 def write_logs(folder: Path, record: SiegeRecord) -> None:
@@ -108,8 +109,8 @@ def main(
     attacks = [NAMES[name] for name in arguments.attack or NAMES]
     plan = Plan(arguments.minutes * 60.0, seed, attacks)
     use_private_domain()
-    console = Console()
-    console.print(f"{arguments.minutes:g} minutes, seed {seed}", highlight=False)
+    console = make_console()
+    console.print(f"{arguments.minutes:g} minutes, seed {seed}")
     siege = Siege(plan, stop or StopEvent(), command)
     try:
         record = siege.run(console)
@@ -119,7 +120,7 @@ def main(
     sections = judge(record)
     print_attacks(console, record)
     for name, rows in sections.items():
-        console.print(f"\n{name}", highlight=False)
+        console.print(f"\n{name}")
         print_rows(console, rows)
     if record.interrupted:
         console.print("ended early; what was seen until then is judged")

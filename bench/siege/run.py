@@ -100,7 +100,7 @@ class Siege:
         """Let attacks run at the same time, and leave the nodes active."""
         begin_ns, names = time.time_ns(), tuple(attack.name for attack in attacks)
         left_s = self._end_s - time.monotonic()
-        console.print(f"{left_s:5.0f} s left: {' + '.join(names)}", highlight=False)
+        console.print(f"{left_s:5.0f} s left: {' + '.join(names)}")
         runs = [_Run(attack, scene, f"{self._plan.seed}/{number}") for attack in attacks]
         for run in runs:
             run.thread.start()

@@ -18,13 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from perception_node import __version__
 from perception_node.bench.camera.fault_schedule import FAULTS
 from perception_node.bench.soak.limits import print_rows
 from perception_node.bench.soak.run import Soak
 from perception_node.bench.soak.verdict import SoakRun, judge
+from perception_node.cli.console import make_console
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.domain import use_private_domain
 
@@ -72,7 +71,7 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
             f"at least {SHORTEST_S:g} seconds, 1 to {HIGHEST_RATE_HZ:g} frames per second"
         )
     use_private_domain()
-    console = Console()
+    console = make_console()
     soak = Soak(arguments.seconds, arguments.rate, arguments.seed, arguments.transport, command)
     try:
         run = soak.run(console)

@@ -48,7 +48,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         verdict = "[green]ok[/]" if row.is_ok else "[red]FAILED[/]"
         text = escape(f"{row.what:<{WIDTH}} {row.found:<{WIDTH}} {row.limit:<{WIDTH}}")
-        console.print(f"{text} {verdict}", soft_wrap=True, highlight=False)
+        console.print(f"{text} {verdict}")
 
 
 def judge_process(samples: Sequence[ProcessSample]) -> list[Row]:

@@ -33,6 +33,7 @@ from perception_node.errors import (
 )
 from perception_node.files import read_regular_file
 from perception_node.installing import install_command
+from perception_node.printable import is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,7 +191,7 @@ def _labels(order: Order, found: object, source: str) -> Choice | None:
     else:
         return None
     for number, label in enumerate(choice.value, start=1):
-        if not label or not label.isprintable():
+        if not label or not is_printable(label):
             raise ConversionError(order.model, f"label {number} is no class name: {quote(label)}")
     return choice
 

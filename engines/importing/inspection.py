@@ -14,6 +14,7 @@ from onnx import TensorProto
 from perception_node.engines.importing.layouts import find_layout
 from perception_node.engines.importing.loading import load_model
 from perception_node.errors import ConversionError
+from perception_node.printable import is_printable
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -104,7 +105,7 @@ def _only(path: Path, values: list[ValueInfoProto], kind: str) -> ValueInfoProto
     if len(values) != 1:
         names = ", ".join(value.name for value in values[:MAX_NAMED]) or "none"
         raise ConversionError(path, f"one {kind} is needed, it has {len(values)}: {names}")
-    if not values[0].name.isprintable():
+    if not is_printable(values[0].name):
         raise ConversionError(path, f"the name of its {kind} is not printable")
     return values[0]
 

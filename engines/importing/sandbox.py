@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import ConfigError, ConversionError, EnvironmentLacks
 from perception_node.files import read_regular_file
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ class Sandbox:
             process = subprocess.Popen(
                 [sys.executable, "-m", CHILD, str(answer.fileno())],
                 cwd=folder,
-                env=environment,
+                env=ended_with_us(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -145,10 +146,13 @@ class Sandbox:
             raise ConversionError(self._path, _describe_end(exit_code, self._limits))
         content = read_regular_file(folder / "answer", self._limits.file_bytes)
         line, _, rest = content.partition(b"\n")
-        facts = json.loads(line[:MAX_FACTS_BYTES])
+        if len(line) > MAX_FACTS_BYTES:
+            problem = f"its labels and other texts have {len(line)} bytes"
+            raise ConversionError(self._path, f"{problem}, at most {MAX_FACTS_BYTES} are read")
+        facts = json.loads(line)
         if "lacks" in facts:
             msg = f"{self._path}: a package that its import needs does not load: {facts['lacks']}"
-            raise EnvironmentLacks(_printable(msg))
+            raise EnvironmentLacks(msg)
         if "unconfined" in facts:
             raise EnvironmentLacks(
                 f"{self._path}: a TorchScript file is code, and this kernel cannot keep it from "
@@ -156,7 +160,7 @@ class Sandbox:
                 "machine, or pass --trust-model with its sha256 if you know where it comes from"
             )
         if "problem" in facts:
-            raise ConversionError(self._path, _printable(str(facts["problem"])[:MAX_PROBLEM]))
+            raise ConversionError(self._path, str(facts["problem"])[:MAX_PROBLEM])
         return Answer(facts, _split(rest, facts.pop("blobs")))
 
 
@@ -177,11 +181,6 @@ def read_tail(path: Path, limit_bytes: int) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - limit_bytes))
         return file.read(limit_bytes).decode(errors="backslashreplace")
-
-
-def _printable(text: str) -> str:
-    """Escape what could change a terminal or begin a new line of a log."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _split(content: bytes, lengths: dict[str, int]) -> dict[str, bytes]:

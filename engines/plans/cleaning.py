@@ -33,16 +33,48 @@ def lock_if_free(folder: PrivateFolder, stem: str) -> Iterator[bool]:
             os.close(lock)
 
 
-def prune(folder: PrivateFolder, fits: Callable[[StoredPlan], bool] | None) -> list[Path]:
+def prune(
+    folder: PrivateFolder,
+    fits: Callable[[StoredPlan], bool] | None,
+    on_skip: Callable[[str], None],
+) -> list[Path]:
     """Remove what nobody can use from the whole store; see ``PlanStore.prune``."""
     removed: list[Path] = []
     for stem in layout.stems(folder):
-        with lock_if_free(folder, stem) as free:
-            if free:
-                removed += remove_leftovers(folder, stem, fits)
-                if not layout.files_of(folder, stem):
-                    folder.remove(stem + LOCK)
+        try:
+            with lock_if_free(folder, stem) as free:
+                if free:
+                    removed += _prune_stem(folder, stem, fits, on_skip)
+        except (PlanError, OSError) as error:  # its lock is a link, a FIFO or a folder
+            on_skip(_describe(folder.path / (stem + LOCK), error))
     return removed
+
+
+def _prune_stem(
+    folder: PrivateFolder,
+    stem: str,
+    fits: Callable[[StoredPlan], bool] | None,
+    on_skip: Callable[[str], None],
+) -> list[Path]:
+    """Remove the files of a stem one by one; hold its lock."""
+    kept, removed = _useful(folder, stem, fits), []
+    for file in layout.files_of(folder, stem):
+        if file in kept:
+            continue
+        try:
+            folder.remove(file)
+            removed.append(folder.path / file)
+        except (PlanError, OSError) as error:
+            on_skip(_describe(folder.path / file, error))
+    if not layout.files_of(folder, stem):
+        folder.remove(stem + LOCK)
+    return removed
+
+
+def _describe(path: Path, error: PlanError | OSError) -> str:
+    if isinstance(error, PlanError):
+        return str(error)
+    return f"{path}: cannot be removed: {error.strerror or error}"
 
 
 def remove_temporaries(folder: PrivateFolder, stem: str) -> None:
@@ -51,7 +83,8 @@ def remove_temporaries(folder: PrivateFolder, stem: str) -> None:
         if layout.stem_of(temporary) == stem:
             folder.remove(temporary)
             continue
-        with lock_if_free(folder, layout.stem_of(temporary)) as free:
+        # What is wrong with other plans keeps nobody from building this one; prune() names it.
+        with suppress(PlanError, OSError), lock_if_free(folder, layout.stem_of(temporary)) as free:
             if free:
                 folder.remove(temporary)
 

@@ -85,7 +85,7 @@ class PrivateFolder:
             if size > limit_bytes:
                 problem = f"{size} bytes are more than the {limit_bytes} allowed"
                 raise PlanIntegrityError(self.path / name, problem)
-            return file.read(limit_bytes)
+            return file.read(size)  # read() makes room for all that it is asked for
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file so that a crash or a power cut leaves the old content or the new.
@@ -121,14 +121,23 @@ class PrivateFolder:
             self.remove(name + TEMPORARY)
 
     def remove(self, name: str) -> None:
-        """Remove a file; it may be missing.
+        """Remove a file, a link or a FIFO; it may be missing.
 
         Raises:
+            PlanIntegrityError: it is a folder.
             OSError: it cannot be removed.
 
         """
-        with suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            with suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    _check_regular(self.path / name, found, error)
+            raise
 
     def try_lock(self, name: str) -> int | None:
         """Return a descriptor that holds the lock until ``os.close``, None if another has it.

@@ -172,11 +172,17 @@ class PlanStore:
             except FileNotFoundError:
                 return []
 
-    def prune(self, fits: Callable[[StoredPlan], bool] | None = None) -> list[Path]:
+    def prune(
+        self,
+        fits: Callable[[StoredPlan], bool] | None = None,
+        on_skip: Callable[[str], None] = lambda _: None,
+    ) -> list[Path]:
         """Remove what nobody can use, and return the paths of the removed files.
 
         That is: temporaries, plans without a manifest, damaged entries and those for which
-        ``fits`` returns False. What another process builds at the moment is left alone.
+        ``fits`` returns False. What another process builds at the moment is left alone. What
+        cannot be removed, such as a folder, or has no file as its lock, stays as well: ``on_skip``
+        gets a line about each.
 
         Raises:
             PlanIntegrityError: others may change the folder.
@@ -189,7 +195,7 @@ class PlanStore:
             except FileNotFoundError:
                 return []
             with folder:
-                return prune(folder, fits)
+                return prune(folder, fits, on_skip)
 
     def read_timing_cache(self, key: str) -> bytes:
         """Return TensorRT's timing cache for ``PlanFingerprint.timing_cache_key()``.

@@ -162,7 +162,7 @@ def read_plan(folder: PrivateFolder, stored: StoredPlan) -> bytes:
     """Return the plan of a manifest; see ``StoredPlan.read``."""
     path = folder.path / stored.plan_file
     try:
-        plan = folder.read(stored.plan_file, MAX_PLAN_BYTES)
+        plan = folder.read(stored.plan_file, stored.plan_bytes)
     except FileNotFoundError as error:
         raise PlanMissing(path, f"the manifest is here, the plan is not; {AGAIN}") from error
     found = hashlib.sha256(plan).hexdigest()

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from perception_node import __version__
+from perception_node.cli.output import Parser, complain, describe_bug
 from perception_node.errors import EnvironmentLacks, MissingPackage, PerceptionError
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_WRONG_INPUT, EXIT_ENVIRONMENT = 0, 1, 2, 3
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as tidily as with SIGINT
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
+    sys.excepthook = describe_bug
     try:
         arguments, verb = _parse(argv)
         exit_code = verb.run(arguments)
@@ -63,23 +65,28 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("perception_node"):
             raise  # a bug of ours
-        sys.stderr.write(f"perception: {MissingPackage(error)}\n")
+        complain(MissingPackage(error))
         return EXIT_ENVIRONMENT
     except PerceptionError as error:
-        sys.stderr.write(f"perception: {error}\n")
+        complain(error)
         return EXIT_ENVIRONMENT if isinstance(error, EnvironmentLacks) else EXIT_WRONG_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file that somebody has named
+        complain(f"{error.filename}: {error.strerror}")
+        return EXIT_WRONG_INPUT
     return exit_code
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, Verb]:
     """Parse with the parser of one verb: only that verb's imports are paid for."""
     verbs = "".join(f"  {name:<10}{what}\n" for name, what in VERBS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="perception",
         usage="perception [--version] VERB ...",
         description=f"verbs:\n{verbs}\nperception VERB --help tells more, with an example.",
@@ -89,7 +96,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Verb]:
     parser.add_argument("verb", choices=VERBS, help=argparse.SUPPRESS)
     name = parser.parse_args(argv[:1]).verb
     verb = cast("Verb", import_module(f"perception_node.cli.{MODULES.get(name, name)}"))
-    verb_parser = argparse.ArgumentParser(
+    verb_parser = Parser(
         prog=f"perception {name}",
         description=VERBS[name][0].upper() + VERBS[name][1:] + ".",
         epilog=f"example: {verb.EXAMPLE}",

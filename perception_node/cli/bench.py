@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from perception_node.cli.bench_plan import LEVELS, add_load_arguments, make_plan
 from perception_node.cli.classify import add_model_arguments
+from perception_node.cli.output import parse_count, parse_number
 from perception_node.errors import ConfigError
 from perception_node.files import replace_file
 
@@ -40,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "compare A.json B.json; or report A.json..., which merges and draws again",
     )
     add_load_arguments(parser)
-    parser.add_argument("--runs", type=int, default=1, help="turns of each subject (default 1)")
-    parser.add_argument("--deadline-ms", type=float, default=100.0, metavar="MS")
+    parser.add_argument(
+        "--runs", type=parse_count, default=1, help="turns of each subject (default 1)"
+    )
+    parser.add_argument("--deadline-ms", type=parse_number, default=100.0, metavar="MS")
     parser.add_argument(
         "--baseline",
         action="append",
@@ -68,9 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare, or draw again; return 1 if a comparison found a regression."""
-    from rich.console import Console  # noqa: PLC0415 - what follows is slow to import
+    from perception_node.cli.console import make_console  # noqa: PLC0415 - slow to import
 
-    console = Console()
+    console = make_console()
     task, *files = arguments.what
     if task == "compare":
         return _compare(console, files, arguments.max_regression)

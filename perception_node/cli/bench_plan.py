@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_node.cli.output import parse_count, parse_number
 from perception_node.config import NodeConfig
 from perception_node.errors import ConfigError
 
@@ -36,12 +37,16 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", action="append", metavar="WxH", help="default 640x480; may be repeated"
     )
-    parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="per camera")
-    parser.add_argument("--frames", type=int, default=1000, metavar="N", help="of each run")
-    parser.add_argument("--warm-up", type=int, default=30, metavar="N", help="frames before them")
+    parser.add_argument("--rate", type=parse_number, default=30.0, metavar="HZ", help="per camera")
+    parser.add_argument(
+        "--frames", type=parse_count, default=1000, metavar="N", help="of each run"
+    )
+    parser.add_argument(
+        "--warm-up", type=parse_count, default=30, metavar="N", help="frames before them"
+    )
     parser.add_argument("--encoding", help="of raw images (default bgr8)")
     parser.add_argument("--transport", choices=("raw", "compressed"), default="raw")
-    parser.add_argument("--cameras", type=int, default=1, metavar="N", help="1 to 8")
+    parser.add_argument("--cameras", type=parse_count, default=1, metavar="N", help="1 to 8")
     parser.add_argument("--bag", type=Path, help="play a bag's images, at --rate")
     parser.add_argument("--topic", default="", help="of the bag; its first image topic without it")
     parser.add_argument("--images", type=Path, metavar="DIR", help="play the images of a folder")

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -13,13 +11,14 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, get_args
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from perception_node.bundle import Precision, load_bundle
-from perception_node.cli.plan_report import print_rows, show_plan, to_record, verdict
+from perception_node.cli.console import print_rows
+from perception_node.cli.output import complain, parse_count, say, say_record
+from perception_node.cli.plan_report import show_plan, to_record, verdict
 from perception_node.cli.progress import show_progress
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
@@ -60,13 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workspace-mib",
-        type=int,
+        type=parse_count,
         default=default.workspace_mib,
         metavar="N",
         help=f"memory TensorRT may use while it works (default {default.workspace_mib})",
     )
     parser.add_argument(
-        "--optimization-level", type=int, metavar="N", help="0 to 5; TensorRT's own default is 3"
+        "--optimization-level",
+        type=parse_count,
+        metavar="N",
+        help="0 to 5; TensorRT's own default is 3",
     )
     parser.add_argument(
         "--allow-ungated",
@@ -83,12 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build, list or prune; errors are raised."""
+    """Build, list or prune; return 1 if files could not be pruned; errors are raised."""
     store = PlanStore(arguments.store)
     if arguments.list:
         _list(store, as_json=arguments.json)
     elif arguments.prune:
-        _prune(store, as_json=arguments.json)
+        return _prune(store, as_json=arguments.json)
     else:
         plan = _build(arguments, store)
         _print(plan, as_json=arguments.json)
@@ -166,21 +168,21 @@ class _Elapsed(ProgressColumn):
 
 def _print(plan: StoredPlan, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(to_record(plan)) + "\n")
+        say_record(to_record(plan))
     else:
-        show_plan(_console(), plan)
+        show_plan(plan)
 
 
 def _list(store: PlanStore, *, as_json: bool) -> None:
     entries = store.entries()
     if as_json:
-        sys.stdout.write(json.dumps([_entry_record(entry) for entry in entries]) + "\n")
+        say_record([_entry_record(entry) for entry in entries])
         return
     if not entries:
-        sys.stdout.write(f"{store.folder}: no plans\n")
+        say(f"{store.folder}: no plans")
         return
     heading = ("name", "precision", "backend", "GPU", "built", "size", "runs here")
-    print_rows(_console(), [heading, *map(_cells, entries)])
+    print_rows([heading, *map(_cells, entries)])
 
 
 def _cells(entry: StoredPlan | DamagedPlan) -> tuple[str, ...]:
@@ -204,15 +206,17 @@ def _entry_record(entry: StoredPlan | DamagedPlan) -> dict[str, object]:
     return to_record(entry)
 
 
-def _prune(store: PlanStore, *, as_json: bool) -> None:
-    removed = store.prune(lambda plan: not differences_to_this_machine(plan.fingerprint))
+def _prune(store: PlanStore, *, as_json: bool) -> int:
+    skipped: list[str] = []
+    removed = store.prune(
+        lambda plan: not differences_to_this_machine(plan.fingerprint), skipped.append
+    )
     if as_json:
-        sys.stdout.write(json.dumps([str(path) for path in removed]) + "\n")
-        return
-    for path in removed:
-        sys.stdout.write(f"{path}\n")
-    sys.stdout.write(f"{store.folder}: {len(removed)} files removed\n")
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+        say_record([str(path) for path in removed])
+    else:
+        for path in removed:
+            say(path)
+        say(f"{store.folder}: {len(removed)} files removed")
+    for problem in skipped:
+        complain(f"skipped: {problem}")
+    return 1 if skipped else 0

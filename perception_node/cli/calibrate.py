@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -19,8 +16,9 @@ from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
+from perception_node.cli.console import print_rows
 from perception_node.cli.mixed_report import mixed_record, show_mixed
-from perception_node.cli.plan_report import print_rows
+from perception_node.cli.output import parse_count, say, say_record
 from perception_node.cli.progress import count_column, show_progress
 from perception_node.errors import ConfigError
 from perception_node.process import use_one_opencv_thread
@@ -53,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", metavar="T", help="image topic of the bag")
     parser.add_argument(
         "--samples",
-        type=int,
+        type=parse_count,
         default=SAMPLES,
         metavar="N",
         help=f"use N images, evenly spaced (default {SAMPLES})",
@@ -107,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     add_files(bundle, calibration.files)
     if arguments.json:
         record = _to_record(calibration) | (mixed_record(mixed) if mixed else {})
-        sys.stdout.write(json.dumps(record) + "\n")
+        say_record(record)
     else:
         if mixed:
             show_mixed(mixed)
@@ -159,7 +157,6 @@ def _to_record(calibration: Calibration) -> dict[str, object]:
 
 
 def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     rows = [("method", "same label", "difference", "top-1", "")]
     for trial in sorted(calibration.trials, key=lambda trial: trial.merit, reverse=True):
         top_1 = "" if trial.top_1 is None else f"{trial.top_1:.1%}"
@@ -167,11 +164,11 @@ def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
         rows.append(
             (trial.method, f"{trial.agreement:.1%}", f"{trial.difference:.2%}", top_1, chosen)
         )
-    print_rows(console, rows)
+    print_rows(rows)
     skipped = images.why_skipped()
-    sys.stdout.write(
+    say(
         f"{calibration.used} images gave the ranges, {calibration.held_out} others judged"
-        f"{'; ' + skipped if skipped else ''}\n"
-        f"{path}: {', '.join(sorted(calibration.files))}\n"
-        f"now measure it: perception evaluate {path} --images OTHER_IMAGES\n"
+        f"{'; ' + skipped if skipped else ''}"
     )
+    say(f"{path}: {', '.join(sorted(calibration.files))}")
+    say(f"now measure it: perception evaluate {path} --images OTHER_IMAGES")

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perception_node.cli.output import complain, parse_count, parse_number, say, say_record
 from perception_node.cli.progress import track
 from perception_node.config import NodeConfig
 from perception_node.decode import IMAGE_SUFFIXES, Decoder
@@ -42,9 +42,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that every verb with a pipeline has; defaults are the node's."""
     default = NodeConfig()
     parser.add_argument("--model", default=default.model, help="model bundle: folder or name")
-    parser.add_argument("--top-k", type=int, default=default.top_k, metavar="K")
-    parser.add_argument("--threshold", type=float, default=default.threshold, metavar="SCORE")
-    parser.add_argument("--threads", type=int, default=default.threads, metavar="N")
+    parser.add_argument("--top-k", type=parse_count, default=default.top_k, metavar="K")
+    parser.add_argument(
+        "--threshold", type=parse_number, default=default.threshold, metavar="SCORE"
+    )
+    parser.add_argument("--threads", type=parse_count, default=default.threads, metavar="N")
     parser.add_argument(
         "--engine", default=default.engine, help="auto, tensorrt or onnxruntime (default: auto)"
     )
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
                 hypotheses = _classify(file, decoder, pipeline, config)
             except (FrameError, OSError) as error:
                 failures += 1
-                sys.stderr.write(f"perception: {file}: {error}\n")
+                complain(f"{file}: {error}")
             else:
                 _print(file, hypotheses, as_json=arguments.json)
     return 2 if failures else 0
@@ -126,9 +128,8 @@ def _progress(files: list[Path]) -> Iterable[Path]:
 
 def _print(file: Path, hypotheses: tuple[Hypothesis, ...], *, as_json: bool) -> None:
     if as_json:
-        line = json.dumps({"file": str(file), "results": to_records(hypotheses)})
-    else:
-        line = f"{file}\n" + "\n".join(
-            f"  {h.score:7.2%}  {h.label} ({h.class_id})" for h in hypotheses
-        )
-    sys.stdout.write(line + "\n")
+        say_record({"file": str(file), "results": to_records(hypotheses)})
+        return
+    say(file)
+    for h in hypotheses:
+        say(f"  {h.score:7.2%}  {h.label} ({h.class_id})")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-from rich.console import Console
+from rich.markup import escape
 
 from perception_node.bags import open_bag
+from perception_node.cli.console import make_console
 from perception_node.cli.demo_report import LiveTable, is_good, print_summary, read_photos
 from perception_node.cli.play import add_rate_argument, check_rate
 from perception_node.errors import ConfigError
+from perception_node.files import replace_file
 from perception_node.resources import find_resource
 from perception_node.ros.required import require_ros
 
@@ -48,14 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     from perception_node.ros.rehearsal import Rehearsal  # noqa: PLC0415
 
     use_private_domain()
-    console = Console()
+    console = make_console()
     topic = TOPICS[arguments.transport]
     with open_bag(sample) as bag, LiveTable(console) as table:
         rehearsal = Rehearsal(on_result=table.add)
         rehearsal.run(bag.messages([topic]), topic, arguments.rate, is_typed=True)
     print_summary(console, photos, rehearsal)
     if _save_picture(arguments.picture, photos[0], rehearsal):
-        console.print(f"annotated picture: {arguments.picture}", soft_wrap=True)
+        console.print(f"annotated picture: {escape(str(arguments.picture))}")
     return 0 if is_good(photos, rehearsal) else 1
 
 
@@ -69,8 +71,12 @@ def _save_picture(path: Path, photo: Photo, rehearsal: Rehearsal) -> bool:
     )
     if best is None:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), rehearsal.pictures[best]):
-        msg = f"{path}: the picture cannot be written; choose another place with --picture"
-        raise ConfigError(msg)
-    return True
+    try:
+        done, content = cv2.imencode(path.suffix, rehearsal.pictures[best])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content.tobytes())
+    except (OSError, cv2.error) as error:
+        reason = getattr(error, "strerror", None) or f"{path.suffix or 'no suffix'} is no format"
+        msg = f"{path}: the picture cannot be written: {reason}; choose another with --picture"
+        raise ConfigError(msg) from error
+    return bool(done)

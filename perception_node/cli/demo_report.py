@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
+
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +122,8 @@ class LiveTable:
         """Show one result."""
         self._first_ns = result.received_ns if self._first_ns is None else self._first_ns
         time_s = (result.received_ns - self._first_ns) / 1e9
-        row = (f"{time_s:.2f}", result.label or "-", f"{result.score:.1%}", f"{age_ms:.1f}")
+        label = escape(printable(result.label or "-"))
+        row = (f"{time_s:.2f}", label, f"{result.score:.1%}", f"{age_ms:.1f}")
         self._rows.append(row)
         if not self._console.is_terminal:
             self._console.print("{:>6} s  {:<24} {:>6}  {:>6} ms".format(*row), highlight=False)
@@ -148,12 +152,12 @@ def print_summary(console: Console, photos: list[Photo], rehearsal: Rehearsal) -
         "(publish call to result received, two processes)",
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:>7}[/]  {text}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{name:>7}[/]  {escape(text)}", highlight=False, soft_wrap=True)
     for verdict in judge(photos, rehearsal):
         color, word = ("green", "good") if verdict.is_good else ("red", "BAD")
         console.print(
-            f"[{color}]{word:>7}[/]  {verdict.photo.name}: {verdict.right} of {verdict.sent} "
-            f"frames are {' / '.join(sorted(verdict.photo.accepted))}",
+            f"[{color}]{word:>7}[/]  {escape(verdict.photo.name)}: {verdict.right} of "
+            f"{verdict.sent} frames are {escape(' / '.join(sorted(verdict.photo.accepted)))}",
             highlight=False,
             soft_wrap=True,
         )

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 import textwrap
@@ -34,6 +32,7 @@ from perception_node.cli.machine_findings import (
     check_python,
     check_reports,
 )
+from perception_node.cli.output import note, say, say_marked, say_record
 from perception_node.cli.realtime_findings import check_locked_memory, check_priority
 from perception_node.cli.ros_findings import check_messages, check_ros
 from perception_node.cli.segment_findings import check_segments
@@ -44,6 +43,7 @@ from perception_node.cli.transport_findings import (
     check_socket_buffers,
 )
 from perception_node.installing import REPORT, install_missing, repair_command
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception doctor --json"
 COLORS = {OK: "32", MISSING: "31", OPTIONAL: "33"}  # green, red, yellow
-INDENT = 25  # of what is found
+INDENT, NARROWEST = 25, 20  # of what is found: where it begins, how narrow it may become
 SLOW = (find_delivery, find_failures)  # each waits for processes of its own
 
 # The key is the finding's id in the JSON report: it never changes.
@@ -94,13 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 3 if something the node or a command needs is missing."""
     if sys.stderr.isatty():
-        sys.stderr.write("This takes about ten seconds.\n")
+        note("This takes about ten seconds.")
     with ThreadPoolExecutor() as pool:
         for ask in SLOW:
             pool.submit(ask)
     findings = {name: _find(name, check) for name, check in CHECKS.items()}
     if arguments.json:
-        sys.stdout.write(f"{json.dumps(make_report(findings), indent=2)}\n")
+        say_record(make_report(findings), indent=2)
     else:
         _print(list(findings.values()))
     is_complete = all(finding.state != MISSING for finding in findings.values())
@@ -124,28 +124,30 @@ def _words(name: str) -> str:
 
 def _print(findings: list[Finding]) -> None:
     """Print a line per finding; commands stay in one piece, ready to be copied."""
-    is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else sys.maxsize
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for finding in findings:
-        lines = textwrap.wrap(
-            finding.found, width - INDENT, break_long_words=False, break_on_hyphens=False
-        )
-        state = f"{finding.state:<8}"
-        if is_terminal and "NO_COLOR" not in os.environ:
-            state = f"\033[{COLORS[finding.state]}m{state}\033[m"
-        text = f"\n{'':<{INDENT}}".join(lines)
-        sys.stdout.write(f"{state}  {finding.subject:<13}  {text}\n")
+        first, *others = textwrap.wrap(
+            printable(finding.found),
+            max(NARROWEST, width - INDENT),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+        mark, color = f"{finding.state:<8}", COLORS[finding.state]
+        say_marked(mark, color, f"  {finding.subject:<13}  {first}")
+        for line in others:
+            say(f"{'':<{INDENT}}{line}")
         if finding.advice:
-            sys.stdout.write(f"{'':<10}-> {finding.advice}\n")
-    sys.stdout.write(f"{_summarize(findings)}\n")
+            say(f"{'':<10}-> {finding.advice}")
+    for line in _summarize(findings):
+        say(line)
 
 
-def _summarize(findings: list[Finding]) -> str:
+def _summarize(findings: list[Finding]) -> list[str]:
     missing = [finding for finding in findings if finding.state == MISSING]
     optional = sum(finding.state == OPTIONAL for finding in findings)
     if not missing:
-        return f"Nothing that is needed is missing; {optional} more could be better."
+        return [f"Nothing that is needed is missing; {optional} more could be better."]
     text = f"Missing: {', '.join(finding.subject for finding in missing)}."
     modules = [module for finding in missing for module in finding.lacks]
     command = install_missing(modules)
-    return f"{text} The packages among them:\n{'':<10}-> {command}" if command else text
+    return [f"{text} The packages among them:", f"{'':<10}-> {command}"] if command else [text]

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
@@ -22,7 +19,8 @@ from perception_node.calibration.evaluation import (
 )
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
-from perception_node.cli.plan_report import print_rows
+from perception_node.cli.console import make_console, print_rows
+from perception_node.cli.output import complain, parse_count, parse_number, say_record
 from perception_node.cli.progress import count_column, show_progress
 from perception_node.errors import ConfigError
 from perception_node.files import replace_file
@@ -60,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bag", type=Path, help="take the images from a bag instead")
     parser.add_argument("--topic", help="image topic of the bag")
-    parser.add_argument("--samples", type=int, metavar="N", help="at most so many, evenly spaced")
+    parser.add_argument(
+        "--samples", type=parse_count, metavar="N", help="at most so many, evenly spaced"
+    )
     parser.add_argument(
         "--labels", type=Path, metavar="CSV", help="lines of file,class_index; without, no top-1"
     )
@@ -71,14 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-drop",
-        type=float,
+        type=parse_number,
         default=default.max_drop,
         metavar="POINTS",
         help=f"of top-1 below float32 (default {default.max_drop:g})",
     )
     parser.add_argument(
         "--min-agreement",
-        type=float,
+        type=parse_number,
         default=default.min_agreement,
         metavar="PART",
         help=f"of the images with float32's label (default {default.min_agreement:g})",
@@ -104,11 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
         _write_report(arguments.report, to_html(bundle, evaluation))
     store_evaluation(bundle, evaluation)
     if arguments.json:
-        sys.stdout.write(json.dumps(evaluation.record) + "\n")
+        say_record(evaluation.record)
     else:
         _show(evaluation)
     for problem in filter(None, (evaluation.skipped, evaluation.warning)):
-        sys.stderr.write(f"perception: {problem}\n")
+        complain(problem)
     return 0 if evaluation.passed else EXIT_GATE_FAILED
 
 
@@ -170,8 +170,8 @@ def _show(evaluation: Evaluation) -> None:
     for name, verdict in models.items():
         cells = (_cell(verdict.get(field), form) for field, form in shown.values())
         rows.append((name, *cells, _gate(name, passed=verdict["passed"])))
-    console = Console(highlight=False, soft_wrap=True)
-    print_rows(console, rows)
+    print_rows(rows)
+    console = make_console()
     for name, verdict in models.items():
         if verdict["why"]:
             console.print(f"[red]{escape(name)}[/red]: {escape('; '.join(verdict['why']))}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from perception_node.errors import ConfigError, quote
+from perception_node.files import read_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,17 +48,10 @@ _USED = "{*}rtps/{*}userTransports/{*}transport_id"
 
 def _parse(file: Path) -> ET.Element:
     try:
-        if file.exists() and not file.is_file():
-            msg = f"{file}: not a file"
-            raise ConfigError(msg)
-        with file.open("rb") as stream:
-            data = stream.read(LARGEST_FILE_BYTES + 1)
+        data = read_regular_file(file, LARGEST_FILE_BYTES)
     except OSError as error:
-        msg = f"{file}: {error.strerror}"
+        msg = f"{file}: {error.strerror or error}"
         raise ConfigError(msg) from error
-    if len(data) > LARGEST_FILE_BYTES:
-        msg = f"{file}: larger than {LARGEST_FILE_BYTES >> 20} MiB"
-        raise ConfigError(msg)
     try:
         return ET.fromstring(data)  # noqa: S314 - the user's own file, and a small one
     except (ET.ParseError, ValueError, LookupError) as error:  # the last: an unknown encoding

@@ -42,8 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play, listen, judge, write; return 1 if a check fails."""
-    from rich.console import Console  # noqa: PLC0415 - with the others, once it is needed
-
     from perception_node.bench.hil.pictures import (  # noqa: PLC0415
         make_load,
         read_golden,
@@ -54,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         load_scenario,
     )
     from perception_node.bench.hil.verdict import judge  # noqa: PLC0415
+    from perception_node.cli.console import make_console  # noqa: PLC0415 - with the others
 
     for name in NEEDED:
         import_module(name)
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     labels = [] if golden is None else read_golden(golden, make_load(scenario.camera).topic)
     now = datetime.now(timezone.utc)
     folder = arguments.out or Path(f"hil-{scenario.name}-{now:%Y%m%dT%H%M%SZ}")
-    console = Console()
+    console = make_console()
     record, remarks = _play(scenario, pictures, folder, console, arguments.ros_arguments)
     checks = judge(scenario, record, labels)
     _write(folder, scenario, record, checks, remarks)

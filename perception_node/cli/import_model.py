@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.markup import escape
 
 from perception_node.bags import open_bag
+from perception_node.cli.console import make_console
+from perception_node.cli.output import say
 from perception_node.config import NodeConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.settings import Wishes
@@ -78,15 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust_model,
         force=arguments.force,
     )
-    console = Console(stderr=True)
-    with console.status(f"importing {arguments.model.name}"):
+    with make_console(stderr=True).status(escape(f"importing {arguments.model.name}")):
         imported = import_model(order)
-    sys.stdout.write(describe(order, imported))
+    for line in describe(order, imported):
+        say(line)
     return 0
 
 
-def describe(order: Order, imported: Imported) -> str:
-    """Return the result for people: every setting, and where it comes from."""
+def describe(order: Order, imported: Imported) -> list[str]:
+    """Return the result for people, in lines: every setting, and where it comes from."""
     manifest, choices = imported.manifest, imported.choices
     settings = manifest.preprocessing
     resize = settings.resize + (f":{settings.shorter_side}" if settings.shorter_side else "")
@@ -109,7 +110,7 @@ def describe(order: Order, imported: Imported) -> str:
         f"to the original on {imported.images} images"
     )
     title = f"{order.model} ({imported.format}) -> {order.bundle}, {manifest.license}"
-    return "\n".join([title, *rows, checked]) + "\n"
+    return [title, *rows, checked]
 
 
 def _wishes(arguments: argparse.Namespace) -> Wishes:

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from perception_node.accuracy import find_problem
 from perception_node.bundle import INT8_ON_CPU, MANIFEST, MODEL_FILES, load_bundle
-from perception_node.cli.plan_report import print_rows, show_plan, to_record
+from perception_node.cli.console import print_rows
+from perception_node.cli.output import say_record
+from perception_node.cli.plan_report import show_plan, to_record
 from perception_node.engines.plans.store import load_stored_plan
 from perception_node.errors import ConfigError
 from perception_node.resources import find_model
@@ -54,9 +53,9 @@ def _inspect_plan(path: Path, *, as_json: bool) -> None:
     plan: StoredPlan = load_stored_plan(path)
     plan.read()
     if as_json:
-        sys.stdout.write(json.dumps(to_record(plan)) + "\n")
+        say_record(to_record(plan))
     else:
-        show_plan(_console(), plan)
+        show_plan(plan)
 
 
 def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:
@@ -68,7 +67,7 @@ def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:
         "gate": {name: find_problem(bundle, name) for name in GATED if name in bundle.files},
     }
     if as_json:
-        sys.stdout.write(json.dumps(record) + "\n")
+        say_record(record)
     else:
         _show_bundle(bundle, record)
 
@@ -94,7 +93,7 @@ def _show_bundle(bundle: ModelBundle, record: dict[str, Any]) -> None:
     for name, problem in record["gate"].items():
         rows.append(("accuracy", f"{name}: {problem or 'passed perception evaluate'}"))
     rows += [(str(key), _show(value)) for key, value in manifest.provenance.items()]
-    print_rows(_console(), rows)
+    print_rows(rows)
 
 
 def _some(labels: tuple[str, ...]) -> str:
@@ -107,7 +106,3 @@ def _show(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from perception_node.cli.plan_report import print_rows
+from perception_node.cli.console import print_rows
+from perception_node.cli.output import say
 
 if TYPE_CHECKING:
     from perception_node.calibration.mixed_precision import Mixed
@@ -25,13 +23,14 @@ def show_mixed(mixed: Mixed) -> None:
         mark = "float" if each.convolution in kept.convolutions else "int8"
         flips = f"{each.flips} of {each.images}"
         rows.append((each.convolution, f"{each.error:.4%}", flips, mark))
-    print_rows(Console(highlight=False, soft_wrap=True), rows)
-    sys.stdout.write(
+    print_rows(rows)
+    say(
         f"{len(kept.convolutions)} of {len(mixed.ranking)} convolutions stay in float: "
         f"same label {kept.agreement_without:.1%} -> {kept.agreement:.1%}, "
         f"CPU {kept.latency_without_ms:.2f} -> {kept.latency_ms:.2f} ms "
-        f"(float32 {kept.latency_float32_ms:.2f} ms)\n\n"
+        f"(float32 {kept.latency_float32_ms:.2f} ms)"
     )
+    say("")
 
 
 def mixed_record(mixed: Mixed) -> dict[str, object]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
+from perception_node.cli.console import print_rows
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
     from perception_node.engines.plans import StoredPlan
 
 NOT_TO_RUN = "built without a GPU: shows that the model can be built, is never run"
@@ -37,7 +32,7 @@ def to_record(plan: StoredPlan) -> dict[str, Any]:
     }
 
 
-def show_plan(console: Console, plan: StoredPlan) -> None:
+def show_plan(plan: StoredPlan) -> None:
     """Print all of it for people."""
     record = to_record(plan)
     details = record["details"]
@@ -49,18 +44,10 @@ def show_plan(console: Console, plan: StoredPlan) -> None:
         ("accepted", describe_acceptance(details.get("acceptance", {}))),
     ]
     rows += [(key, _show(value)) for key, value in plan.fingerprint.to_json().items()]
-    print_rows(console, rows)
+    print_rows(rows)
     for title in ("network_layers", "engine_layers"):
         if details.get(title):
-            print_rows(console, layer_rows(title, details[title]))
-
-
-def print_rows(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of cells as aligned columns; long ones are never cut, as in a rich table."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        console.print(escape("  ".join(cells).rstrip()))
+            print_rows(layer_rows(title, details[title]))
 
 
 def verdict(record: dict[str, Any]) -> str:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.bags import open_bag
+from perception_node.cli.output import note, parse_number
 from perception_node.errors import ConfigError
 from perception_node.ros.required import require_ros
 from perception_node.signals import StopEvent
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import argparse
 
 EXAMPLE = "perception play samples/photos --topic /camera/image_raw/compressed --loop"
+
+SLOWEST, FASTEST = 0.001, 1_000_000.0  # times the recorded speed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_rate_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--rate``."""
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed")
+    parser.add_argument("--rate", type=parse_number, default=1.0, help="times the recorded speed")
 
 
 def check_rate(rate: float) -> None:
-    """Raise ``ConfigError`` unless the rate is more than 0 (NaN is not)."""
-    if not rate > 0.0:
-        msg = f"--rate must be more than 0, found {rate}"
+    """Raise ``ConfigError`` unless the rate is one that a bag can be played with."""
+    if not SLOWEST <= rate <= FASTEST:
+        msg = f"--rate must be {SLOWEST:g} to {FASTEST:g}, found {rate:g}"
         raise ConfigError(msg)
 
 
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         topics = bag.select(arguments.topic)
         player = Player(node, topics, with_clock=arguments.clock, is_typed=arguments.typed)
-        sys.stderr.write(f"playing {', '.join(topics)}\n")
+        note(f"playing {', '.join(topics)}")
         if arguments.loop:
             player.play_again_and_again(lambda: bag.messages(list(topics)), arguments.rate, stop)
         else:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from perception_node.cli.console import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ T = TypeVar("T")
 @contextmanager
 def show_progress(*columns: ProgressColumn) -> Iterator[Progress]:
     """Show bars on stderr, where it is a terminal; the caller adds tasks with a total."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     if bar.disable:  # rich 11 ends with an empty line what it did not show
         yield bar

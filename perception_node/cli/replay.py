@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 from perception_node.bags import open_bag
 from perception_node.bundle import load_bundle
 from perception_node.cli.classify import add_model_arguments, to_config
+from perception_node.cli.output import parse_number, say, say_record
 from perception_node.cli.play import check_rate
 from perception_node.cli.progress import track
 from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
-from perception_node.replaying.golden_file import read_golden, to_line, write_golden
+from perception_node.replaying.golden_file import read_golden, write_golden
 from perception_node.replaying.verdict import judge
 from perception_node.resources import DEFAULT_MODEL, find_model
 from perception_node.ros.result_bag import open_result_bag, require_place
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--live", action="store_true", help="through real nodes over DDS, one frame at a time"
     )
     parser.add_argument(
-        "--rate", type=float, help="with --live: at most so many times the recorded speed"
+        "--rate", type=parse_number, help="with --live: at most so many times the recorded speed"
     )
     parser.add_argument(
         "--out",
@@ -86,11 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
             _write_bag(arguments.out, bag, topics, found, config)
         if arguments.update_golden:
             write_golden(arguments.golden, found)
-            sys.stdout.write(f"{arguments.golden}: {len(found)} frames written\n")
+            say(f"{arguments.golden}: {len(found)} frames written")
         if not is_compared:
             return 0
         verdict = judge(arguments.golden, golden, found, tolerance)
-        sys.stdout.write(str(verdict))
+        for line in verdict.lines():
+            say(line)
         if arguments.report is not None:
             _write_report(arguments, bag, topics, verdict, config)
     if arguments.junit is not None:
@@ -156,7 +157,7 @@ def _replay(
             return list(track(records, "replaying", bag.count(list(topics))))
         found = []
         for record in records:
-            sys.stdout.write(to_line(record))
+            say_record(record)
             if arguments.out is not None:
                 found.append(record)
         return found
@@ -187,4 +188,4 @@ def _write_report(
         "replayed": "through real nodes over DDS" if arguments.live else "through the pipeline",
     }
     file = report_bag(arguments.report, bag, topics, verdict, facts)
-    sys.stdout.write(f"report: {file}\n")
+    say(f"report: {file}")

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding, once
+from perception_node.guardian import ended_with_us
 from perception_node.installing import (
     RELEASES,
     REPORT,
@@ -51,7 +52,11 @@ def find_rclpy_failure() -> tuple[str, str] | None:
     Another process tries it: rclpy ends one in which its middleware cannot be loaded.
     """
     child = subprocess.run(
-        [sys.executable, "-c", TRY_RCLPY], capture_output=True, text=True, check=False
+        [sys.executable, "-c", TRY_RCLPY],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ended_with_us(),
     )
     if child.returncode in (0, HAS_RAISED):
         try:

@@ -6,14 +6,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import tempfile
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from perception_node.cli.classify import add_model_arguments, to_config
 from perception_node.cli.http_findings import require_http
+from perception_node.cli.output import complain, note, parse_count
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
+from perception_node.printable import printable_lines
 from perception_node.process import return_large_blocks, use_one_opencv_thread
 from perception_node.selection import load_pipeline
 from perception_node.serving.settings import ServerSettings
@@ -37,30 +38,56 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 logger = logging.getLogger("perception.serve")
 
 
+class PrintableFormatter(logging.Formatter):
+    """Makes records printable, whatever they were given; lines after the first are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text."""
+        return printable_lines(super().format(record))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments; the defaults are those of ``ServerSettings``."""
     default = ServerSettings()
     add_model_arguments(parser)
     parser.add_argument("--host", default=default.host, help="address (default: this machine)")
-    parser.add_argument("--port", type=int, default=default.port, help="0: any that is free")
     parser.add_argument(
-        "--queue", type=int, default=default.queue, metavar="N", help="images that may wait"
+        "--port", type=parse_count, default=default.port, help="0: any that is free"
     )
     parser.add_argument(
-        "--deadline-ms", type=int, default=default.deadline_ms, metavar="MS", help="per image"
+        "--queue",
+        type=parse_count,
+        default=default.queue,
+        metavar="N",
+        help="images that may wait",
     )
     parser.add_argument(
-        "--max-body-mib", type=int, default=default.max_body_mib, metavar="MIB", help="per request"
+        "--deadline-ms",
+        type=parse_count,
+        default=default.deadline_ms,
+        metavar="MS",
+        help="per image",
+    )
+    parser.add_argument(
+        "--max-body-mib",
+        type=parse_count,
+        default=default.max_body_mib,
+        metavar="MIB",
+        help="per request",
     )
     parser.add_argument(
         "--request-timeout",
-        type=int,
+        type=parse_count,
         default=default.request_timeout_s,
         metavar="S",
         help="a request must have arrived so soon",
     )
     parser.add_argument(
-        "--viewers", type=int, default=default.viewers, metavar="N", help="pages that watch a node"
+        "--viewers",
+        type=parse_count,
+        default=default.viewers,
+        metavar="N",
+        help="pages that watch a node",
     )
     parser.add_argument(
         "--cors-origin",
@@ -160,7 +187,7 @@ def _require_temporary_folder() -> None:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()  # one line each; tracebacks only of bugs
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(PrintableFormatter(LOG_FORMAT))
     for source in (logger, logging.getLogger("waitress")):
         source.addHandler(handler)
         source.propagate = False
@@ -172,15 +199,14 @@ def _announce(classifier: ClassificationQueue, settings: ServerSettings, port: i
     host = settings.url_host
     logger.info("%s", pipeline.reason)
     if not settings.is_loopback:
-        sys.stderr.write(
-            f"perception: everybody who can reach {host} may use it; a reverse proxy in front of "
-            "it adds TLS and passwords\n"
+        complain(
+            f"everybody who can reach {host} may use it; a reverse proxy in front of it adds TLS "
+            "and passwords"
         )
-    sys.stderr.write(  # last: who waits for this line may go on at once
+    note(  # last: who waits for this line may go on at once
         f"serving {classifier.model} on {pipeline.description}, http://{host}:{port} "
-        "(Ctrl-C stops)\n"
+        "(Ctrl-C stops)"
     )
-    sys.stderr.flush()
 
 
 @contextmanager

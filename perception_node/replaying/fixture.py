@@ -14,6 +14,8 @@ import pytest
 
 from perception_node.bags import open_bag
 from perception_node.errors import PerceptionError
+from perception_node.guardian import ended_with_us
+from perception_node.printable import printable_lines
 from perception_node.replaying.golden_file import read_golden, write_golden
 from perception_node.replaying.verdict import judge
 from perception_node.tolerance import DEFAULT_SCORE, parse_tolerance
@@ -84,7 +86,7 @@ class Replay:
             if report is not None:
                 problem += f"report: {_report(self._find(report), path, topics, verdict)}\n"
         except PerceptionError as error:
-            problem = f"{problem}perception: {error}"
+            problem = f"{problem}perception: {printable_lines(error.args[0])}"
         pytest.fail(problem, pytrace=False)
 
     def _find(self, path: str | PathLike[str]) -> Path:
@@ -110,7 +112,12 @@ def _run(arguments: list[str]) -> list[Record]:
     """
     command = [sys.executable, "-m", "perception_node.cli", "replay", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=ended_with_us(),
     ) as process:
         try:
             out, err = process.communicate()

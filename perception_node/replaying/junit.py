@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from junitparser import Failure, JUnitXml, TestCase, TestSuite
 
 from perception_node.errors import ConfigError
 from perception_node.files import replace_file
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from perception_node.replaying.verdict import Verdict
-
-# XML 1.0 has no way to write these; a frame_id or a label may hold them.
-NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(path: Path, bag: str, verdict: Verdict) -> None:
@@ -41,14 +38,12 @@ def to_junit(bag: str, verdict: Verdict) -> bytes:
     suite = TestSuite("perception replay")
     for topic in topics:
         if topic not in changed:
-            suite.add_testcase(TestCase(_printable(topic), _printable(bag)))
+            suite.add_testcase(TestCase(printable(topic), printable(bag)))
     for difference in verdict.differences:
-        case = TestCase(
-            _printable(f"{difference.topic} frame {difference.number}"), _printable(bag)
-        )
-        line = _printable(str(difference))
+        case = TestCase(printable(f"{difference.topic} frame {difference.number}"), printable(bag))
+        line = printable(str(difference))
         failure = Failure(line, "difference")
-        failure.text = f"{_printable(difference.kind)}\n{line}"
+        failure.text = f"{printable(difference.kind)}\n{line}"
         case.result = [failure]
         suite.add_testcase(case)
     document = JUnitXml("perception replay")
@@ -56,7 +51,3 @@ def to_junit(bag: str, verdict: Verdict) -> bytes:
     document.update_statistics()  # type: ignore[no-untyped-call]
     content: bytes = document.tostring()  # type: ignore[no-untyped-call]
     return content
-
-
-def _printable(text: str) -> str:
-    return NO_XML.sub("?", text)

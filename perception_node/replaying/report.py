@@ -12,6 +12,7 @@ from perception_node import __version__
 from perception_node.errors import ConfigError
 from perception_node.files import replace_file
 from perception_node.golden import HEADER, KINDS
+from perception_node.printable import finalize
 from perception_node.replaying.page import PAGE
 from perception_node.replaying.pictures import read_pictures
 
@@ -53,7 +54,7 @@ def render_report(verdict: Verdict, facts: dict[str, str], pictures: dict[int, s
     counts = Counter(difference.kind for difference in differences)
     width = PAGE_WIDTH / max(1, frames)
     known = {"golden file": str(verdict.golden), "tolerance": str(verdict.tolerance)}
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, finalize=finalize, undefined=StrictUndefined)
     return environment.from_string(PAGE).render(
         verdict=f"{total} of {frames} frames differ" if total else f"{frames} frames as expected",
         facts=list({**facts, **known, "made by": f"perception_node {__version__}"}.items()),

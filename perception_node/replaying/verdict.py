@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.golden import compare
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,15 +40,18 @@ class Verdict(NamedTuple):
         """How many frames were looked at: those of the longer of the two."""
         return max(len(self.expected), len(self.found))
 
-    def __str__(self) -> str:
-        """Return the first differences, a line each, and a line that sums up."""
+    def lines(self) -> list[str]:
+        """Return the first differences, a printable line each, and a line that sums up."""
         frames = len(self.found)
         if not self.differences:
-            return f"{frames} frames as in {self.golden}\n"
-        lines = [f"{difference}\n" for difference in self.differences[:MAX_LINES]]
-        return "".join(
-            [*lines, f"{len(self.differences)} of {frames} frames differ from {self.golden}\n"]
-        )
+            return [printable(f"{frames} frames as in {self.golden}")]
+        lines = [str(difference) for difference in self.differences[:MAX_LINES]]
+        lines.append(f"{len(self.differences)} of {frames} frames differ from {self.golden}")
+        return list(map(printable, lines))
+
+    def __str__(self) -> str:
+        """Return all lines."""
+        return "".join(f"{line}\n" for line in self.lines())
 
 
 def judge(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import rclpy
 from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl import rcutils_logger
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
@@ -85,6 +86,18 @@ class FastDds(NamedTuple):
 
     version: str
     variable: str
+
+
+def log_for_caller(file: str) -> bool:
+    """Let rclpy's loggers name the callers of functions in ``file`` and not these functions.
+
+    They ask for it by a list that "third parties" may extend. Returns False where there is none.
+    """
+    files = vars(rcutils_logger).get("_internal_callers")
+    if not isinstance(files, list):
+        return False
+    files.append(os.path.realpath(file))
+    return True
 
 
 def find_middleware() -> str:

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from sensor_msgs.msg import Image
 
 from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.guardian import ended_with_us
 from perception_node.ros.compat import DISCOVERY_RANGE, LOCALHOST_ONLY, knows_discovery_range, take
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.domain import use_private_domain
@@ -142,7 +143,7 @@ class _Camera:
     def __enter__(self) -> _Camera:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=pipe, stdout=pipe, text=True
+            self._command, env=ended_with_us(self._environment), stdin=pipe, stdout=pipe, text=True
         )
         self._input = cast("IO[str]", self._process.stdin)
         self._output = cast("IO[str]", self._process.stdout)

@@ -23,6 +23,7 @@ from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import answer_impossible_transitions, guarded
 from perception_node.ros.image_source import SubscribedImages
+from perception_node.ros.logger import PrintableLogger
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.ros.requests import answer_every_request, only_times
 from perception_node.selection import load_pipeline
@@ -104,6 +105,10 @@ class PerceptionNode(LifecycleNode):
         if msg_type is ClockMessage:
             callback = only_times(self, callback)
         return super().create_subscription(msg_type, topic, callback, *further, **options)
+
+    def get_logger(self) -> PrintableLogger:
+        """Return the node's logger; what it writes is printable."""
+        return PrintableLogger(super().get_logger())
 
     @guarded
     def on_configure(self, _state: LifecycleState) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from perception_node.errors import EnvironmentLacks
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,9 @@ class Program:
     def __enter__(self: Started) -> Started:  # noqa: PYI019 - Self is not in Python 3.10
         """Start the process; its log goes to a file."""
         self._log = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            self._command, stdout=self._log, stderr=self._log, env=ended_with_us()
+        )
         return self
 
     def __exit__(self, *exception: object) -> None:

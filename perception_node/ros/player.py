@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 
-from perception_node.errors import EnvironmentLacks
+from perception_node.errors import ConfigError, EnvironmentLacks, quote
+from perception_node.ros.compat import RCLError
 from perception_node.ros.messages import to_time
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 FLUSH_TIMEOUT_S = 1.0
 LONE_PERIOD_S = 0.1  # of messages that have no period: a single one, or all of one moment
+LONGEST_WAIT_S = 1e8  # as long as a wait can be; the time of a damaged bag may be any number
+TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*/msg/[A-Za-z][A-Za-z0-9_]*")
+# What rclpy raises for names and messages that are not ROS's.
+NOT_ROS = (InvalidTopicNameException, RCLError, RuntimeError, TypeError, ValueError, OverflowError)
 DEPTH = 5  # reliable, so that it matches every subscriber; short, so that nothing old is repaired
 
 
@@ -44,7 +51,7 @@ class Timeline:
         self._last_ns = time_ns
         self._number += 1
         due_ns = self._start_ns + int((time_ns - self._first_ns) / self._rate)
-        return max(0, due_ns - time.monotonic_ns()) / 1e9
+        return min(max(0, due_ns - time.monotonic_ns()) / 1e9, LONGEST_WAIT_S)
 
     @property
     def mean_period_s(self) -> float:
@@ -75,16 +82,16 @@ class Player:
                 a middleware may treat the two differently.
 
         Raises:
+            ConfigError: ROS allows no such topic, or no such type.
             EnvironmentLacks: a message type is not installed here.
 
         """
         classes = {topic: import_type(kind) for topic, kind in topics.items()}
         self._publishers = {
-            topic: node.create_publisher(kind, topic, QoSProfile(depth=DEPTH))
-            for topic, kind in classes.items()
+            topic: _create_publisher(node, kind, topic) for topic, kind in classes.items()
         }
         self._classes = classes if is_typed else {}
-        self._clock = node.create_publisher(Clock, "/clock", 1) if with_clock else None
+        self._clock = _create_publisher(node, Clock, "/clock", 1) if with_clock else None
 
     @property
     def has_subscribers(self) -> bool:
@@ -107,14 +114,28 @@ class Player:
         for message in messages:
             if stop.wait(timeline.seconds_until(message.time_ns)):
                 break
-            if self._clock is not None:
-                self._clock.publish(Clock(clock=to_time(message.time_ns)))
-            content = message.data
-            if message.topic in self._classes:
-                content = deserialize_message(content, self._classes[message.topic])
+            content = self._prepare(message)
             before_publish(message)
             self._publishers[message.topic].publish(content)
         return timeline.mean_period_s
+
+    def _prepare(self, message: BagMessage) -> Any:  # noqa: ANN401 - bytes, or an object
+        """Publish the time of a message and return what is to be published of itself.
+
+        Raises:
+            ConfigError: it was recorded at no time of ROS, or is damaged.
+
+        """
+        try:
+            if self._clock is not None:
+                self._clock.publish(Clock(clock=to_time(message.time_ns)))
+            if message.topic in self._classes:
+                return deserialize_message(message.data, self._classes[message.topic])
+        except (*NOT_ROS, AssertionError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            msg = f"the message of {message.topic} at {message.time_ns} ns cannot be played"
+            raise ConfigError(f"{msg}: {reason}") from error
+        return message.data
 
     def play_again_and_again(
         self,
@@ -137,8 +158,24 @@ class Player:
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_TIMEOUT_S))
 
 
+def _create_publisher(node: Node, kind: Any, topic: str, depth: int = DEPTH) -> Any:  # noqa: ANN401
+    try:
+        return node.create_publisher(kind, topic, QoSProfile(depth=depth))
+    except NOT_ROS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"topic {quote(topic)} cannot be published: {reason}") from error
+
+
 def import_type(name: str) -> Any:  # noqa: ANN401 - message classes share no base
-    """Import a message class such as ``sensor_msgs/msg/Image``."""
+    """Import a message class such as ``sensor_msgs/msg/Image``.
+
+    Raises:
+        ConfigError: no type has such a name.
+        EnvironmentLacks: it is not installed.
+
+    """
+    if not TYPE_NAME.fullmatch(name):
+        raise ConfigError(f"{quote(name)} is no message type, such as sensor_msgs/msg/Image")
     package, _, kind = name.partition("/msg/")
     try:
         return getattr(import_module(f"{package}.msg"), kind)

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from perception_node.errors import ConfigError, quote
+from perception_node.files import require_regular_file
 from perception_node.process import keep_large_blocks
 from perception_node.ros.transport import use_large_frames
 
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rclpy.node import Node
+
+FILE_OPTIONS = ("--params-file", "--log-config-file")
+MAX_FILE_BYTES = 16 << 20
 
 
 def initialise(args: list[str] | None) -> None:
@@ -26,6 +33,7 @@ def initialise(args: list[str] | None) -> None:
         ConfigError: the ROS arguments make no sense.
 
     """
+    _require_files(sys.argv if args is None else args)
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
@@ -34,6 +42,17 @@ def initialise(args: list[str] | None) -> None:
         # What Python could not read it keeps as surrogates: not UTF-8, or read in the locale C.
         msg = f"{quote(error.object)} is not UTF-8; rename it, or set LC_ALL to C.UTF-8"
         raise ConfigError(msg) from error
+
+
+def _require_files(args: list[str]) -> None:
+    """Require what ROS itself is told to read to be files: of a FIFO it would read for ever."""
+    for option, name in pairwise(args):
+        if option in FILE_OPTIONS:
+            try:
+                require_regular_file(Path(name), MAX_FILE_BYTES)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ConfigError(f"{option} {name}: cannot be read: {reason}") from error
 
 
 @contextmanager

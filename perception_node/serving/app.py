@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from perception_node.errors import UntrustedHost
 from perception_node.serving.headers import NO_STORE, SECURITY_HEADERS
 from perception_node.serving.metrics import Metrics
+from perception_node.serving.origins import mark_page, require_known_page
 from perception_node.serving.problems import Problems
 from perception_node.serving.uploads import (
     MAX_FIELD_BYTES,
@@ -66,6 +67,7 @@ def create_app(
     app.before_request(_note_arrival)
     names = settings.answered_hosts
     app.before_request(lambda: _require_trusted_host(names))
+    app.before_request(lambda: require_known_page(request, settings.cors_origins))
     app.after_request(lambda response: _finish(response, metrics))
     _add_page(app, classifier, settings, has_live=live is not None)
     _add_predict(app, classifier, settings, metrics)
@@ -122,6 +124,8 @@ def _add_page(
                 max_body_mib=settings.max_body_mib,
             )
             response = Response(text, mimetype="text/html")
+            if has_live:
+                mark_page(response)
         response.vary.add("Accept")
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from perception_node.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -84,7 +86,10 @@ class _EngineCollector(Collector):
         classifier, pipeline = self._classifier, self._classifier.pipeline
         yield _gauge("perception_queue_depth", "Images that wait or are at work", classifier.depth)
         yield _gauge("perception_queue_capacity", "Images that may wait", classifier.capacity)
-        names = {"model": classifier.model, "engine": pipeline.description}
+        names = {
+            "model": printable(classifier.model),
+            "engine": printable(pipeline.description),
+        }
         yield InfoMetricFamily("perception_engine", "What classifies", names)
         lost, exhausted = pipeline.lost is not None, pipeline.is_exhausted
         yield _gauge("perception_engine_degraded", "1: an engine was given up", lost)
@@ -104,34 +109,50 @@ class _NodeCollector(Collector):
         yield _gauge(f"{NODE}_level", "Of /diagnostics: 0 ok, 1 warning, 2 error", level)
         yield _gauge(f"{NODE}_up", "1: the node is active", state["state"] == "active")
         yield _gauge(f"{NODE}_viewers", "Pages that watch the node", self._live.viewers_now)
-        yield from _frames(state["cameras"])
-        yield _ages(state["cameras"])
+        cameras = _name_apart(state["cameras"])
+        yield from _frames(cameras)
+        yield _ages(cameras)
 
 
-def _frames(cameras: list[dict[str, Any]]) -> Iterator[Metric]:
+def _name_apart(cameras: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the cameras by names that differ: two may have one topic, or such as look alike.
+
+    A scrape with the same series twice is refused as a whole.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    for camera in cameras:
+        name, number = camera["topic"], 1
+        while name in named:
+            number += 1
+            name = f"{camera['topic']} ({number})"
+        named[name] = camera
+    return named
+
+
+def _frames(cameras: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     received = CounterMetricFamily(
         f"{NODE}_frames_received", "Images that reached the node", labels=("camera",)
     )
     frames = CounterMetricFamily(
         f"{NODE}_frames", "Images by what became of them", labels=("camera", "outcome")
     )
-    for camera in cameras:
+    for topic, camera in cameras.items():
         for name, count in camera["counters"].items():
             if name == RECEIVED:
-                received.add_metric((camera["topic"],), count)
+                received.add_metric((topic,), count)
             else:
-                frames.add_metric((camera["topic"], name), count)
+                frames.add_metric((topic, name), count)
     yield from (received, frames)
 
 
-def _ages(cameras: list[dict[str, Any]]) -> Metric:
+def _ages(cameras: dict[str, dict[str, Any]]) -> Metric:
     ages = GaugeMetricFamily(
         f"{NODE}_age_seconds", "Age of the newest results", labels=("camera", "quantile")
     )
-    for camera in cameras:
+    for topic, camera in cameras.items():
         if camera["ages"] is not None:
             for quantile, key in (("0.5", "p50_ms"), ("0.99", "p99_ms")):
-                ages.add_metric((camera["topic"], quantile), camera["ages"][key] / 1e3)
+                ages.add_metric((topic, quantile), camera["ages"][key] / 1e3)
     return ages
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perception_node.config import MAX_CAMERAS
 from perception_node.counters import OUTCOMES
 from perception_node.health import Level
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,5 +153,5 @@ def _count(values: dict[str, str], key: str) -> int:
 
 
 def cut(text: str) -> str:
-    """Return a text of bounded length."""
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+    """Return a printable text of bounded length."""
+    return printable(text, MOST_CHARACTERS)

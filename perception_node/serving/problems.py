@@ -81,7 +81,7 @@ class Problems:
             quote(request.method),
             quote(request.path),
             status,
-            ascii(what)[1:-1],
+            what,
             exc_info=error if is_bug else None,
         )
 

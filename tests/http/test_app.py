@@ -244,7 +244,7 @@ def preflight(client, origin):
 def test_no_page_elsewhere_may_read_answers_by_default(client):
     assert "Access-Control-Allow-Origin" not in preflight(client, SHOP)
     answer = client.post("/predict", headers={"Origin": SHOP}, **IMAGE)
-    assert answer.status_code == 200
+    assert answer.status_code == 403
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 

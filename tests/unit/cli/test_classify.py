@@ -137,7 +137,7 @@ def test_wrong_input_is_one_line_and_nothing_is_classified(capsys, images, color
         ((images, "--model", tmp_path), "bundle.json: cannot be read"),
         ((images, "--model", damaged), "labels.txt: sha256 is"),
         ((images, *good, "--top-k", "0"), "parameter top_k must be 1 to 1000, found 0"),
-        ((images, *good, "--threshold", "nan"), "parameter threshold must be 0.0 to 1.0"),
+        ((images, *good, "--threshold", "nan"), "--threshold: 'nan' is not a finite number"),
         ((images, *good, "--threads", "65"), "parameter threads"),
     ]:
         code, out, err = classify(capsys, *arguments)

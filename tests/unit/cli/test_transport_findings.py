@@ -182,7 +182,11 @@ def test_what_is_no_small_file_is_not_read(tmp_path):
     large, pipe = tmp_path / "large.xml", tmp_path / "pipe.xml"
     large.write_bytes(b" " * (LARGEST_FILE_BYTES + 1))
     os.mkfifo(pipe)  # reading it would never end
-    for file, problem in ((large, "larger than 1 MiB"), (pipe, "not a file"), (tmp_path, "not a")):
+    for file, problem in (
+        (large, "more than the 1048576 allowed"),
+        (pipe, "not a regular file"),
+        (tmp_path, "Is a directory"),
+    ):
         with pytest.raises(ConfigError, match=problem):
             read_segment_bytes(file)
 
