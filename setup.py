@@ -23,6 +23,7 @@ EXTRAS = {
         "opencv-python-headless",
         "prometheus-client>=0.19",
         "rich",
+        "simplejpeg",
         "waitress>=3.0.1",
     ],
     "test": ["hypothesis", "onnx", "pytest", "pytest-timeout"],  # colcon looks for pytest here

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perception_node.errors import SlowDecoding
 from perception_node.health import Level, Status
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def _input(report: CameraReport, *, is_silent: bool) -> Status:
             f"check the camera and that {report.topic} is its topic"
         )
         return Status("input", Level.ERROR, message, values)
-    if now.malformed > before.malformed:
-        number = now.malformed - before.malformed
+    number = now.malformed - before.malformed - _count_slow(report)
+    if number > 0:
         message = f"{number} unusable image(s); see the log for the cause"
         return Status("input", Level.WARN, message, values)
     message = "images arrive" if report.has_images else "waiting for the first image"
@@ -205,24 +206,35 @@ def _deadline(report: CameraReport, config: NodeConfig) -> Status:
         "age histogram": "none yet" if report.histogram is None else _to_json(report.histogram),
     }
     stale, late = now.stale - before.stale, now.late - before.late
+    slow = _count_slow(report)
+    missed = stale + late + slow
     # Superseded images are none that missed: many of them must not hide that all others did.
-    judged = stale + late + now.published - before.published
-    missed_percent = 100.0 * (stale + late) / judged if judged else 0.0
+    judged = missed + now.published - before.published
+    missed_percent = 100.0 * missed / judged if judged else 0.0
     level = Level.OK
-    if stale + late and missed_percent >= config.warn_missed_percent:
+    if missed and missed_percent >= config.warn_missed_percent:
         level = Level.WARN
-    if stale + late and missed_percent >= config.error_missed_percent:
+    if missed and missed_percent >= config.error_missed_percent:
         level = Level.ERROR
     if level == Level.OK:
         return Status("deadline", level, "results are in time", values)
     why = "the engine takes too long; see ~/latency, or raise deadline_ms"
     if stale and report.refusal:
         why = report.refusal
+    if slow:
+        why = "decoding takes too long; send smaller or raw images, or raise deadline_ms"
+    slowly = f", {slow} while decoded ({SlowDecoding.kind})" if slow else ""
     message = (
         f"{missed_percent:.0f} % of the images missed the deadline "
-        f"({stale} stale, {late} late): {why}"
+        f"({stale} stale, {late} late{slowly}): {why}"
     )
     return Status("deadline", level, message, values)
+
+
+def _count_slow(report: CameraReport) -> int:
+    """Return how many images of the last period missed the deadline while they were decoded."""
+    now, before = report.now.malformed_by_kind, report.before.malformed_by_kind
+    return now.get(SlowDecoding.kind, 0) - before.get(SlowDecoding.kind, 0)
 
 
 def _to_json(histogram: AgeHistogram) -> str:

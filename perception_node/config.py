@@ -127,6 +127,12 @@ class NodeConfig:
         lowest=1,
         highest=1 << 28,
     )
+    damaged_images: str = parameter(
+        "drop",
+        "A JPEG that is cut short or damaged: drop gives no result for it; use classifies what "
+        "can be decoded of it, where the rest is grey or wrong.",
+        choices=("drop", "use"),
+    )
     top_k: int = parameter(
         5, "At most this many hypotheses are published.", lowest=1, highest=1000, when=When.LIVE
     )

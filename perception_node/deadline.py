@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING
 
-from perception_node.errors import LateFrame, MissingStamp, StaleFrame
+from perception_node.errors import LateFrame, MissingStamp, SlowDecoding, StaleFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -132,6 +132,16 @@ class Deadline:
             if age_ns is not None and abs(age_ns) <= limit_ns:  # so it was the prediction
                 self.remaining.forget_newest()
             raise StaleFrame(refusal)
+
+    def require_decoded(self, age_ns: int | None, limit_ns: int, took_ns: int) -> None:
+        """Let an image through whose deadline has not passed while it was decoded.
+
+        Raises:
+            SlowDecoding: it has.
+
+        """
+        if age_ns is not None and age_ns > limit_ns - reserve_ns(limit_ns):
+            raise SlowDecoding(took_ns, age_ns, limit_ns)
 
     def require(self, age_ns: int | None, limit_ns: int) -> None:
         """Let a result through if it will be in time where it is published.

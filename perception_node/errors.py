@@ -13,6 +13,7 @@
     │   ├── UnsupportedEncoding   an encoding this package does not read
     │   ├── UndecodableImage      a JPEG or PNG that cannot be decoded
     │   ├── FrameTooLarge         more pixels than the node accepts
+    │   ├── SlowDecoding          decoded, but too late to be classified
     │   ├── StaleFrame            too old to be classified in time
     │   └── LateFrame             classified, but too late
     ├── ModelError                the bundle cannot be used
@@ -176,6 +177,18 @@ class UndecodableImage(FrameError):
     """A compressed image is neither a JPEG nor a PNG that can be decoded."""
 
     kind = "codec"
+
+
+class SlowDecoding(FrameError):
+    """The deadline had passed when a compressed image was decoded; no engine has seen it."""
+
+    kind = "slow_codec"
+
+    def __init__(self, took_ns: int, age_ns: int, limit_ns: int) -> None:
+        super().__init__(
+            f"decoding took {took_ns / 1e6:.1f} ms, then it was {age_ns / 1e6:.1f} ms old, the "
+            f"deadline is {limit_ns / 1e6:g} ms; send smaller or raw images, or raise deadline_ms"
+        )
 
 
 class FrameTooLarge(FrameError):

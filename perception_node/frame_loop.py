@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from perception_node.frame import Frame
     from perception_node.pipeline import FrameClassifier, Prediction
 
+DECODED_NS = 1_000_000  # reading a raw image takes a fiftieth of this
 AFTER_A_BUG_S = 0.1  # a wait that fails at once must not take a whole core
 
 
@@ -221,6 +222,10 @@ class FrameLoop:
         self._schedule.note_inference(index, [other for other in ready if other != index])
         frame = image.read()
         trace.read_ns = self._steady_ns() - begin_ns
+        if trace.read_ns > DECODED_NS:
+            trace.age_ns = camera.deadline.age_ns(image.stamp_ns, arrival.arrived_ns)
+            limit_ns = config.deadline_ns(index)
+            camera.deadline.require_decoded(trace.age_ns, limit_ns, trace.read_ns)
         return FrameAtHand(
             index, arrival.message, frame, config, arrival.arrived_ns, begin_ns, trace
         )

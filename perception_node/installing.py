@@ -33,10 +33,11 @@ PIP = {
     "prometheus_client": "prometheus-client",
     "pycuda": "pycuda",
     "rosbags": "rosbags",
+    "simplejpeg": "simplejpeg",
     "torch": "torch==2.13.0",
     "waitress": "waitress",
 }
-NEED_NUMPY = {"onnx", "onnxruntime", "pycuda", "rosbags"}
+NEED_NUMPY = {"onnx", "onnxruntime", "pycuda", "rosbags", "simplejpeg"}
 REPORT = "perception doctor --json > doctor.json, and attach it to a report"  # nothing else helps
 # What OpenCV says that was built for NumPy 1, as Ubuntu's is, once pip has brought NumPy 2.
 NUMPY_IS_TOO_NEW = "numpy.core.multiarray failed to import"

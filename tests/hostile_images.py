@@ -54,6 +54,33 @@ def with_scans(jpeg, number) -> bytes:
     return jpeg[:-2] + scan * number + jpeg[-2:]
 
 
+def without_huffman_tables(jpeg) -> bytes:
+    """Take the tables away, as cameras that send Motion JPEG do."""
+    place, kept = 2, jpeg[:2]
+    while jpeg[place + 1] != 0xDA:
+        end = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        if jpeg[place + 1] != 0xC4:
+            kept += jpeg[place:end]
+        place = end
+    return kept + jpeg[place:]
+
+
+def huge_frame(marker=0xC0, side=30_000) -> bytes:
+    """A frame header of three channels and ``side`` x ``side`` pixels."""
+    size = struct.pack(">BHHB", 8, side, side, 3)
+    return segment(marker, size + bytes((1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1)))
+
+
+def hidden_jpeg(jpeg, disguise=b"\xff\x00") -> bytes:
+    """Hide the headers of a huge JPEG from whoever takes ``disguise`` for a marker with a length.
+
+    libjpeg takes it for bytes to skip, and goes on with what is behind its length.
+    """
+    huge = huge_frame() + segment(0xDA, bytes((3, 1, 0, 2, 0x11, 3, 0x11, 0, 63, 0)))
+    hidden = huge + bytes(200) + b"\xff\xd9"
+    return jpeg[:2] + disguise + struct.pack(">H", len(hidden) + 2) + hidden + jpeg[2:]
+
+
 def chunk(kind, content, size=None) -> bytes:
     """A chunk of a PNG; ``size`` is the length it claims to have."""
     length = len(content) if size is None else size
@@ -68,10 +95,10 @@ def squeeze(megabytes) -> bytes:
     return b"".join(squeezing.compress(zeros) for _ in range(megabytes)) + squeezing.flush()
 
 
-def png(*extra, height=8, width=8, frame=b"") -> bytes:
+def png(*extra, height=8, width=8, frame=b"", pixels=b"") -> bytes:
     """A black RGB PNG with chunks of any kind before its pixels, and ``frame`` behind them."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes((width * 3 + 1) * height))
+    pixels = pixels or zlib.compress(bytes((width * 3 + 1) * height))
     return b"".join(
         (
             SIGNATURE,

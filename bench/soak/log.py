@@ -15,7 +15,7 @@ LINE = re.compile(
     r"\[(?P<level>[A-Z]+)\] \[(?P<time_s>\d+\.\d+)\] \[(?:\w+\.)*perception\]: (?P<text>.*)"
 )
 DROPPED = re.compile(r"frame dropped \((?P<cause>\w+)\): ")
-CAUSES = ("stale", "late", "message", "layout", "encoding", "codec")
+CAUSES = ("stale", "late", "message", "layout", "encoding", "codec", "slow_codec")
 EXPECTED = ("model ", "granted: ", "active: waiting for images on ", "frames: received ")
 # The clock of the log may be slewed while that of the throttle is not.
 SHORTEST_PAUSE_S = 0.95 * 5.0  # LOG_PERIOD_S of the outputs

@@ -25,6 +25,7 @@ from perception_node.cli.http_findings import check_http
 from perception_node.cli.import_findings import check_commands, check_node, find_failures
 from perception_node.cli.jetpack_findings import check_jetpack
 from perception_node.cli.machine_findings import (
+    check_jpeg,
     check_libraries,
     check_machine,
     check_model,
@@ -72,6 +73,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "real_time": check_priority,
     "locked_memory": check_locked_memory,
     "libraries": check_libraries,
+    "jpeg": check_jpeg,
     "onnxruntime": check_onnxruntime,
     "default_model": check_model,
     "gpu": check_gpu,

@@ -58,6 +58,16 @@ def check_libraries() -> Finding:
     return Finding("libraries", OK, found)
 
 
+def check_jpeg() -> Finding:
+    """Look for the decoder that says which JPEGs are damaged."""
+    try:
+        simplejpeg = import_module("simplejpeg")
+    except (ImportError, ValueError) as error:
+        found = f"{error}: damage in a JPEG is only found where its markers show it"
+        return Finding("JPEG", OPTIONAL, found, install_command("simplejpeg"), ("simplejpeg",))
+    return Finding("JPEG", OK, f"simplejpeg {simplejpeg.__version__}: a damaged one is found")
+
+
 def check_reports() -> Finding:
     """Look for the packages with which benchmarks and tests report."""
     missing = _missing_of(OF_REPORTS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from perception_node.cli.classify import add_model_arguments, to_config
 from perception_node.cli.http_findings import require_http
 from perception_node.cli.output import complain, note, parse_count
+from perception_node.config import NodeConfig
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
 from perception_node.printable import printable_lines
 from perception_node.process import return_large_blocks, use_one_opencv_thread
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from perception_node.config import NodeConfig
     from perception_node.serving.classification import ClassificationQueue
     from perception_node.serving.live import LiveView
 
@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.max_body_mib,
         metavar="MIB",
         help="per request",
+    )
+    parser.add_argument(
+        "--damaged-images",
+        default=NodeConfig().damaged_images,
+        metavar="drop|use",
+        help="refuse a damaged JPEG, or classify what can be decoded of it",
     )
     parser.add_argument(
         "--request-timeout",
@@ -173,7 +179,8 @@ def _to_config(arguments: argparse.Namespace) -> NodeConfig:
     """
     shortest, longest = ENGINE_TIMEOUTS_MS
     timeout_ms = max(shortest, min(arguments.deadline_ms, longest))
-    return to_config(arguments).with_values({"engine_timeout_ms": timeout_ms})
+    own = {"engine_timeout_ms": timeout_ms, "damaged_images": arguments.damaged_images}
+    return to_config(arguments).with_values(own)
 
 
 def _require_temporary_folder() -> None:

@@ -38,10 +38,12 @@ class ImageReader:
     The pixels of a raw image are a view of the message, which must stay unchanged.
     """
 
-    def __init__(self, transport: str, max_pixels: int, smallest_side: int) -> None:
+    def __init__(
+        self, transport: str, max_pixels: int, smallest_side: int, damaged_images: str = "drop"
+    ) -> None:
         """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits."""
         self._max_pixels = max_pixels
-        self._decoder = Decoder(max_pixels, smallest_side)
+        self._decoder = Decoder(max_pixels, smallest_side, damaged_images)
         readers = {"raw": self._read_raw, "compressed": self._read_compressed}
         self._read_body = readers[transport]
 

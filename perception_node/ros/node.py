@@ -14,6 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from perception_node import health
+from perception_node.codecs.jpeg import tell_leniency
 from perception_node.counters import FrameCounters, add_up
 from perception_node.errors import EngineError
 from perception_node.frame_loop import FrameLoop
@@ -130,6 +131,8 @@ class PerceptionNode(LifecycleNode):
             f"runs on {pipeline.description} ({pipeline.reason}), "
             f"images arrive as {camera.delivery}"
         )
+        if self.config.image_transport == "compressed" and self.config.damaged_images == "drop":
+            tell_leniency(self.get_logger().warning)
 
     @guarded
     def on_activate(self, state: LifecycleState) -> None:

@@ -67,7 +67,10 @@ class Outputs:
         self._throttle = Throttle(LOG_PERIOD_S)
         pipeline = classifier.pipeline
         reader = ImageReader(
-            config.image_transport, config.max_image_pixels, pipeline.smallest_side
+            config.image_transport,
+            config.max_image_pixels,
+            pipeline.smallest_side,
+            config.damaged_images,
         )
         self.open = reader.open
         self._make_message: Callable[[Prediction, str], bytes | Classification] = (

@@ -56,7 +56,9 @@ class ClassificationQueue:
         self.on_exhausted = lambda: None
         self._config = config
         self._deadline_ms = settings.deadline_ms
-        self._decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
+        self._decoder = Decoder(
+            config.max_image_pixels, pipeline.smallest_side, config.damaged_images
+        )
         self._lock = threading.Lock()
         self._depth = 0
         self._is_closed = False
@@ -140,14 +142,16 @@ class ClassificationQueue:
         try:
             if self._is_closed:
                 raise ServerBusy(STOPPING)
-            return None if is_expired else self._run(data)
+            return None if is_expired else self._run(data, end_ns)
         finally:
             took_s = None if is_expired else (time.monotonic_ns() - begin_ns) / 1e9
             self._leave(took_s)
 
-    def _run(self, data: bytes) -> Prediction:
+    def _run(self, data: bytes, end_ns: int) -> Prediction | None:
         lost = self.pipeline.lost
         frame = Frame.from_bgr(self._decoder.decode(data))
+        if time.monotonic_ns() >= end_ns:  # decoding took that long: the engine is spared
+            return None
         try:
             config = self._config
             return self.pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)

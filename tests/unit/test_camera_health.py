@@ -46,6 +46,24 @@ def test_a_good_camera_is_ok_in_every_row():
     ]
 
 
+def test_decoding_that_misses_the_deadline_is_named():
+    now = replace(
+        missed(published=1), malformed=4, malformed_by_kind={"slow_codec": 3, "codec": 1}
+    )
+    row = judge("deadline", now=now, before=BEFORE)
+    assert row.level == Level.ERROR
+    assert row.message == (
+        "75 % of the images missed the deadline (0 stale, 0 late, 3 while decoded (slow_codec)): "
+        "decoding takes too long; send smaller or raw images, or raise deadline_ms"
+    )
+    row = judge("input", now=now, before=BEFORE)
+    assert (row.level, row.message) == (
+        Level.WARN,
+        "1 unusable image(s); see the log for the cause",
+    )
+    assert row.values["malformed (slow_codec)"] == "3"
+
+
 # input
 
 

@@ -381,12 +381,49 @@ def test_a_result_that_is_too_old_is_not_published(make):
     assert setup.cameras[0].ages.summarize() is None
 
 
-@pytest.mark.parametrize("stage", ["read", "classify", "compose"])
+@pytest.mark.parametrize("stage", ["classify", "compose"])
 def test_all_that_happens_before_publishing_counts(make, stage):
     setup = make()
     setup.handler.during = {(stage, "slow"): lambda: setup.pass_ms(101)}
     setup.feed(b"slow")
     assert setup.stop().late == 1
+
+
+def test_an_image_whose_decoding_misses_the_deadline_is_no_fault_of_the_engine(make):
+    setup = make()
+    setup.handler.during = {("read", "slow"): lambda: setup.pass_ms(95)}
+    setup.feed(b"slow@5", b"next@-95")
+    counts = setup.stop()
+    assert setup.handler.published == ["NEXT"]
+    assert (counts.published, counts.malformed, counts.in_flight) == (1, 1, 0)
+    assert counts.malformed_by_kind == {"slow_codec": 1}
+    assert len(setup.handler.configs) == 1, "the engine has seen it"
+    assert str(setup.handler.reported[0]) == (
+        "decoding took 95.0 ms, then it was 100.0 ms old, the deadline is 100 ms; "
+        "send smaller or raw images, or raise deadline_ms"
+    )
+    trace = setup.handler.traces[0]
+    assert (trace.outcome, trace.age_ns, trace.read_ns) == ("slow_codec", 100 * MS, 95 * MS)
+
+
+def test_decoding_that_was_too_slow_teaches_nothing(make):
+    setup = make()
+    setup.handler.during = {("read", "slow"): lambda: setup.pass_ms(400)}
+    setup.feed(b"slow", b"next@-400")
+    setup.stop()
+    assert setup.handler.published == ["NEXT"]
+    assert setup.cameras[0].deadline.remaining.predict_ns() == 0
+
+
+def test_while_an_image_is_decoded_no_engine_is_at_work(make):
+    """So the supervisor blames none, however long it takes."""
+    setup = make()
+    seen = []
+    setup.handler.during = {("read", "slow"): lambda: seen.append(setup.loop.at_hand)}
+    setup.feed(b"first", b"slow", b"last")
+    setup.stop()
+    assert seen == [None]
+    assert setup.handler.published == ["FIRST", "SLOW", "LAST"]
 
 
 def test_what_took_too_long_teaches_how_long_it_takes(make):

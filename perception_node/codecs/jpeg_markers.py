@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The marker segments of a JPEG, read as libjpeg reads them.
+
+What libjpeg would read in another way, skip with a warning or refuse is refused here: nothing may
+hide from the checks a size or a scan that the decoder then finds (ITU-T T.81, B.1; jdmarker.c).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+
+from perception_node.codecs.exif import UPRIGHT, read_orientation
+from perception_node.codecs.opencv_decoder import cut_short
+from perception_node.errors import UndecodableImage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2  # baseline, extended, progressive; all with Huffman codes
+DHT, RST0, RST7, SOI, EOI, SOS = 0xC4, 0xD0, 0xD7, 0xD8, 0xD9, 0xDA
+DQT, DNL, DRI, APP0, APP1, APP15, COM, TEM = 0xDB, 0xDC, 0xDD, 0xE0, 0xE1, 0xEF, 0xFE, 0x01
+_TABLES = frozenset({DHT, DQT, *range(APP0, APP15 + 1), COM})
+_ALONE = frozenset({TEM, *range(RST0, RST7 + 1)})  # no length follows these
+_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {DHT}
+_EXIF = b"Exif\0\0"
+_MAX_SEGMENTS = 2048  # real files: under 100
+_MAX_FILL = 4096  # bytes FF before a marker
+_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_CHANNELS = frozenset({1, 3, 4})
+_BITS = 8
+# A scan goes over the whole image, however few bytes it has. Encoders make up to 12 of them.
+_USUAL_SCANS, _MAX_SCANS = 12, 64
+_MAX_SCANNED_PIXELS = _USUAL_SCANS << 24
+
+
+class JpegHeader(NamedTuple):
+    """What stands before the pixels of a JPEG.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        orientation: as EXIF numbers it, 1 to 8.
+        has_one_scan: all pixels are in one scan, as cameras send them; another is an error.
+        restart_interval: MCUs between two restart markers; 0 for none.
+        mcu_width: pixels.
+        mcu_height: pixels.
+        scan: where the first scan's data begins.
+
+    """
+
+    width: int
+    height: int
+    orientation: int
+    has_one_scan: bool
+    restart_interval: int
+    mcu_width: int
+    mcu_height: int
+    scan: int
+
+    @property
+    def mcus(self) -> int:
+        """How many units the pixels are coded in, if they are in one scan."""
+        return -(-self.width // self.mcu_width) * -(-self.height // self.mcu_height)
+
+
+class _Frame(NamedTuple):
+    """What the frame header (SOFn) states."""
+
+    width: int
+    height: int
+    channels: int
+    is_sequential: bool
+    mcu_width: int
+    mcu_height: int
+
+
+def read_header(jpeg: bytes) -> JpegHeader:
+    """Read all segments up to the first scan.
+
+    Raises:
+        UndecodableImage: a segment is damaged, cut short or of a kind that is not decoded.
+
+    """
+    frame: _Frame | None = None
+    orientation, restart_interval, position = UPRIGHT, 0, 2
+    for _ in range(_MAX_SEGMENTS):
+        marker, position, end = _read_segment(jpeg, position)
+        if marker in {SOF0, SOF1, SOF2} and frame is None:
+            frame = _read_frame(jpeg[position:end], is_sequential=marker != SOF2)
+        elif marker == SOS and frame is not None:
+            channels = _read_scan(jpeg[position:end])
+            has_one_scan = frame.is_sequential and channels == frame.channels
+            # A single channel is coded block by block, whatever its sampling.
+            mcu = (frame.mcu_width, frame.mcu_height) if frame.channels > 1 else (8, 8)
+            return JpegHeader(
+                frame.width, frame.height, orientation, has_one_scan, restart_interval, *mcu, end
+            )
+        elif marker == DRI:
+            restart_interval = _read_interval(jpeg[position:end])
+        elif marker == APP1 and orientation == UPRIGHT:
+            if jpeg[position : position + len(_EXIF)] == _EXIF:
+                orientation = read_orientation(jpeg[position + len(_EXIF) : end])
+        elif marker not in _TABLES and marker not in _ALONE:
+            raise _refusal(marker, jpeg, position)
+        position = end
+    raise UndecodableImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels")
+
+
+def require_few_scans(jpeg: bytes, header: JpegHeader) -> None:
+    """Refuse a JPEG of several scans that goes over its pixels again and again.
+
+    Raises:
+        UndecodableImage: too many, or something between them that ``read_header`` refuses.
+
+    """
+    pixels = header.width * header.height
+    limit = max(_USUAL_SCANS, min(_MAX_SCANS, _MAX_SCANNED_PIXELS // pixels))
+    marks = find_marks(jpeg, header.scan)
+    scans, position = 1, header.scan
+    for _ in range(_MAX_SEGMENTS):
+        position = _next_mark(marks, position, len(jpeg))
+        if position >= len(jpeg) or jpeg[position + 1] == EOI:
+            return
+        while True:  # the tables of the next scan
+            marker, position, end = _read_segment(jpeg, position)
+            if marker == EOI:
+                return
+            if marker == SOS:
+                break
+            if marker != DRI and marker not in _TABLES and marker not in _ALONE:
+                raise _refusal(marker, jpeg, position)
+            position = end
+        position, scans = end, scans + 1
+        if scans > limit:
+            raise UndecodableImage(
+                f"the JPEG goes over its {header.width}x{header.height} pixels in more than "
+                f"{limit} scans; encoders make at most {_USUAL_SCANS}"
+            )
+
+
+def require_whole_scan(jpeg: bytes, header: JpegHeader) -> None:
+    """Refuse a JPEG of one scan whose markers tell that some of it is missing or misplaced.
+
+    For decoders that do not report damage: it finds less than these.
+
+    Raises:
+        UndecodableImage: the restart markers are not those that the header promises.
+
+    """
+    marks = find_marks(jpeg, header.scan, with_restarts=True)
+    codes = np.frombuffer(jpeg, np.uint8)[marks + 1]
+    ends = np.flatnonzero((codes < RST0) | (codes > RST7))
+    found = codes[: ends[0]] if ends.size else codes
+    interval = header.restart_interval
+    expected = -(-header.mcus // interval) - 1 if interval else 0
+    if found.size != expected or np.any(found != RST0 + np.arange(found.size) % 8):
+        raise UndecodableImage(
+            f"the data is damaged: {found.size} restart markers, {expected} in order are due"
+        )
+
+
+def find_marks(jpeg: bytes, start: int, *, with_restarts: bool = False) -> NDArray[np.intp]:
+    """Return where markers are from ``start`` on: int, ascending; coded data has none."""
+    octets = np.frombuffer(jpeg, np.uint8)
+    places = start + np.flatnonzero(octets[start:-1] == 0xFF)  # noqa: PLR2004 - begins a marker
+    codes = octets[places + 1]
+    is_mark = (codes != 0) & (codes != 0xFF)  # noqa: PLR2004 - stuffing and fill bytes
+    if not with_restarts:
+        is_mark &= (codes < RST0) | (codes > RST7)
+    return cast("NDArray[np.intp]", places[is_mark])
+
+
+def _next_mark(marks: NDArray[np.intp], position: int, end: int) -> int:
+    index = int(np.searchsorted(marks, position))
+    return int(marks[index]) if index < marks.size else end
+
+
+def _read_segment(jpeg: bytes, position: int) -> tuple[int, int, int]:
+    """Return the marker at ``position``, where its content begins and where it ends."""
+    found = _MARKER.match(jpeg, position, position + _MAX_FILL)
+    if found is None or found[1] == b"\0":
+        if position >= len(jpeg) - 1:
+            raise cut_short(jpeg)
+        raise UndecodableImage(
+            f"the JPEG is damaged: byte {position} is not the marker that is due there"
+        )
+    marker, position = found[1][0], found.end()
+    if marker in _ALONE or marker in {SOI, EOI}:
+        return marker, position, position
+    length = int.from_bytes(jpeg[position : position + 2], "big")
+    end = position + length
+    if end > len(jpeg) or position + 2 > len(jpeg):
+        raise cut_short(jpeg)
+    if length < 2:  # noqa: PLR2004 - the length counts itself
+        raise UndecodableImage(f"the JPEG is damaged: a segment of length {length} in its header")
+    return marker, position + 2, end
+
+
+def _read_frame(content: bytes, *, is_sequential: bool) -> _Frame:
+    if len(content) < 6 or len(content) != 6 + 3 * content[5]:  # noqa: PLR2004 - as T.81 says
+        raise UndecodableImage("the header of the image is damaged: its frame header is no such")
+    bits, channels = content[0], content[5]
+    height, width = int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
+    if bits != _BITS or channels not in _CHANNELS:
+        raise UndecodableImage(
+            f"a JPEG of {channels} channels of {bits} bits is not decoded; 1 or 3 of 8 bits are"
+        )
+    across, down = content[7::3], content[7::3]
+    mcu_width, mcu_height = 8 * max(n >> 4 for n in across), 8 * max(n & 15 for n in down)
+    if 0 in {width, height, mcu_width, mcu_height}:
+        raise UndecodableImage(f"the header of the image is damaged: it states {width}x{height}")
+    return _Frame(width, height, channels, is_sequential, mcu_width, mcu_height)
+
+
+def _read_scan(content: bytes) -> int:
+    """Return how many channels a scan has."""
+    if len(content) < 4 or len(content) != 4 + 2 * content[0]:  # noqa: PLR2004 - as T.81 says
+        raise UndecodableImage("the JPEG is damaged: the header of its scan is no such")
+    return content[0]
+
+
+def _read_interval(content: bytes) -> int:
+    if len(content) != 2:  # noqa: PLR2004 - one number of 16 bits
+        raise UndecodableImage("the JPEG is damaged: its restart interval is no number")
+    return int.from_bytes(content, "big")
+
+
+def _refusal(marker: int, jpeg: bytes, position: int) -> UndecodableImage:
+    """Say why a segment is not taken."""
+    reasons = {
+        SOI: "a second image begins in it",
+        EOI: "it ends before its pixels begin",
+        SOS: "its pixels begin before their size is stated",
+        DNL: "its height is to follow its pixels (DNL)",
+        **dict.fromkeys((SOF0, SOF1, SOF2), "it states its size twice"),
+        **dict.fromkeys(_OTHER_FRAMES, "it is lossless, hierarchical or arithmetic"),
+    }
+    why = reasons.get(marker, f"marker {marker:02x} is not known")
+    return UndecodableImage(
+        f"the header of the JPEG is refused: {why} (byte {position} of {len(jpeg)})"
+    )
