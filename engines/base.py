@@ -52,6 +52,12 @@ class Engine(ABC):
 
         """
 
+    def interrupt(self) -> None:  # noqa: B027 - most cannot
+        """Let an ``infer()`` that does not end fail, from another thread, where that is possible.
+
+        The engine is of no use afterwards, but to be closed.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Free what the engine holds, on its own thread, in whatever state it is.

@@ -57,6 +57,13 @@ class NodeConfig:
         "Folder of the TensorRT plans; empty for ~/.cache/perception_node/plans.",
         when=When.START,
     )
+    configure_timeout_s: float = parameter(
+        30.0,
+        "Loading and warming up the model may take so long, without the build of a plan; then "
+        "configuring fails.",
+        lowest=0.1,
+        highest=86_400.0,
+    )
     engine_timeout_ms: int = parameter(
         500,
         "A frame that takes the engine longer means that it hangs, and another takes over.",

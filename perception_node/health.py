@@ -54,6 +54,15 @@ def inference_status(now: FrameCounts, before: FrameCounts, infer_ns: int | None
     return Status("inference", Level.OK, "frames are classified", values)
 
 
+def loading_statuses(phase: str, elapsed_s: float) -> list[Status]:
+    """Say what the node is at while it loads its model."""
+    message = f"configuring: {phase}, {elapsed_s:.0f} s"
+    return [
+        Status("input", Level.WARN, "the node is configuring", {}),
+        Status("engine", Level.WARN, message, {"configuring": phase}),
+    ]
+
+
 def engine_status(
     model: str,
     engine: str,

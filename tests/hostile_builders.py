@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from perception_node.bundle import Input, Output
 from perception_node.engines.importing.loading import MAX_NODES
-from tests.builders import to_onnx
+from tests.builders import MANIFEST, make_bundle, to_onnx
 from tests.import_builders import scores_network
 
 
@@ -98,6 +101,12 @@ def endless() -> bytes:
     loop = node("Loop", ["count", "", "row"], body=body)
     mean = node("ReduceMean", ["image"], ["row"], axes=[2, 3], keepdims=0)
     return graph(mean, loop, weights=[constant("count", 1 << 62)], outputs=3)
+
+
+def endless_bundle(folder):
+    """Write a bundle whose model never ends its first frame."""
+    size, scores = Input("image", 4, 4), Output("scores", "logits", 3)
+    return make_bundle(folder, endless(), replace(MANIFEST, input=size, output=scores))
 
 
 def functions(levels: int) -> bytes:

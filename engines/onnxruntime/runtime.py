@@ -56,6 +56,7 @@ class OnnxRuntimeEngine(Engine):
         size, output = bundle.manifest.input, bundle.manifest.output
         self.input = np.zeros((1, 3, size.height, size.width), np.float32)
         self.output = np.zeros((1, output.classes), np.float32)
+        self._run_options = ort.RunOptions()
         self._binding: Any = self._bind(size.name, output.name)
         provider = self._session.get_providers()[0]  # the one in use, not the one asked for
         arithmetic = ARITHMETIC.get(model, "int8 emulated in float32")
@@ -66,10 +67,14 @@ class OnnxRuntimeEngine(Engine):
     def infer(self) -> None:
         """Run the model on ``input``; see ``Engine.infer``."""
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, self._run_options)
         except Exception as error:
             msg = f"ONNX Runtime failed: {_first_line(error)}"
             raise EngineError(msg) from error
+
+    def interrupt(self) -> None:
+        """Let ``infer()`` fail before its next operator; see ``Engine.interrupt``."""
+        self._run_options.terminate = True
 
     def close(self) -> None:
         """Free the session."""

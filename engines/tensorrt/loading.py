@@ -23,6 +23,7 @@ from perception_node.errors import EnvironmentLacks, PlanError, PlanMismatch, Pl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
     from perception_node.bundle import ModelBundle, Precision
     from perception_node.engines.base import Engine
@@ -38,6 +39,7 @@ def load_engine(  # noqa: PLR0913 - the first two say what to load
     store: str,
     build_missing: bool,
     report: Callable[[BuildProgress], None] | None = None,
+    cancel: Event | None = None,
     allow_ungated: bool = False,
 ) -> Engine:
     """Return the TensorRT engine of a bundle, on the calling thread, which owns it from then on.
@@ -48,6 +50,7 @@ def load_engine(  # noqa: PLR0913 - the first two say what to load
         store: folder of the plan store, empty for the default.
         build_missing: build the plan now where there is none that fits.
         report: told how far that build is.
+        cancel: set from another thread, it ends that build as soon as TensorRT asks.
         allow_ungated: run an int8 model that has not passed the accuracy gate.
 
     Raises:
@@ -68,7 +71,13 @@ def load_engine(  # noqa: PLR0913 - the first two say what to load
         if not build_missing:
             raise
         plan = build_bundle(
-            bundle, precision, trt.backend, plans, report=report, allow_ungated=allow_ungated
+            bundle,
+            precision,
+            trt.backend,
+            plans,
+            report=report,
+            cancel=cancel,
+            allow_ungated=allow_ungated,
         )
     return TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision=precision)
 

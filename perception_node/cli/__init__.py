@@ -18,6 +18,7 @@ from typing import Protocol, cast
 from perception_node import __version__
 from perception_node.cli.output import Parser, complain, describe_bug
 from perception_node.errors import EnvironmentLacks, MissingPackage, PerceptionError
+from perception_node.loading import is_stuck
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_WRONG_INPUT, EXIT_ENVIRONMENT = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130
@@ -53,6 +54,15 @@ class Verb(Protocol):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code; errors are one line on stderr."""
+    exit_code = _run(argv)
+    if is_stuck():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    return exit_code
+
+
+def _run(argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as tidily as with SIGINT
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -15,7 +15,7 @@ from perception_node.errors import ConfigError, FrameError
 from perception_node.files import read_regular_file
 from perception_node.frame import Frame
 from perception_node.process import use_one_opencv_thread
-from perception_node.selection import load_pipeline
+from perception_node.selection import load_in_time
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception classify photos/ cat.jpg --top-k 3 --json"
 MAX_FILE_BYTES = 256 << 20
+MODEL_PARAMETERS = (
+    "model",
+    "top_k",
+    "threshold",
+    "threads",
+    "engine",
+    "precision",
+    "plan_store",
+    "configure_timeout_s",
+)
 ENGINE_TIMEOUT_MS = 60_000  # nobody waits for files as a robot waits for its camera
 
 
@@ -56,13 +66,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run int8 even if perception evaluate has not found it accurate enough",
     )
+    parser.add_argument(
+        "--configure-timeout",
+        dest="configure_timeout_s",
+        type=float,
+        default=default.configure_timeout_s,
+        metavar="S",
+        help="give up a model that is not ready in so many seconds",
+    )
     parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
 
 
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
-    names = ("model", "top_k", "threshold", "threads", "engine", "precision", "plan_store")
-    values = {name: getattr(arguments, name) for name in names}
+    values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
     values["engine_timeout_ms"] = ENGINE_TIMEOUT_MS
     return NodeConfig(**values, allow_ungated=arguments.allow_ungated)
 
@@ -73,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = list(_find_images(arguments.images))
     use_one_opencv_thread()
     failures = 0
-    with load_pipeline(config) as pipeline:
+    with load_in_time(config) as pipeline:
         decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
         for file in _progress(files):
             try:

@@ -13,7 +13,7 @@ from perception_node.process import use_one_opencv_thread
 from perception_node.resources import find_model
 from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 from perception_node.ros.required import require_ros
-from perception_node.selection import load_pipeline
+from perception_node.selection import load_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -36,7 +36,7 @@ def replay_bag(
 
     """
     use_one_opencv_thread()
-    with load_pipeline(config) as pipeline:
+    with load_in_time(config) as pipeline:
         readers = {
             kind: ImageReader(transport, config.max_image_pixels, pipeline.smallest_side)
             for kind, transport in TRANSPORTS.items()

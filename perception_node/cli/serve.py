@@ -17,7 +17,7 @@ from perception_node.config import NodeConfig
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
 from perception_node.printable import printable_lines
 from perception_node.process import return_large_blocks, use_one_opencv_thread
-from perception_node.selection import load_pipeline
+from perception_node.selection import load_in_time
 from perception_node.serving.settings import ServerSettings
 from perception_node.signals import ENDING
 
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         watching = _watch(arguments.ros, settings)
     with (
         watching as live,
-        load_pipeline(config) as pipeline,
+        load_in_time(config) as pipeline,
         ClassificationQueue(pipeline, config, settings) as classifier,
     ):
         metrics = Metrics(classifier, live)

@@ -11,7 +11,8 @@ import ctypes
 import inspect
 import os
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -21,7 +22,9 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl import rcutils_logger
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.service import Service
 
 try:
     from rclpy.event_handler import (
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rclpy.context import Context
+    from rclpy.lifecycle import LifecycleNode
     from rclpy.node import Node
     from rclpy.parameter import Parameter
     from rclpy.publisher import Publisher
@@ -62,6 +66,15 @@ TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).param
 NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 LOADED_FILES = Path("/proc/self/maps")
+# How an executor takes from what is ready; Humble does not take from waitables in this way.
+TAKES = (
+    "_take_timer",
+    "_take_subscription",
+    "_take_client",
+    "_take_service",
+    "_take_guard_condition",
+    "_take_waitable",
+)
 REQUEST_BYTES = 32 << 20  # the largest request, as Python holds it
 DISCOVERY_RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
 RCL = re.compile(r" (/.*/librcl\.so\S*)$", re.MULTILINE)
@@ -232,6 +245,9 @@ class SturdyExecutor(SingleThreadedExecutor):
         super().__init__(context=context)
         self._on_error = on_error
         self._at: Any = None  # what is being served
+        for name in TAKES:
+            if take := getattr(self, name, None):
+                setattr(self, name, partial(self._attempt, take))
 
     def wait_for_ready_callbacks(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
         """Note what is served next; see rclpy."""
@@ -256,32 +272,13 @@ class SturdyExecutor(SingleThreadedExecutor):
 
     def _attempt(self, take: Callable[[Any], Any], entity: Any) -> Any:  # noqa: ANN401
         try:
-            return take(entity)
+            # The middleware makes as many elements as a request says it has, before it reads them.
+            is_request = isinstance(entity, Service)
+            with at_most_more_memory(REQUEST_BYTES) if is_request else nullcontext():
+                return take(entity)
         except Exception as error:  # noqa: BLE001 - see spin_once
             self._on_error(_describe(entity), error)
             return None  # there was nothing
-
-    def _take_timer(self, tmr: Any) -> Any:  # noqa: ANN401
-        return self._attempt(super()._take_timer, tmr)
-
-    def _take_subscription(self, sub: Any) -> Any:  # noqa: ANN401
-        return self._attempt(super()._take_subscription, sub)
-
-    def _take_client(self, client: Any) -> Any:  # noqa: ANN401
-        return self._attempt(super()._take_client, client)
-
-    def _take_service(self, srv: Any) -> Any:  # noqa: ANN401
-        # The middleware makes as many elements as a request says it has before it reads the first.
-        with at_most_more_memory(REQUEST_BYTES):
-            return self._attempt(super()._take_service, srv)
-
-    def _take_guard_condition(self, gc: Any) -> Any:  # noqa: ANN401
-        return self._attempt(super()._take_guard_condition, gc)
-
-    if hasattr(SingleThreadedExecutor, "_take_waitable"):
-
-        def _take_waitable(self, waitable: Any) -> Any:  # noqa: ANN401
-            return self._attempt(super()._take_waitable, waitable)
 
 
 def _describe(entity: Any) -> str:  # noqa: ANN401 - rclpy's entities are untyped
@@ -408,6 +405,35 @@ def bag_version() -> Literal[8, 9]:
     except ImportError:
         return WORDY_BAG
     return WORDY_BAG if BagMetadata().version >= WORDY_BAG else NUMERIC_BAG
+
+
+def find_state(node: LifecycleNode) -> int:
+    """Return the number of a node's lifecycle state."""
+    return int(node._state_machine.current_state[0])  # noqa: SLF001 - rclpy lets no one else ask
+
+
+def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:
+    """Enter the state between two states, without a callback; return the state before.
+
+    Raises:
+        RCLError: the present state does not allow this transition.
+
+    """
+    machine = node._state_machine  # noqa: SLF001 - rclpy does not do it in two steps
+    before = LifecycleState(*machine.current_state)
+    machine.trigger_transition_by_id(number, True)  # noqa: FBT003 - tell ~/transition_event
+    return before
+
+
+def end_transition(
+    node: LifecycleNode, result: TransitionCallbackReturn, before: LifecycleState
+) -> None:
+    """Leave that state by what the transition's callback has returned, as rclpy does."""
+    machine = node._state_machine  # noqa: SLF001
+    machine.trigger_transition_by_label(result.to_label(), True)  # noqa: FBT003
+    if result == TransitionCallbackReturn.ERROR:
+        outcome = node.on_error(before)
+        machine.trigger_transition_by_label(outcome.to_label(), True)  # noqa: FBT003
 
 
 def native_node(node: Node) -> int:

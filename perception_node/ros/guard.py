@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lifecycle transitions that are answered, and say why they failed, whatever happens.
-
-rclpy swallows the exceptions of their callbacks silently, and raises where a transition is not
-possible in the present state.
-"""
+"""Lifecycle callbacks that say why they failed; rclpy swallows their exceptions silently."""
 
 from __future__ import annotations
 
@@ -11,14 +7,11 @@ import traceback
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from perception_node.errors import PerceptionError
-from perception_node.ros.compat import RCLError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +26,6 @@ USER_ERRORS = (PerceptionError, InvalidQosOverridesError, InvalidTopicNameExcept
 
 # What rclpy says of a wrong policy and Python of a full process table, as plain RuntimeErrors.
 USER_MESSAGES = ("QoS override", "can't start new thread")
-TRANSITIONS = {
-    Transition.TRANSITION_CONFIGURE: "configure",
-    Transition.TRANSITION_CLEANUP: "cleanup",
-    Transition.TRANSITION_ACTIVATE: "activate",
-    Transition.TRANSITION_DEACTIVATE: "deactivate",
-}
 
 
 def _explain(error: Exception) -> str | None:
@@ -73,31 +60,3 @@ def guarded(step: Callable[[Any, LifecycleState], None]) -> Callable[..., Any]:
         return TransitionCallbackReturn.SUCCESS
 
     return callback
-
-
-def answer_impossible_transitions(node: PerceptionNode) -> None:
-    """Answer no to a transition that the present state does not allow, and say so.
-
-    Up to Jazzy rclpy raises, whoever asked waits for ever, and EventsExecutor leaves requests that
-    came at the same time lying until others come. From Kilted on it answers no itself.
-    """
-    (service,) = (one for one in node.services if one.srv_type is ChangeState)
-    change_state = service.callback
-
-    def answer(
-        request: ChangeState.Request, response: ChangeState.Response
-    ) -> ChangeState.Response:
-        begun = node.transitions_begun
-        try:
-            response = change_state(request, response)
-        except RCLError:
-            response.success = False
-        if not response.success and node.transitions_begun == begun:
-            number = request.transition.id
-            name = request.transition.label or TRANSITIONS.get(number, f"transition {number}")
-            node.get_logger().warning(
-                f"{name} refused: not possible in this state; see ros2 lifecycle list"
-            )
-        return response
-
-    service.callback = answer

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -18,28 +19,28 @@ from perception_node.codecs.jpeg import tell_leniency
 from perception_node.counters import FrameCounters, add_up
 from perception_node.errors import EngineError
 from perception_node.frame_loop import FrameLoop
+from perception_node.loading import Loading
 from perception_node.realtime import RealTimeSetup
 from perception_node.ros.camera_topics import CameraTopics, find_places
 from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
-from perception_node.ros.guard import answer_impossible_transitions, guarded
+from perception_node.ros.guard import guarded
 from perception_node.ros.image_source import SubscribedImages
 from perception_node.ros.logger import PrintableLogger
+from perception_node.ros.model_loading import ModelLoading
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.ros.requests import answer_every_request, only_times
+from perception_node.ros.transitions import Transitions
 from perception_node.selection import load_pipeline
 from perception_node.supervisor import Supervisor
-from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
     from perception_node.config import NodeConfig
-    from perception_node.engines.tensorrt.progress import BuildProgress
     from perception_node.grants import Grant
 
 DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
-BUILD_LOG_PERIOD_S = 5.0
 UPKEEP_PERIOD_S = 0.5
 DEFAULT_EXECUTOR = "single_threaded"
 
@@ -54,6 +55,8 @@ class PerceptionNode(LifecycleNode):
     Attributes:
         config: the parameters of this moment.
         counters: the account of each camera so far, by topic, for the node's whole life.
+        loading: the model while it is being loaded.
+        transitions: what others may ask the lifecycle for.
         transitions_begun: how often a lifecycle callback was called.
 
     """
@@ -67,18 +70,17 @@ class PerceptionNode(LifecycleNode):
         """
         super().__init__("perception", **options)
         self.transitions_begun = 0
-        answer_impossible_transitions(self)
+        self.transitions = Transitions(self)
         answer_every_request(self)
         self.config: NodeConfig = declare_parameters(self)
         if self.config.executor != DEFAULT_EXECUTOR:
             self.get_logger().warning(
                 "parameter executor is deprecated and has no effect; remove it"
             )
-        follow_changes(
-            self, lambda: self.config, self._replace_config, lambda: self._classifier is not None
-        )
+        follow_changes(self, lambda: self.config, self._replace_config, lambda: self._is_settled)
         self.counters: dict[str, FrameCounters] = {}
         self._classifier: Classifier | None = None
+        self.loading = ModelLoading(self, self._prepare_loading)
         self._cameras: list[CameraTopics] = []
         self._loop: FrameLoop | None = None
         self._supervisor: Supervisor | None = None
@@ -87,7 +89,6 @@ class PerceptionNode(LifecycleNode):
         self._engine_threads: tuple[int, ...] = ()
         self._grants: list[Grant] = []
         self._models_loaded = 0
-        self._build_throttle = Throttle(BUILD_LOG_PERIOD_S)
         self._reported = add_up([])
         self._clock_ns, self._clock_moved_s = -1, 0.0
         self._diagnostics = DiagnosticsPublisher(
@@ -116,7 +117,7 @@ class PerceptionNode(LifecycleNode):
         """Load and warm up the model, create the publishers, announce the labels."""
         with ExitStack() as undo:
             undo.callback(self.release)
-            pipeline = load_pipeline(self.config, self._log_build)
+            pipeline = self.loading.finish()
             undo.callback(pipeline.close)
             self._classifier = Classifier(pipeline, self)
             for place in find_places(self, self.config):
@@ -184,6 +185,7 @@ class PerceptionNode(LifecycleNode):
 
     def release(self) -> None:
         """Stop the worker and free all that configuring made; may be called in any state."""
+        self.loading.discard()
         try:
             self._stop_work(DRAIN_TIMEOUT_S)
         finally:
@@ -256,6 +258,15 @@ class PerceptionNode(LifecycleNode):
             else:
                 self.get_logger().warning(str(grant))
 
+    def _prepare_loading(self) -> Loading:
+        config = self.config
+        return Loading(partial(load_pipeline, config), config.configure_timeout_s)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether what only configuring reads was read, and must not change."""
+        return self._classifier is not None or self.loading.is_running
+
     def _replace_config(self, config: NodeConfig) -> None:
         is_news = config.threshold != self.config.threshold
         self.config = config
@@ -288,15 +299,10 @@ class PerceptionNode(LifecycleNode):
         for camera in self._cameras:
             camera.outputs.announce(self._models_loaded, self.config.threshold)
 
-    def _log_build(self, progress: BuildProgress) -> None:
-        """Say every few seconds that the plan is still being built; nothing else answers."""
-        if self._build_throttle.is_due("build"):
-            self.get_logger().info(
-                f"building the TensorRT plan: {progress.phase}, {progress.elapsed_s:.0f} s"
-            )
-
     def _statuses(self) -> list[health.Status]:
         """Describe the node for /diagnostics."""
+        if loading := self.loading.statuses():
+            return loading
         if self._classifier is None:
             return [health.inactive_status("not configured")]
         engine = self._classifier.status()

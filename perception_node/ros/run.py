@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import traceback
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
+from perception_node.loading import is_stuck
 from perception_node.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.realtime import name_thread
 from perception_node.ros.node import PerceptionNode
@@ -51,6 +52,9 @@ def run(args: list[str] | None) -> int:
     node.log_accounts()
     node.destroy_node()
     rclpy.try_shutdown()
+    if is_stuck():
+        sys.stderr.flush()
+        os._exit(exit_code)
     return exit_code
 
 
@@ -61,7 +65,7 @@ class Spinner:
         """Prepare; raises ``ConfigError`` where rclpy lacks the executor that is asked for."""
         self._node = node
         self._stop = stop
-        self._executor = make_executor(node.get_logger())
+        self._executor = make_executor(node.get_logger().warning)
         self._thread = threading.Thread(target=self._run, name="perception-executor", daemon=True)
         self._exit_code = EXIT_OK
 
@@ -89,9 +93,10 @@ class Spinner:
         name_thread("perc-executor")
         try:
             if self._node.config.autostart:
-                self._autostart()
+                self._executor.create_task(self._node.transitions.start)
             while not self._stop.is_set() and rclpy.ok():
                 self._executor.spin_once()
+            self._give_up_loading()
         except ExternalShutdownException:
             pass
         except Exception:  # noqa: BLE001 - the process ends; respawn starts a fresh one
@@ -100,7 +105,9 @@ class Spinner:
         finally:
             self._stop.set()
 
-    def _autostart(self) -> None:
-        """Configure and activate; where that fails the node stays, to be configured again."""
-        if self._node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self._node.trigger_activate()
+    def _give_up_loading(self) -> None:
+        """Let a configuring that is under way fail, so that who asked for it has an answer."""
+        self._node.loading.give_up("the process ends")
+        end_s = time.monotonic() + PATIENCE_S
+        while self._node.transitions.is_configuring and time.monotonic() < end_s:
+            self._executor.spin_once(timeout_sec=PATIENCE_S)

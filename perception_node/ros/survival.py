@@ -13,24 +13,24 @@ from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.context import Context
-    from rclpy.impl.rcutils_logger import RcutilsLogger
 
 MOST_CHARACTERS = 200
 PAUSE_S = 0.001  # what fails at once and always must leave time for others
 
 
-def make_executor(logger: RcutilsLogger, context: Context | None = None) -> SturdyExecutor:
-    """Return an executor that logs in one line what a callback has raised, and goes on.
+def make_executor(warn: Callable[[str], None], context: Context | None = None) -> SturdyExecutor:
+    """Return an executor that says in one line what a callback has raised, and goes on.
 
-    The same failure is logged at most once in LOG_PERIOD_S.
+    ``warn`` logs a line. The same failure is logged at most once in LOG_PERIOD_S.
     """
     throttle = Throttle(LOG_PERIOD_S)
 
     def survive(name: str, error: Exception) -> None:
         if throttle.is_due(f"{name} {type(error).__name__} {_place(error)}"):
-            line = f"{name}: survived {describe(error)} ({_place(error)})"
-            logger.warning(line)
+            warn(f"{name}: survived {describe(error)} ({_place(error)})")
         time.sleep(PAUSE_S)
 
     return SturdyExecutor(survive, context)

@@ -15,7 +15,7 @@ from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.tensorrt.progress import BuildProgress
 from perception_node.errors import EngineError, EngineLost, PlanMissing
 from perception_node.ros.qos import LATCHED
-from tests.ros.harness import NODE, Stream, local_node, make_image, wait_for
+from tests.ros.harness import DEADLINE_S, NODE, Stream, local_node, make_image, wait_for
 from tests.standin_cuda import StandinCuda
 from tests.standin_tensorrt import standin_engine
 
@@ -175,18 +175,33 @@ def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypat
     assert "runs on ONNX Runtime" in capfd.readouterr().err
 
 
-def test_a_build_while_configuring_says_how_far_it_is(local, peer, monkeypatch, capfd):
+def test_while_a_plan_is_built_the_node_answers_and_says_how_far_it_is(
+    domain, peer, color_model, monkeypatch, capfd
+):
+    may_end = threading.Event()
+
     def build(bundle, _precision, *, report, **_options):
-        for second in range(3):
-            report(BuildProgress("Building the engine", second / 3, second))
+        report(BuildProgress("Building the engine", 0.5, 7.0))
+        assert may_end.wait(2 * DEADLINE_S)
         return Breakable(bundle)
 
     monkeypatch.setattr(LOAD, build)
-    assert peer.change("configure")
-    log = capfd.readouterr().err
-    assert log.count("building the TensorRT plan: Building the engine, 0 s") == 1
-    assert log.count("building the TensorRT plan") == 1, "one line every few seconds is enough"
-    assert local._classifier.pipeline.lost is None
+    with local_node(domain, model=str(color_model), diagnostics_period_s=0.1) as node:
+        diagnostics = peer.watch()
+        peer.state()
+        answer = peer.ask("configure")
+        diagnostics.wait_for_value(
+            "configuring", "building the TensorRT plan: Building the engine"
+        )
+        diagnostics.skip(10)
+        assert peer.state() == "configuring"
+        assert not answer.done()
+        may_end.set()
+        wait_for(answer.done, lambda: "the answer")
+        assert answer.result().success
+        assert node._classifier.pipeline.lost is None
+    said = "configuring: building the TensorRT plan: Building the engine, "
+    assert capfd.readouterr().err.count(said) == 1, "one line every few seconds is enough"
 
 
 def test_where_tensorrt_is_a_must_configuring_fails_without_it(domain, peer, color_model, capfd):

@@ -59,6 +59,7 @@ SHUTDOWN = {
 }
 STATES = {
     State.PRIMARY_STATE_UNCONFIGURED: "unconfigured",
+    State.TRANSITION_STATE_CONFIGURING: "configuring",
     State.PRIMARY_STATE_INACTIVE: "inactive",
     State.PRIMARY_STATE_ACTIVE: "active",
     State.PRIMARY_STATE_FINALIZED: "finalized",

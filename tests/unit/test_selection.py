@@ -18,6 +18,7 @@ from perception_node.errors import (
     UngatedModel,
 )
 from perception_node.frame import Frame
+from perception_node.loading import Progress
 from perception_node.selection import load_pipeline
 from tests.builders import GREEN, RED, make_bundle, solid
 from tests.gate_builders import gate, int8_bundle
@@ -57,14 +58,23 @@ def test_tensorrt_runs_where_it_can_and_onnx_runtime_stands_by(color_bundle, gpu
         assert pipeline.description == "TensorRT"
         assert engine in pipeline.reason
         assert len(pipeline.native_thread_ids) == 2, "the standby is warm"
-    options = {"store": "", "build_missing": False, "report": None, "allow_ungated": False}
-    assert gpu == [("fp16", options)]
+    ((precision, options),) = gpu
+    assert precision == "fp16"
+    asked = {name: options[name] for name in ("store", "build_missing", "allow_ungated")}
+    assert asked == {"store": "", "build_missing": False, "allow_ungated": False}
 
 
 def test_what_tensorrt_needs_to_know_is_passed_on(color_bundle, gpu):
     wanted = {"precision": "int8", "plan_store": "~/plans", "build_missing_plan": True}
-    load_pipeline(config(color_bundle, **wanted, allow_ungated=True), print).close()
-    options = {"store": "~/plans", "build_missing": True, "report": print, "allow_ungated": True}
+    progress = Progress()
+    load_pipeline(config(color_bundle, **wanted, allow_ungated=True), progress).close()
+    options = {
+        "store": "~/plans",
+        "build_missing": True,
+        "report": progress.say_build,
+        "cancel": progress.given_up,
+        "allow_ungated": True,
+    }
     assert gpu == [("int8", options)]
 
 
