@@ -61,12 +61,9 @@ def find_unprintable(text: str, *, newlines: str = "\n", longest: int = LONGEST_
         if character in newlines:
             continue
         is_joiner = character in "\u200c\u200d" and not text[place - 1].isascii()
-        if (
-            category in WRONG
-            or character in UNSEEN
-            or marks > 8
-            or (category == "Cf" and not is_joiner)
-        ):
-            found.append(f"{character!a} in {text[max(0, place - 30) : place + 30]!a}")
+        if category in WRONG or character in UNSEEN or marks > 8:
+            found.append(f"{ascii(character)} in {ascii(text[max(0, place - 30) : place + 30])}")
+        elif category == "Cf" and not is_joiner:
+            found.append(f"{ascii(character)} in {ascii(text[max(0, place - 30) : place + 30])}")
     found += [f"{len(line)} characters" for line in text.split("\n") if len(line) > longest]
     return found[:5]
