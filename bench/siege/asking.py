@@ -108,11 +108,9 @@ class Camera(Asking):
         self.spoilt[stamp_ns] = what
         self._publish(message, stamp_ns, None)
 
-    def send_doubtful(self, message: bytearray, number: int) -> None:
-        """Send a picture that may get its own label or none, but no other."""
-        stamp_ns = self.take_stamp()
-        self.sent[stamp_ns] = number
-        self._publish(message, stamp_ns, None)
+    def send_other(self, message: bytearray) -> None:
+        """Send a message that may be answered or not; its stamp is replaced."""
+        self._publish(message, self.take_stamp(), None)
 
     def take_stamp(self) -> int:
         """Return the time, which no other message has as its stamp."""

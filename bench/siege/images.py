@@ -30,6 +30,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MIB = 1 << 20
 SIDE = 30_000  # of what a bomb claims or unpacks to
 TEXTS, TEXT_MIB = 250, 7
+STRIPPED = "PNG with "  # what is too much is left out, and the rest is a picture
 SCANS, MANY_SCANS_SIDE = 2900, 4000
 LONG_NAME = 10_000
 
@@ -37,7 +38,8 @@ LONG_NAME = 10_000
 def damage(data: bytes, source: random.Random) -> tuple[str, bytes]:
     """Return what was done to the file of a picture, and what is left of it.
 
-    Of a file with changed ``bytes`` a decoder may not be able to know it; of the others it can.
+    A JPEG with changed ``bytes`` may be a valid one of another picture, which no decoder can tell;
+    all others can be told from whole ones.
     """
     how = source.choice(("bytes", "half", "gap", "zeros", "noise"))
     place = source.randrange(len(data) // 8, len(data) // 2)
@@ -130,8 +132,7 @@ def wrong_layouts(picture: Picture, source: random.Random) -> dict[str, bytearra
 
 def spoil(scene: Scene, node: NodeTarget, source: random.Random) -> None:
     """Send one damaged picture to a node."""
-    camera, number = node.camera, source.randrange(len(scene.pictures))
-    picture = scene.pictures[number]
+    camera, picture = node.camera, source.choice(scene.pictures)
     if node.transport == "raw":
         layouts = wrong_layouts(picture, source)
         what = source.choice(sorted(layouts))
@@ -142,13 +143,17 @@ def spoil(scene: Scene, node: NodeTarget, source: random.Random) -> None:
         return
     if source.random() < 0.1:  # noqa: PLR2004
         what = source.choice(sorted(scene.bombs))
-        camera.send_spoilt(write_compressed(scene.bombs[what]), what)
+        message = write_compressed(scene.bombs[what])
+        if what.startswith(STRIPPED):
+            camera.send_other(message)
+        else:
+            camera.send_spoilt(message, what)
         return
     kind = source.choice(("JPEG", "PNG"))
     what, data = damage(picture.jpeg if kind == "JPEG" else picture.png, source)
     message = write_compressed(data)
     if what == "bytes" and kind == "JPEG":
-        camera.send_doubtful(message, number)
+        camera.send_other(message)
     else:
         camera.send_spoilt(message, f"{kind}, {what}")
 

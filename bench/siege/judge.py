@@ -45,7 +45,7 @@ def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> l
         judge_silence(subject, calms),
         judge_asking(subject, calms),
         judge_answers(subject),
-        judge_memory(subject, record),
+        judge_memory(subject),
         *judge_leaks(subject, calms),
         *judge_log(subject, record),
     ]
@@ -102,16 +102,15 @@ def judge_answers(subject: Subject) -> Row:
     return Row("answers", found, "only right ones", is_ok)
 
 
-def judge_memory(subject: Subject, record: SiegeRecord) -> Row:
+def judge_memory(subject: Subject) -> Row:
     """Compare the peak with the memory of the calm, less what others put into shared segments."""
     shared = [sample.shared_mib for _, sample in subject.samples] or [0.0]
     others_mib = max(shared) - shared[0]
-    peak_mib, limit_mib = subject.peak_mib - others_mib, MOST_MEMORY * subject.calm_mib
+    phase, peak_mib = max(subject.peaks, key=lambda peak: peak[1], default=(None, 0.0))
+    limit_mib = MOST_MEMORY * subject.calm_mib
+    found = f"{peak_mib - others_mib:.0f}" + (f" in or after {phase}" if phase else "")
     limit = f"at most {limit_mib:.0f}, {MOST_MEMORY:g} times that of the calm"
-    is_ok = subject.peak_mib > 0.0 and peak_mib <= limit_mib
-    most = max(subject.samples, key=lambda look: look[1].own_mib, default=(0, None))
-    found = f"{peak_mib:.0f}, most in or after {record.phase_at(most[0])}"
-    return Row("memory, MiB", found, limit, is_ok)
+    return Row("memory, MiB", found, limit, bool(phase) and peak_mib - others_mib <= limit_mib)
 
 
 def judge_leaks(subject: Subject, calms: list[Calm]) -> list[Row]:

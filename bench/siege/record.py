@@ -56,7 +56,7 @@ class Subject:
         held_up: from when to when this process, which asks, could not ask in time.
         samples: looks at the process, in order, with their times.
         calm_mib: its memory (VmRSS) at the end of the warm-up.
-        peak_mib: the most since then (VmHWM).
+        peaks: the most memory (VmHWM) of each attack and the calm after it, and of the first calm.
         ended: how it ended too early, if it did.
         exit_code: after SIGTERM at the end; None if it had ended before.
         log: its lines.
@@ -73,7 +73,7 @@ class Subject:
     held_up: list[tuple[int, int]] = field(default_factory=list)
     samples: list[tuple[int, ProcessSample]] = field(default_factory=list)
     calm_mib: float = 0.0
-    peak_mib: float = 0.0
+    peaks: list[tuple[Phase, float]] = field(default_factory=list)
     ended: Ended | None = None
     exit_code: int | None = None
     log: list[str] = field(default_factory=list)

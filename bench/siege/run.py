@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Stop = StopEvent | threading.Event
 
 SAMPLE_PERIOD_S, POLL_S = 0.2, 0.1
+FIRST = Phase((), 0, 0)
 OVERDUE_S = 60.0  # an attack that does not return so long after its end is broken
 
 
@@ -87,12 +88,14 @@ class Siege:
     def _besiege(self, scene: Scene, watch: Watch, console: Console) -> None:
         first_calm_s = self._plan.warm_up_s / 2
         self._rest(first_calm_s, watch)
+        watch.note_peaks()
         for number, attacks in enumerate(self._plan.phases()):
             takes_s = max(attack.seconds for attack in attacks) + CALM_S
             if time.monotonic() + takes_s > self._end_s or self._is_over(watch):
                 break
             self._attack(attacks, number, scene, console)
             self._rest(CALM_S, watch)
+            watch.note_peaks()
 
     def _attack(
         self, attacks: Sequence[Attack], number: int, scene: Scene, console: Console
@@ -209,17 +212,23 @@ class Watch:
         self._record.begin_ns = time.time_ns()
         for subject, program in self._pairs():
             subject.samples.clear()
-            subject.calm_mib = read_memory_mib(program.pid, "VmRSS")
-            forget_peak(program.pid)
+            with suppress(OSError, KeyError):  # it has ended, which is seen by itself
+                subject.calm_mib = read_memory_mib(program.pid, "VmRSS")
+                forget_peak(program.pid)
+
+    def note_peaks(self) -> None:
+        """Note the most memory since the last time, which is that of one attack and its calm."""
+        before = (self._record.phases or [FIRST])[-1]
+        for subject, program in self._pairs():
+            with suppress(OSError, KeyError):
+                subject.peaks.append((before, read_memory_mib(program.pid, "VmHWM")))
+                forget_peak(program.pid)
 
     def end(self) -> None:
-        """Stop looking, and read the peaks."""
+        """Stop looking."""
         self._stop.set()
         self._thread.join()
         self._record.end_ns = time.time_ns()
-        for subject, program in self._pairs():
-            with suppress(OSError, KeyError):  # it has ended
-                subject.peak_mib = read_memory_mib(program.pid, "VmHWM")
 
     def _pairs(self) -> list[tuple[Subject, WatchedProgram]]:
         programs = [program for _, program in self._scene.programs()]

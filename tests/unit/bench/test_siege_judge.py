@@ -57,7 +57,7 @@ def make_record(**changes):
         answers_ns=answers(),
         samples=samples(),
         calm_mib=250.0,
-        peak_mib=300.0,
+        peaks=[(PHASES[0], 300.0), (PHASES[1], 280.0)],
         exit_code=0,
         log=[line("active: waiting for images on /raw/image"), account()],
         frames=True,
@@ -88,8 +88,8 @@ def test_a_siege_that_held_passes():
         ("exit", {"exit_code": -9}),
         ("exit", {"exit_code": None}),
         ("exit", {"ended": Ended(START_NS + 33 * SECOND_NS, -11, "model runs")}),
-        ("memory, MiB", {"peak_mib": 376.0}),
-        ("memory, MiB", {"peak_mib": 0.0}),
+        ("memory, MiB", {"peaks": [(PHASES[0], 376.0), (PHASES[1], 280.0)]}),
+        ("memory, MiB", {"peaks": []}),
         ("descriptors", {"samples": samples(descriptors=28)}),
         ("threads", {"samples": samples(threads=22)}),
         ("answers", {"wrong": Counter({"with another label": 1})}),
@@ -151,9 +151,9 @@ def test_time_in_which_nobody_could_ask_is_no_silence_but_has_a_limit():
 
 
 def test_shared_segments_that_others_fill_are_not_its_memory():
-    grown = {"samples": samples(shared_mib=70.0), "peak_mib": 410.0}
+    grown = {"samples": samples(shared_mib=70.0), "peaks": [(PHASES[1], 410.0)]}
     assert failed(make_record(**grown)) == set()
-    assert failed(make_record(**{**grown, "peak_mib": 416.0})) == {"memory, MiB"}
+    assert failed(make_record(**{**grown, "peaks": [(PHASES[1], 416.0)]})) == {"memory, MiB"}
 
 
 def test_a_server_has_no_account():
