@@ -20,6 +20,8 @@ M_MMAP_THRESHOLD = -3
 KEEP_BLOCKS_UP_TO_BYTES = 32 << 20
 KEEP_FREE_BYTES = 256 << 20
 RETURN_BLOCKS_FROM_BYTES = 8 << 20
+LARGE_BLOCK_BYTES = 8 << 20
+STATM = Path("/proc/self/statm")
 MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
 CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23  # linux/capability.h
 ALL_IDS = ["0", "0", "4294967295"]
@@ -91,22 +93,25 @@ def unlock_memory() -> None:
 
 
 @contextmanager
-def at_most_more_memory(size_bytes: int) -> Iterator[None]:
-    """Let this process take no more memory than so many bytes beyond what it has, for a moment.
+def refuse_large_blocks() -> Iterator[None]:
+    """Let malloc refuse blocks of LARGE_BLOCK_BYTES and more, to all threads, for a moment.
 
-    For calls into libraries that believe a length in a message: malloc then fails, which they do
-    expect. It holds for all threads, so the call must be short.
+    For calls into libraries that make as many elements as a message says it has, before they read
+    the first. What is small must still be had, or the C library aborts the process: it comes from
+    the heap, and only what malloc would map is refused.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + size_bytes
+    pages = int(STATM.read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + LARGE_BLOCK_BYTES
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
+    _tune_malloc({M_MMAP_THRESHOLD: LARGE_BLOCK_BYTES // 8})
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        keep_large_blocks()
 
 
 def has_capability(capability: int) -> bool:

@@ -20,6 +20,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rclpy.publisher import Publisher
 
 CLOCK_TOPIC = "/clock"
+LEAST_SERVICES = 11  # six of parameters, five of the lifecycle
 FIND_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S, ASK_AGAIN_S = 15.0, 2.0
 POLL_S = 0.02
@@ -172,15 +174,32 @@ class MessageFuzzer:
         msg = f"{self._target} did not answer in {ANSWER_TIMEOUT_S:g} s after {dict(self.sent)}"
         raise Deaf(msg)
 
-    def _find_targets(self) -> None:
+    def _look(
+        self, what: Callable[[str, str], Any], at_least: int = 0
+    ) -> list[tuple[str, list[str]]]:
+        """Return names and types; a node is found later than its services are."""
         namespace, _, name = self._target.rpartition("/")
-        own = (name, namespace or "/")
-        for service, (kind, *_) in self._node.get_service_names_and_types_by_node(*own):
+        end_s = time.monotonic() + FIND_TIMEOUT_S
+        while True:
+            try:
+                found = list(what(name, namespace or "/"))
+                if len(found) >= at_least:
+                    return found
+            except NodeNameNonExistentError:
+                pass
+            if time.monotonic() > end_s:
+                msg = f"{self._target} is not in the graph"
+                raise Deaf(msg)
+            time.sleep(POLL_S)
+
+    def _find_targets(self) -> None:
+        services = self._look(self._node.get_service_names_and_types_by_node, LEAST_SERVICES)
+        for service, (kind, *_) in services:
             request = find_type(kind).Request
             writer = RawWriter(self._node, request, service)
             self._writers.append(writer)
             self._targets.append(Target(service, request, writer.send))
-        heard = self._node.get_subscriber_names_and_types_by_node(*own)
+        heard = self._look(self._node.get_subscriber_names_and_types_by_node)
         topics = {topic: find_type(kind) for topic, (kind, *_) in heard}
         for topic, kind in {**topics, CLOCK_TOPIC: Clock}.items():
             publisher = self._node.create_publisher(kind, topic, 10)

@@ -3,8 +3,9 @@
 
     make soak SECONDS=3600
 
-The node has a process of its own; a camera of 640x480 plays to it over DDS. At the end each limit
-is one row. Exit: 0 all are kept, 1 one is not, 3 the node could not be started.
+The node has a process of its own; a camera of 640x480 plays to it over DDS. Then another node gets
+10 000 messages that no honest peer sends. At the end each limit is one row. Exit: 0 all are kept,
+1 one is not, 3 the node could not be started.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from perception_node import __version__
 from perception_node.bench.camera.fault_schedule import FAULTS
 from perception_node.bench.soak.limits import print_rows
+from perception_node.bench.soak.messages import MessageTrial
 from perception_node.bench.soak.run import Soak
 from perception_node.bench.soak.verdict import SoakRun, judge
 from perception_node.cli.console import make_console
@@ -64,6 +66,9 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
     parser.add_argument("--rate", type=float, default=30.0, help="frames per second")
     parser.add_argument("--seed", type=int, default=1, help="of the faults")
     parser.add_argument("--transport", choices=FAULTS, default="raw")
+    parser.add_argument(
+        "--messages", type=int, default=10_000, help="hostile messages to another node afterwards"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a report")
     arguments = parser.parse_args(given)
     if not arguments.seconds >= SHORTEST_S or not 1.0 <= arguments.rate <= HIGHEST_RATE_HZ:
@@ -75,10 +80,13 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
     soak = Soak(arguments.seconds, arguments.rate, arguments.seed, arguments.transport, command)
     try:
         run = soak.run(console)
+        rows = judge(run)
+        if arguments.messages:
+            with console.status(f"{arguments.messages} hostile messages"):
+                rows += MessageTrial(arguments.messages, arguments.seed, command=command).run()
     except EnvironmentLacks as error:
         print(error, file=sys.stderr)
         return EXIT_ENVIRONMENT
-    rows = judge(run)
     print_rows(console, rows)
     if arguments.json is not None:
         report = json.dumps(to_report(soak, run, rows), indent=2)

@@ -43,7 +43,7 @@ try:
 except ImportError:  # Humble
     EventsExecutor = None
 
-from perception_node.process import at_most_more_memory
+from perception_node.process import refuse_large_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +75,6 @@ TAKES = (
     "_take_guard_condition",
     "_take_waitable",
 )
-REQUEST_BYTES = 32 << 20  # the largest request, as Python holds it
 DISCOVERY_RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
 RCL = re.compile(r" (/.*/librcl\.so\S*)$", re.MULTILINE)
 FAST_DDS = re.compile(r"/lib(fastrtps|fastdds)\.so\.(\d[\d.]*)")
@@ -272,13 +271,19 @@ class SturdyExecutor(SingleThreadedExecutor):
 
     def _attempt(self, take: Callable[[Any], Any], entity: Any) -> Any:  # noqa: ANN401
         try:
-            # The middleware makes as many elements as a request says it has, before it reads them.
-            is_request = isinstance(entity, Service)
-            with at_most_more_memory(REQUEST_BYTES) if is_request else nullcontext():
+            with refuse_large_blocks() if _holds_lists(entity) else nullcontext():
                 return take(entity)
         except Exception as error:  # noqa: BLE001 - see spin_once
             self._on_error(_describe(entity), error)
             return None  # there was nothing
+
+
+def _holds_lists(entity: Any) -> bool:  # noqa: ANN401
+    """Tell whether an entity is a service whose requests say how many elements they have."""
+    if not isinstance(entity, Service):
+        return False
+    kinds = entity.srv_type.Request.get_fields_and_field_types().values()
+    return any(kind.startswith("sequence<") for kind in kinds)
 
 
 def _describe(entity: Any) -> str:  # noqa: ANN401 - rclpy's entities are untyped

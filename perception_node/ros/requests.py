@@ -13,19 +13,21 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 
-from perception_node.errors import quote
+from perception_node.errors import ConfigError, quote
 from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.ros.survival import describe
 from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from rcl_interfaces.msg import Parameter
     from rclpy.node import Node
     from rosgraph_msgs.msg import Clock
 
 MOST_AT_ONCE = 1000  # parameters in a request; all that the node has are a tenth of it
 TYPE_HASH = re.compile(r"RIHS01_[0-9a-f]{64}")
+MOST_CHARACTERS = 500  # of a reason
 SECOND_NS = 1_000_000_000
 
 
@@ -58,10 +60,11 @@ def _set_each(set_parameters: Callable[..., Any]) -> Callable[..., Any]:
         for parameter in request.parameters:
             alone = SetParameters.Request(parameters=[parameter])
             try:
-                results = set_parameters(alone, SetParameters.Response()).results
+                _require_names([parameter])
+                (result,) = set_parameters(alone, SetParameters.Response()).results
             except Exception as error:  # noqa: BLE001 - whatever somebody has sent
-                results = [_refuse(parameter.name, error)]
-            response.results.extend(results)
+                result = _refuse(parameter.name, error)
+            response.results.append(_shorten(result))
         return response
 
     return answer
@@ -73,11 +76,13 @@ def _set_all(set_parameters: Callable[..., Any]) -> Callable[..., Any]:
             response.result = _too_many(request)
             return response
         try:
-            return set_parameters(request, response)
+            _require_names(request.parameters)
+            response = set_parameters(request, response)
         except Exception as error:  # noqa: BLE001 - whatever somebody has sent
             names = [parameter.name for parameter in request.parameters]
             response.result = _refuse(", ".join(names), error)
-            return response
+        _shorten(response.result)
+        return response
 
     return answer
 
@@ -109,6 +114,20 @@ def _answer(
             return empty
 
     return answer
+
+
+def _require_names(parameters: Sequence[Parameter]) -> None:
+    """Raise for a parameter without a name; rclpy would make one."""
+    if not all(parameter.name for parameter in parameters):
+        msg = "it has no name"
+        raise ConfigError(msg)
+
+
+def _shorten(result: SetParametersResult) -> SetParametersResult:
+    """Cut a reason that quotes all that was sent."""
+    if len(result.reason) > MOST_CHARACTERS:
+        result.reason = result.reason[:MOST_CHARACTERS] + "..."
+    return result
 
 
 def _refuse(name: str, error: Exception) -> SetParametersResult:

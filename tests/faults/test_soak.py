@@ -33,7 +33,7 @@ def soak(domain, monkeypatch, tmp_path):
 
     def run(seconds, command=()):
         path = tmp_path / "report.json"
-        code = main(["--seconds", str(seconds), "--json", str(path)], command)
+        code = main(["--seconds", str(seconds), "--messages", "0", "--json", str(path)], command)
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         return code, {row["what"]: row for row in rows}
 
