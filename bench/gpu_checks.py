@@ -20,6 +20,7 @@ from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.gpu_preprocessor import GpuPreprocessor
 from perception_node.errors import EngineError, EngineLost
+from perception_node.guardian import ended_with_us
 from perception_node.resources import find_model
 
 INPUT_SIZE = (224, 224)
@@ -114,6 +115,7 @@ def check_lost_gpu() -> dict[str, Any]:
         text=True,
         timeout=120,
         check=False,
+        env=ended_with_us(),
     )
     require(done.returncode == 0, f"exit {done.returncode}: {done.stderr.strip()[-300:]}")
     return {"error": done.stdout.strip()}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.engines.tensorrt.cuda.gpu import DRIVER, driver_version, find_gpu
 from perception_node.errors import EnvironmentLacks
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +128,9 @@ def _pip(*arguments: str | Path, folder: Path | None = None) -> None:
 
 
 def _run(command: list[str | Path], folder: Path | None) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=ended_with_us()
+    )
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
         errors = [line for line in lines if "error" in line.lower()] or lines

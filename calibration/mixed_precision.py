@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Keep: TypeAlias = "int | Literal['auto']"
 
 ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
+MOST_DIGITS = 9  # of a number of convolutions
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def parse_keep(text: str) -> Keep:
     """
     if text == "auto":
         return "auto"
-    if not text.isascii() or not text.isdecimal():
+    if not text.isascii() or not text.isdecimal() or len(text) > MOST_DIGITS:
         msg = f"--keep-float is {text[:32]!r}; say how many convolutions stay in float, or auto"
         raise ConfigError(msg)
     return int(text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_SCORE = 0.02
+MOST_DIGITS = 9
 EXACT, IGNORE, CLOSE = "exact", "ignore", "close"
 
 
@@ -91,7 +92,8 @@ def _score(value: str) -> float:
 
 
 def _top(value: str) -> int:
-    if not (value.isascii() and value.isdecimal() and int(value) > 0):
+    is_short = value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS
+    if not (is_short and int(value) > 0):
         raise _wrong("top", "a number from 1 on", value)
     return int(value)
 

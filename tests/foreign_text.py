@@ -37,16 +37,16 @@ SENSIBLE = (
     "дом, Ελληνικά, Հայերեն",
     "埃及猫 エジプシャン・マウ 이집트고양이",
     "قطة مصرية",
-    "می\u200cخواهم",  # Persian writes with it
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian writes with it
     "חתול מצרי",
     "แมวอียิปต์ น้ำ",
     "मिस्र की बिल्ली",
     "क्\u200dष ক্\u200cষ",
     "Tiếng Việt (ệ)",
     "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f\u200d\U0001f525",
-    "\U0001f44d\U0001f3fd ✓ → € „“ – …",
+    "\U0001f44d\U0001f3fd ✓ → € „“ …",
 )
-LONGEST_LINE = 3000
+LONGEST_LINE, MOST_MARKS = 3000, 8
 WRONG = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
 UNSEEN = set("\u034f\u115f\u1160\u2800\u3164\uffa0")
 
@@ -61,9 +61,12 @@ def find_unprintable(text: str, *, newlines: str = "\n", longest: int = LONGEST_
         if character in newlines:
             continue
         is_joiner = character in "\u200c\u200d" and not text[place - 1].isascii()
-        if category in WRONG or character in UNSEEN or marks > 8:
-            found.append(f"{ascii(character)} in {ascii(text[max(0, place - 30) : place + 30])}")
-        elif category == "Cf" and not is_joiner:
-            found.append(f"{ascii(character)} in {ascii(text[max(0, place - 30) : place + 30])}")
+        if (
+            category in WRONG
+            or character in UNSEEN
+            or marks > 8
+            or (category == "Cf" and not is_joiner)
+        ):
+            found.append(f"{character!a} in {text[max(0, place - 30) : place + 30]!a}")
     found += [f"{len(line)} characters" for line in text.split("\n") if len(line) > longest]
     return found[:5]

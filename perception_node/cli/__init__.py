@@ -113,6 +113,9 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Verb]:
     )
     verb.add_arguments(verb_parser)
     ours, ros_arguments = _split_ros_arguments(argv[1:])
+    for word in ours:
+        if word.startswith("--") and word.endswith("=--"):  # argparse would make it an empty list
+            verb_parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
     arguments = verb_parser.parse_args(ours)
     arguments.ros_arguments = ros_arguments
     return arguments, verb

@@ -90,7 +90,12 @@ def output_of(command: list[str]) -> str:
     """Return the output of a command on one line, empty where it is not here or fails."""
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
+            command,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=True,
+            env=ended_with_us(),
         )
     except (OSError, subprocess.SubprocessError):
         return ""

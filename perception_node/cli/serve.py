@@ -236,6 +236,6 @@ def _watch(node: str, settings: ServerSettings) -> Iterator[LiveView]:
 
 def _domain() -> int:
     text = os.environ.get("ROS_DOMAIN_ID") or "0"
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= len("232")):
         raise ConfigError(f"ROS_DOMAIN_ID: a number from 0 to 232, found {quote(text)}")
     return int(text)

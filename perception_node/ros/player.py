@@ -33,6 +33,7 @@ LONGEST_WAIT_S = 1e8  # as long as a wait can be; the time of a damaged bag may 
 TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*/msg/[A-Za-z][A-Za-z0-9_]*")
 # What rclpy raises for names and messages that are not ROS's.
 NOT_ROS = (InvalidTopicNameException, RCLError, RuntimeError, TypeError, ValueError, OverflowError)
+NO_TIME, TIMES_END_NS = "ROS has no such time", 1_000_000_000 << 31
 DEPTH = 5  # reliable, so that it matches every subscriber; short, so that nothing old is repaired
 
 
@@ -128,10 +129,12 @@ class Player:
         """
         try:
             if self._clock is not None:
+                if not 0 <= message.time_ns < TIMES_END_NS:
+                    raise ValueError(NO_TIME)
                 self._clock.publish(Clock(clock=to_time(message.time_ns)))
             if message.topic in self._classes:
                 return deserialize_message(message.data, self._classes[message.topic])
-        except (*NOT_ROS, AssertionError) as error:
+        except NOT_ROS as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             msg = f"the message of {message.topic} at {message.time_ns} ns cannot be played"
             raise ConfigError(f"{msg}: {reason}") from error
@@ -159,6 +162,8 @@ class Player:
 
 
 def _create_publisher(node: Node, kind: Any, topic: str, depth: int = DEPTH) -> Any:  # noqa: ANN401
+    if "\0" in topic:
+        raise ConfigError(f"topic {quote(topic)} cannot be published: it holds NUL")
     try:
         return node.create_publisher(kind, topic, QoSProfile(depth=depth))
     except NOT_ROS as error:

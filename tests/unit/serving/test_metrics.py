@@ -5,16 +5,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from perception_node.bundle import load_bundle
-from perception_node.config import NodeConfig
+from perception_node.config import MAX_CAMERAS, NodeConfig
 from perception_node.errors import EngineError
+from perception_node.health import Level, Status
 from perception_node.pipeline import StageTimes
 from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.live import LiveView
 from perception_node.serving.metrics import Metrics
+from perception_node.serving.node_status import read_status
 from perception_node.serving.settings import ServerSettings
 from tests.builders import RED, encode, solid
 from tests.engine_builders import Rig, raising
+from tests.foreign_text import FOREIGN, find_unprintable
 
 IMAGE = {"data": encode(solid(RED)), "content_type": "image/jpeg"}
 CAMERA = {
@@ -138,3 +141,50 @@ def test_several_servers_of_a_process_count_for_themselves(queue):
     key = ("perception_http_requests_total", "/healthz", "200")
     assert read(one.get("/metrics").data)[key] == 1
     assert key not in read(other.get("/metrics").data)
+
+
+def require_scrapable(text):
+    """Check what Prometheus refuses a whole scrape for, and what a person's terminal is spared."""
+    assert find_unprintable(text) == []
+    seen, kinds = set(), set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            assert line not in kinds, line
+            kinds.add(line)
+        elif not line.startswith("#"):
+            series = line.rpartition(" ")[0]
+            assert series not in seen, series
+            seen.add(series)
+    samples = [
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    assert len(samples) == len(set(samples)) == len(seen)
+    return samples
+
+
+def test_cameras_of_one_topic_are_series_of_their_own(queue):
+    live = Watched("/perception", 0, 8)
+    live.cameras = (CAMERA, CAMERA, {**CAMERA, "topic": "/front/image (2)"}, SILENT, CAMERA)
+    found = read(Metrics(queue, live).render())
+    name = "perception_node_frames_received_total"
+    topics = {key[1] for key in found if key[0] == name}
+    assert topics == {f"/front/image{end}" for end in ("", " (2)", " (2) (2)", " (3)")}
+    require_scrapable(Metrics(queue, live).render().decode())
+
+
+def test_topics_that_look_alike_once_they_are_printable_are_series_of_their_own(queue):
+    long = "/" + "x" * 5000
+    topics = [*FOREIGN.values(), 'quote"back\\slash', "new\nline", "new\\nline", long, long + "y"]
+    rows = [
+        Status(f"input {topic}", Level.OK, "ok", {"topic": topic, "received": "1"})
+        for topic in topics
+    ]
+    for first in range(0, len(rows), MAX_CAMERAS):
+        live = LiveView("/perception", 0, 8)
+        some = rows[first : first + MAX_CAMERAS]
+        live.show_status(read_status(some))
+        samples = require_scrapable(Metrics(queue, live).render().decode())
+        counts = [name for name, _ in samples if name == "perception_node_frames_received_total"]
+        assert len(counts) == len(some)
