@@ -35,7 +35,7 @@ class CodedImage(Protocol):
 
     @property
     def orientation(self) -> int:
-        """Return which way up it is, 1 to 8, as EXIF numbers it."""
+        """Return which way up it is, 1 to 8, as EXIF numbers it; known once it is decoded."""
 
     def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
         """Return uint8 BGR of 1/``reduction`` of the size, or raise UndecodableImage.

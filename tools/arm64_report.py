@@ -29,7 +29,7 @@ PACKAGES = (
     "hdrhistogram",
     "jsonschema",
 )
-PACKAGES += ("matplotlib", "onnx", "pillow", "protobuf", "pytest", "rich", "rosbags")
+PACKAGES += ("matplotlib", "onnx", "pillow", "protobuf", "pytest", "rich", "rosbags", "simplejpeg")
 # The machine has no ROS, GPU or PyTorch, so modules that import one of these are left out.
 NOT_THERE = {"ament_index_python", "builtin_interfaces", "diagnostic_msgs", "launch"}
 NOT_THERE |= {"launch_ros", "lifecycle_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs"}

@@ -55,6 +55,7 @@ PIP = {
     "onnxruntime": "onnxruntime",
     "prometheus_client": "prometheus-client",
     "rosbags": "rosbags",
+    "simplejpeg": "simplejpeg",
     "waitress": "waitress",
 }
 # Whose versions explain a result.
@@ -64,6 +65,7 @@ EXPLAINS_ROS = (
 )
 EXPLAINS_PYTHON = (
     *("numpy", "onnxruntime", "opencv-python-headless", "opencv-python", "pytest", "rosbags"),
+    "simplejpeg",
     *("tensorrt", "tensorrt-rtx"),
 )
 

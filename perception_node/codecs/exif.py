@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UPRIGHT = 1
 _ORIENTATION, _SHORT = 0x0112, 3  # of EXIF: the tag, and the type of its value
 _ENTRY_BYTES = 12
+_MAX_ENTRIES = 512  # cameras write a dozen
 # By EXIF's number: how the rows and columns of the file become those of the picture.
 _TURNS: dict[int, Callable[[Any], Any]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
@@ -41,7 +42,7 @@ def read_orientation(tiff: bytes) -> int:
     else:
         return UPRIGHT
     directory = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[directory : directory + 2], order)
+    count = min(int.from_bytes(tiff[directory : directory + 2], order), _MAX_ENTRIES)
     end = min(directory + 2 + count * _ENTRY_BYTES, len(tiff) - _ENTRY_BYTES + 1)
     for place in range(directory + 2, end, _ENTRY_BYTES):
         tag = int.from_bytes(tiff[place : place + 2], order)

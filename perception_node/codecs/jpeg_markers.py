@@ -8,7 +8,7 @@ hide from the checks a size or a scan that the decoder then finds (ITU-T T.81, B
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from perception_node.codecs.opencv_decoder import cut_short
 from perception_node.errors import UndecodableImage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2  # baseline, extended, progressive; all with Huffman codes
@@ -28,12 +30,15 @@ _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {DHT}
 _EXIF = b"Exif\0\0"
 _MAX_SEGMENTS = 2048  # real files: under 100
 _MAX_FILL = 4096  # bytes FF before a marker
+_BLOCK = 1 << 16  # bytes that are searched at a time
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _CHANNELS = frozenset({1, 3, 4})
 _BITS = 8
-# A scan goes over the whole image, however few bytes it has. Encoders make up to 12 of them.
+# A scan goes over the whole image, however few bytes it has, at a third of a nanosecond for each
+# sample; encoders make up to 12 of them. This is what the largest 4:2:0 image of the default
+# max_image_pixels needs, and takes a tenth of a second, and 50 MB.
 _USUAL_SCANS, _MAX_SCANS = 12, 64
-_MAX_SCANNED_PIXELS = _USUAL_SCANS << 24
+_MAX_SCANNED_SAMPLES = _USUAL_SCANS * (3 << 23)
 
 
 class JpegHeader(NamedTuple):
@@ -47,6 +52,7 @@ class JpegHeader(NamedTuple):
         restart_interval: MCUs between two restart markers; 0 for none.
         mcu_width: pixels.
         mcu_height: pixels.
+        mcu_blocks: blocks of 8x8 samples in an MCU, of all channels.
         scan: where the first scan's data begins.
 
     """
@@ -58,12 +64,18 @@ class JpegHeader(NamedTuple):
     restart_interval: int
     mcu_width: int
     mcu_height: int
+    mcu_blocks: int
     scan: int
 
     @property
     def mcus(self) -> int:
         """How many units the pixels are coded in, if they are in one scan."""
         return -(-self.width // self.mcu_width) * -(-self.height // self.mcu_height)
+
+    @property
+    def samples(self) -> int:
+        """How many numbers the pixels are, of all channels together."""
+        return 64 * self.mcus * self.mcu_blocks
 
 
 class _Frame(NamedTuple):
@@ -75,6 +87,7 @@ class _Frame(NamedTuple):
     is_sequential: bool
     mcu_width: int
     mcu_height: int
+    mcu_blocks: int
 
 
 def read_header(jpeg: bytes) -> JpegHeader:
@@ -85,7 +98,8 @@ def read_header(jpeg: bytes) -> JpegHeader:
 
     """
     frame: _Frame | None = None
-    orientation, restart_interval, position = UPRIGHT, 0, 2
+    orientation: int | None = None
+    restart_interval, position = 0, 2
     for _ in range(_MAX_SEGMENTS):
         marker, position, end = _read_segment(jpeg, position)
         if marker in {SOF0, SOF1, SOF2} and frame is None:
@@ -94,13 +108,12 @@ def read_header(jpeg: bytes) -> JpegHeader:
             channels = _read_scan(jpeg[position:end])
             has_one_scan = frame.is_sequential and channels == frame.channels
             # A single channel is coded block by block, whatever its sampling.
-            mcu = (frame.mcu_width, frame.mcu_height) if frame.channels > 1 else (8, 8)
-            return JpegHeader(
-                frame.width, frame.height, orientation, has_one_scan, restart_interval, *mcu, end
-            )
+            mcu = frame[4:] if frame.channels > 1 else (8, 8, 1)
+            up = orientation or UPRIGHT
+            return JpegHeader(*frame[:2], up, has_one_scan, restart_interval, *mcu, end)
         elif marker == DRI:
             restart_interval = _read_interval(jpeg[position:end])
-        elif marker == APP1 and orientation == UPRIGHT:
+        elif marker == APP1 and orientation is None:
             if jpeg[position : position + len(_EXIF)] == _EXIF:
                 orientation = read_orientation(jpeg[position + len(_EXIF) : end])
         elif marker not in _TABLES and marker not in _ALONE:
@@ -116,12 +129,10 @@ def require_few_scans(jpeg: bytes, header: JpegHeader) -> None:
         UndecodableImage: too many, or something between them that ``read_header`` refuses.
 
     """
-    pixels = header.width * header.height
-    limit = max(_USUAL_SCANS, min(_MAX_SCANS, _MAX_SCANNED_PIXELS // pixels))
-    marks = find_marks(jpeg, header.scan)
+    limit = min(_MAX_SCANS, _MAX_SCANNED_SAMPLES // header.samples)
     scans, position = 1, header.scan
     for _ in range(_MAX_SEGMENTS):
-        position = _next_mark(marks, position, len(jpeg))
+        position = next((int(marks[0]) for marks in find_marks(jpeg, position)), len(jpeg))
         if position >= len(jpeg) or jpeg[position + 1] == EOI:
             return
         while True:  # the tables of the next scan
@@ -137,7 +148,7 @@ def require_few_scans(jpeg: bytes, header: JpegHeader) -> None:
         if scans > limit:
             raise UndecodableImage(
                 f"the JPEG goes over its {header.width}x{header.height} pixels in more than "
-                f"{limit} scans; encoders make at most {_USUAL_SCANS}"
+                f"{limit} scans, which takes too long; send it with one (baseline)"
             )
 
 
@@ -150,32 +161,41 @@ def require_whole_scan(jpeg: bytes, header: JpegHeader) -> None:
         UndecodableImage: the restart markers are not those that the header promises.
 
     """
-    marks = find_marks(jpeg, header.scan, with_restarts=True)
-    codes = np.frombuffer(jpeg, np.uint8)[marks + 1]
-    ends = np.flatnonzero((codes < RST0) | (codes > RST7))
-    found = codes[: ends[0]] if ends.size else codes
     interval = header.restart_interval
     expected = -(-header.mcus // interval) - 1 if interval else 0
-    if found.size != expected or np.any(found != RST0 + np.arange(found.size) % 8):
+    found, is_in_order, octets = 0, True, np.frombuffer(jpeg, np.uint8)
+    for marks in find_marks(jpeg, header.scan, with_restarts=True):
+        codes = octets[marks + 1]
+        ends = np.flatnonzero((codes < RST0) | (codes > RST7))
+        restarts = codes[: ends[0]] if ends.size else codes
+        due = RST0 + np.arange(found, found + restarts.size) % 8
+        is_in_order &= np.array_equal(restarts, due)
+        found += restarts.size
+        if ends.size:
+            break
+    if found != expected or not is_in_order:
         raise UndecodableImage(
-            f"the data is damaged: {found.size} restart markers, {expected} in order are due"
+            f"the data is damaged: {found} restart markers, {expected} in order are due"
         )
 
 
-def find_marks(jpeg: bytes, start: int, *, with_restarts: bool = False) -> NDArray[np.intp]:
-    """Return where markers are from ``start`` on: int, ascending; coded data has none."""
+def find_marks(
+    jpeg: bytes, start: int, *, with_restarts: bool = False
+) -> Iterator[NDArray[np.intp]]:
+    """Yield where markers are from ``start`` on: int, ascending, some at a time.
+
+    Coded data has none but restart markers.
+    """
     octets = np.frombuffer(jpeg, np.uint8)
-    places = start + np.flatnonzero(octets[start:-1] == 0xFF)  # noqa: PLR2004 - begins a marker
-    codes = octets[places + 1]
-    is_mark = (codes != 0) & (codes != 0xFF)  # noqa: PLR2004 - stuffing and fill bytes
-    if not with_restarts:
-        is_mark &= (codes < RST0) | (codes > RST7)
-    return cast("NDArray[np.intp]", places[is_mark])
-
-
-def _next_mark(marks: NDArray[np.intp], position: int, end: int) -> int:
-    index = int(np.searchsorted(marks, position))
-    return int(marks[index]) if index < marks.size else end
+    for begin in range(start, len(jpeg) - 1, _BLOCK):
+        end = min(begin + _BLOCK, len(jpeg) - 1)
+        places = begin + np.flatnonzero(octets[begin:end] == 0xFF)  # noqa: PLR2004 - a marker begins
+        codes = octets[places + 1]
+        is_mark = (codes != 0) & (codes != 0xFF)  # noqa: PLR2004 - stuffing and fill bytes
+        if not with_restarts:
+            is_mark &= (codes < RST0) | (codes > RST7)
+        if np.any(is_mark):
+            yield places[is_mark]
 
 
 def _read_segment(jpeg: bytes, position: int) -> tuple[int, int, int]:
@@ -208,11 +228,12 @@ def _read_frame(content: bytes, *, is_sequential: bool) -> _Frame:
         raise UndecodableImage(
             f"a JPEG of {channels} channels of {bits} bits is not decoded; 1 or 3 of 8 bits are"
         )
-    across, down = content[7::3], content[7::3]
-    mcu_width, mcu_height = 8 * max(n >> 4 for n in across), 8 * max(n & 15 for n in down)
+    sampling = [(factors >> 4, factors & 15) for factors in content[7::3]]
+    mcu_width, mcu_height = (8 * max(factors) for factors in zip(*sampling, strict=True))
+    blocks = sum(across * down for across, down in sampling)
     if 0 in {width, height, mcu_width, mcu_height}:
         raise UndecodableImage(f"the header of the image is damaged: it states {width}x{height}")
-    return _Frame(width, height, channels, is_sequential, mcu_width, mcu_height)
+    return _Frame(width, height, channels, is_sequential, mcu_width, mcu_height, blocks)
 
 
 def _read_scan(content: bytes) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _FRAME = 12  # bytes of a chunk beside its content: length, name and checksum
-_HEADER_BYTES = 13
+_HEADER_START, _HEADER_BYTES = b"\0\0\0\x0dIHDR", 13
 _MAX_CHUNKS = 1 << 14  # encoders put 8 KiB and more into one
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})  # 150 bytes of these crash OpenCV 4.11
 _ANCILLARY = 0x20  # in the first letter of a chunk's name: a decoder may skip it
@@ -68,23 +68,20 @@ class Png:
     Attributes:
         width: pixels, as the file has them.
         height: pixels.
-        orientation: as EXIF numbers it, 1 to 8.
+        orientation: as EXIF numbers it, 1 to 8; known once it is decoded.
 
     """
 
     def __init__(self, data: bytes) -> None:
-        """Read the header and find all chunks.
+        """Read the header.
 
         Raises:
-            UndecodableImage: a chunk is damaged, missing, too much or in the wrong place.
+            UndecodableImage: it is damaged.
 
         """
         self._data = data
         header = data[16 : 16 + _HEADER_BYTES]
-        if (
-            data[8:16] != struct.pack(">I4s", _HEADER_BYTES, b"IHDR")
-            or len(header) < _HEADER_BYTES
-        ):
+        if data[8:16] != _HEADER_START or len(header) < _HEADER_BYTES:
             raise UndecodableImage(f"the header of the image is damaged ({len(data)} bytes)")
         self.width, self.height, depth, color, packing, filters, interlace = struct.unpack(
             ">IIBBBBB", header
@@ -92,14 +89,10 @@ class Png:
         is_known = depth in _DEPTHS.get(color, ()) and (packing, filters) == (0, 0)
         if 0 in {self.width, self.height} or not is_known or interlace > 1:
             raise UndecodableImage(f"the header of the image is damaged: {header.hex()}")
+        self.orientation = UPRIGHT
+        self._depth, self._has_palette = depth, color == _PALETTE
         self._is_interlaced, self._pixel_bits = bool(interlace), depth * _CHANNELS[color]
-        self._chunks = list(self._find_chunks())
-        self._pixels = self._contents(b"IDAT")
-        self._require_order()
-        palettes = self._contents(b"PLTE") if color == _PALETTE else []
-        self._palette = self._read_palette(palettes, depth) if color == _PALETTE else b""
-        exif = self._contents(b"eXIf")
-        self.orientation = read_orientation(data[exif[0].begin : exif[0].end]) if exif else UPRIGHT
+        self._chunks: list[_Chunk] = []
 
     def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
         """Return uint8 BGR of 1/``reduction`` of the size, rounded in any way, as the file has it.
@@ -112,7 +105,11 @@ class Png:
             UndecodableImage: the file is damaged, or has other pixels than its header states.
 
         """
+        self._chunks = list(self._find_chunks())
+        self._require_order()
         self._require_checksums(use_damaged=use_damaged)
+        for exif in self._contents(b"eXIf")[:1]:
+            self.orientation = read_orientation(self._data[exif.begin : exif.end])
         return decode_with_opencv(self._repack(), reduction)
 
     def _find_chunks(self) -> Iterator[_Chunk]:
@@ -142,7 +139,7 @@ class Png:
         """Refuse critical chunks that are missing, unknown, there twice or in the wrong place."""
         names = [chunk.name for chunk in self._chunks if not chunk.name[0] & _ANCILLARY]
         critical = [b"IHDR", *([b"PLTE"] if b"PLTE" in names else [])]
-        critical += [b"IDAT"] * len(self._pixels) + [b"IEND"]
+        critical += [b"IDAT"] * names.count(b"IDAT") + [b"IEND"]
         places = [place for place, chunk in enumerate(self._chunks) if chunk.name == b"IDAT"]
         is_split = bool(places) and places[-1] - places[0] >= len(places)
         if (
@@ -153,10 +150,13 @@ class Png:
         ):
             raise UndecodableImage("the PNG is damaged: its chunks are not those of one image")
 
-    def _read_palette(self, palettes: list[_Chunk], depth: int) -> bytes:
-        """Return the chunk of the palette."""
+    def _read_palette(self) -> bytes:
+        """Return the chunk of the palette; empty where the pixels are colours."""
+        if not self._has_palette:
+            return b""
+        palettes = self._contents(b"PLTE")
         size = palettes[0].end - palettes[0].begin if palettes else 0
-        if not 3 <= size <= 3 << depth or size % 3:  # noqa: PLR2004 - a colour has three bytes
+        if not 3 <= size <= 3 << self._depth or size % 3:  # noqa: PLR2004 - a colour has three bytes
             raise UndecodableImage(f"the PNG is damaged: its palette has {size} bytes")
         return self._data[palettes[0].begin - 8 : palettes[0].end + 4]
 
@@ -173,6 +173,7 @@ class Png:
 
     def _repack(self) -> bytes:
         """Return the same picture with nothing but its pixels, which are not compressed."""
+        palette = self._read_palette()
         pack, size, checksum = zlib.compressobj(0), 0, zlib.crc32(b"IDAT")
         packed: list[bytes] = []
         for piece in self._unpack():
@@ -184,7 +185,7 @@ class Png:
         size += len(packed[-1])
         header = self._data[: self._chunks[0].end + 4]
         begin, check = struct.pack(">I4s", size, b"IDAT"), struct.pack(">I", checksum)
-        return b"".join((header, self._palette, begin, *packed, check, _END))
+        return b"".join((header, palette, begin, *packed, check, _END))
 
     def _unpack(self) -> Iterator[bytes]:
         """Yield the rows in pieces.
@@ -199,7 +200,8 @@ class Png:
         filters = _FilterCheck(parts)
         unpack, octets = zlib.decompressobj(), memoryview(self._data)
         try:
-            for _, begin, end in (*self._pixels, _Chunk(b"", 0, 0)):  # the last: what is held back
+            # The last has nothing but lets out what is held back.
+            for _, begin, end in (*self._contents(b"IDAT"), _Chunk(b"", 0, 0)):
                 rest: bytes | memoryview = octets[begin:end]
                 while not unpack.eof and (piece := unpack.decompress(rest, _PIECE)):
                     rest, found = unpack.unconsumed_tail, found + len(piece)

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.qos import named_qos
-from tests.hostile_images import chunk, png, with_scans
+from tests.hostile_images import chunk, hidden_jpeg, png, squeeze, with_scans
 from tests.memory import OWN, memory_kib
 from tests.ros.harness import (
     Peer,
@@ -152,6 +152,9 @@ COMPRESSED = {
         packed(b"\x89PNG\r\n\x1a\n" + PADDED),
         packed(png(chunk(b"tEXt", PADDED, HUGE))),
         packed(endless_scans()),
+        packed(hidden_jpeg(photo())),
+        packed(photo()[:9000] + b"\xff\xd9"),
+        packed(png(pixels=squeeze(100))),
     ],
     "too_large": [packed(png_bomb()), packed(huge_jpeg())],
     "stamp": [lambda: bad_stamp(make_compressed(photo()), sec=-1)],
@@ -264,24 +267,74 @@ def test_hundreds_of_bad_frames_leave_no_memory_behind(start, peer, jpeg, transp
     assert set(counts["kinds"]) == set(kinds)
 
 
-def test_a_jpeg_that_ends_early_never_stops_the_node(start, peer, jpeg):
-    """OpenCV decodes what is there of a cut JPEG: a picture or an error, but one of the two."""
+@pytest.mark.parametrize("ending", [b"", b"\xff\xd9"])
+def test_a_jpeg_that_was_cut_short_gives_no_result(start, peer, jpeg, ending):
+    """OpenCV fills what is missing with grey; a camera's driver may even have sent the end."""
     diagnostics = peer.watch()
     whole = photo()
     with start(image_transport="compressed") as node:
         stream = Stream(peer, topic="image/compressed", kind=CompressedImage)
         stream.classify(make_compressed(jpeg("green"), 1))
-        for number in range(2, 20):
-            stream.camera.publish(make_compressed(cut(whole, number / 20), number))
-
-            def is_settled(stamp_ns=number):
-                dropped = int(diagnostics.value("malformed") or 0)
-                return stream.result(stamp_ns) or dropped + len(stream.stamps()) >= stamp_ns
-
-            wait_for(is_settled, lambda: "a result or a count")
+        published = len(stream.results)
+        for number in range(1, 20):
+            data = cut(whole, number / 20) + ending
+            stream.camera.publish(make_compressed(data, number + 1))
+            diagnostics.wait_for_value("malformed (codec)", number)
+        assert len(stream.results) == published
         result = stream.classify_once(make_compressed(jpeg("green"), 100))
         assert result.results[0].class_id == "1"
         assert node.end() == 0
+        log = node.log()
+    ours = log.replace("is damaged: Corrupt JPEG", "")
+    assert "Corrupt JPEG" not in ours, "libjpeg writes to stderr itself"
+
+
+def test_a_damaged_jpeg_gives_a_result_where_damaged_images_are_used(start, peer):
+    half = cut(photo(), 0.5)
+    with start(image_transport="compressed", damaged_images="use") as node:
+        stream = Stream(peer, topic="image/compressed", kind=CompressedImage)
+        assert stream.classify(make_compressed(half, 1)).results
+        assert node.end() == 0
+        assert "Corrupt JPEG" not in node.log()
+
+
+def test_an_image_that_decodes_past_its_deadline_costs_no_engine(start, peer, jpeg):
+    black = np.zeros((4096, 4096), np.uint8)
+    slow = cv2.imencode(".jpg", black, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    diagnostics = peer.watch()
+    settings = {"age_reference": "arrival", "deadline_ms": 10, "warn_missed_percent": 0.0}
+    with start(image_transport="compressed", **settings) as node:
+        stream = Stream(peer, topic="image/compressed", kind=CompressedImage)
+        stream.classify(make_compressed(jpeg("green"), 1))
+
+        def has_dropped():
+            stream.camera.publish(make_compressed(slow, 2))
+            return diagnostics.value("malformed (slow_codec)")
+
+        wait_for(has_dropped, lambda: "a frame that took too long to decode")
+        result = stream.classify(make_compressed(jpeg("green"), 3))
+        assert result.results[0].class_id == "1"
+        assert 2 not in stream.stamps()
+        assert node.end() == 0
+        log = node.log()
+    assert "frame dropped (slow_codec): decoding took" in log
+    assert "degraded" not in log
+    assert "did not answer" not in log
+
+
+def test_the_node_says_once_that_simplejpeg_is_missing(start, peer, jpeg):
+    hide = "import sys; sys.modules['simplejpeg'] = None; sys.argv[0] = 'perception_node'; "
+    program = ("-c", f"{hide}from perception_node.ros.main import main; sys.exit(main())")
+    with start(program=program, image_transport="compressed") as node:
+        stream = Stream(peer, topic="image/compressed", kind=CompressedImage)
+        for number in range(1, 4):
+            stream.classify(make_compressed(jpeg("green"), number))
+        assert node.end() == 0
+        log = node.log()
+    said = [line for line in log.splitlines() if "simplejpeg" in line]
+    assert len(said) == 1
+    assert "[WARN]" in said[0]
+    assert "run: pip install simplejpeg" in said[0]
 
 
 def test_what_is_no_message_stops_nothing_whoever_drops_it(start, peer):

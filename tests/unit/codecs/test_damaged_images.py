@@ -19,7 +19,7 @@ import pytest
 
 from perception_node.codecs import jpeg
 from perception_node.decode import Decoder
-from perception_node.errors import FrameError
+from perception_node.errors import FrameError, UndecodableImage
 from tests.damaged_images import Damaged, damage, fingerprint, sources
 
 NUMBER = int(os.environ.get("DAMAGED", "600"))
@@ -84,3 +84,30 @@ def test_no_damage_that_a_decoder_can_see_passes(capfd):
         f"the same pixels, {len(others)} valid JPEGs of another picture {dict(unseen)}; slowest "
         f"{1000 * slowest_s:.1f} ms, memory {growth_kib / 1024:.0f} MiB more"
     )
+
+
+def test_where_damaged_images_are_used_what_can_be_decoded_is(capfd):
+    """Half of a picture is decoded, silently; a PNG is never used, its rows would be noise."""
+    lenient = Decoder(4096 * 4096, 224, "use")
+    decoded: Counter[str] = Counter()
+    for file in damage(300):
+        try:
+            pixels = lenient.decode(file.data)
+        except FrameError:
+            continue
+        decoded[f"{file.source.split()[0]} {file.way}"] += 1
+        if file.source.startswith("png"):
+            assert np.array_equal(pixels, lenient.decode(file.whole))
+    assert decoded["jpeg cut"] > 20
+    assert decoded["jpeg lost"] > 20
+    assert not capfd.readouterr().err
+
+
+def test_a_jpeg_without_its_end_is_used_only_where_damaged_images_are():
+    for name, data in sources().items():
+        if name.startswith("jpeg"):
+            cut = data[: len(data) * 3 // 4]
+            with pytest.raises(UndecodableImage, match="cut short"):
+                DECODER.decode(cut)
+            used = Decoder(4096 * 4096, 224, "use").decode(cut)
+            assert used.shape == DECODER.decode(data).shape

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import io
 import resource
+import struct
 import time
+from contextlib import suppress
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from perception_node.codecs import jpeg
 from perception_node.codecs.jpeg_markers import find_marks, read_header, require_whole_scan
 from perception_node.decode import Decoder
 from perception_node.errors import FrameError, FrameTooLarge, UndecodableImage
@@ -27,6 +30,9 @@ from tests.hostile_images import (
     without_huffman_tables,
 )
 
+with suppress(ImportError):
+    from simplejpeg import decode_jpeg_header
+
 PICTURE = smooth(96, 130)
 JPEG = encode(PICTURE)
 PROGRESSIVE = encode(PICTURE, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
@@ -37,6 +43,10 @@ UNKNOWN = [0x02, 0x4F, 0xBF, 0xC8, 0xDE, 0xDF, 0xF0, 0xF7, 0xFD]
 OTHER_PROCESSES = [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF]
 # No marker, or one without a length: what a hasty reader takes for a segment and libjpeg skips.
 DISGUISES = [b"\xff\x00", b"\xff\xff\x00", b"\x00\x00", b"\xd8\xff", b"\xff\x01", b"\xff\xd0"]
+
+
+def all_marks(data, start, **options):
+    return [int(place) for marks in find_marks(data, start, **options) for place in marks]
 
 
 def decode(data, *, damaged_images="drop", smallest_side=10_000):
@@ -145,6 +155,19 @@ def test_the_larger_the_image_the_fewer_scans_it_may_have(side, limit):
         decode(with_scans(data, limit - 9))
 
 
+@pytest.mark.usefixtures("_cheap")
+@pytest.mark.parametrize("damaged_images", ["drop", "use"])
+@pytest.mark.parametrize("sampling", [0x11, 0x44])
+def test_a_few_bytes_cannot_ask_for_hundreds_of_megabytes(sampling, damaged_images):
+    """A progressive JPEG is kept as a whole until its last scan: here three times as much."""
+    sizes = struct.pack(">BHHB", 8, 4096, 4096, 3)
+    frame = sizes + b"".join(bytes((channel, sampling, 0)) for channel in (1, 2, 3))
+    scan = segment(0xDA, bytes((3, 1, 0, 2, 0, 3, 0, 0, 0, 1)))
+    data = b"\xff\xd8" + segment(0xC2, frame) + scan * 12 + b"\xff\xd9"
+    with pytest.raises(UndecodableImage, match="more than 6 scans, which takes too long"):
+        decode(data, damaged_images=damaged_images)
+
+
 @pytest.mark.parametrize(
     ("between", "why"),
     [
@@ -162,11 +185,64 @@ def test_what_may_not_be_before_a_scan_may_not_be_between_two(between, why):
 
 def test_marks_are_those_that_end_coded_data():
     data = b"\xff\xd8 \xff\x00 \xff\xff\x00 \xff\xd3 \xff\xff\xda \xff"
-    assert find_marks(data, 2).tolist() == [data.index(b"\xff\xda")]
-    assert find_marks(data, 2, with_restarts=True).tolist() == [
-        data.index(b"\xff\xd3"),
-        data.index(b"\xff\xda"),
-    ]
+    restart, scan = data.index(b"\xff\xd3"), data.index(b"\xff\xda")
+    assert all_marks(data, 2) == [scan]
+    assert all_marks(data, 2, with_restarts=True) == [restart, scan]
+
+
+@pytest.mark.parametrize("place", [65_535, 65_536, 65_537, 131_073])
+def test_marks_are_found_wherever_a_block_ends(place):
+    data = bytearray(200_000)
+    data[place : place + 2] = b"\xff\xc4"
+    assert all_marks(bytes(data), 2) == [place]
+
+
+@pytest.mark.usefixtures("_cheap")
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xd0", b"\xff\x00", b"\0"])
+@pytest.mark.parametrize("start", [BLACK[:-2], RESTARTS[:-2]])
+def test_megabytes_of_nothing_in_a_scan_cost_little(start, filler, monkeypatch):
+    monkeypatch.setattr(jpeg, "decode_jpeg", None)
+    monkeypatch.setattr(jpeg, "_untold", [])
+    filled = start + filler * (4_000_000 // len(filler)) + b"\xff\xd9"
+    with suppress(UndecodableImage):
+        decode(filled)
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_a_hundred_directories_of_exif_cost_little():
+    entries = b"MM\0*" + struct.pack(">IH", 8, 0xFFFF) + bytes(65_000)
+    data = with_exif(JPEG, entries)
+    for _ in range(100):
+        data = with_exif(data, entries)
+    assert decode(data).shape == (96, 130, 3)
+
+
+MARKER_BYTES = [0x00, 0x01, 0xC0, 0xC2, 0xC4, 0xD0, 0xD8, 0xD9, 0xDA, 0xDC, 0xDD, 0xE1, 0xFE, 0xFF]
+PLACES = st.integers(2, SCAN + 14)
+PIECES = st.one_of(
+    st.lists(st.sampled_from(MARKER_BYTES), min_size=1, max_size=4).map(bytes),
+    st.binary(min_size=1, max_size=6),
+    st.sampled_from([huge_frame(), huge_frame(0xC2), JPEG[:SCAN], JPEG[FRAME:], b"\xff\xd8"]),
+)
+
+
+@pytest.mark.skipif(jpeg.decode_jpeg is None, reason="simplejpeg is not installed")
+@settings(max_examples=400)
+@given(changes=st.lists(st.tuples(PLACES, PIECES, st.booleans()), min_size=1, max_size=3))
+def test_libjpeg_finds_the_size_that_was_read(changes):
+    """Whatever is put into a header or over it: a JPEG that passes is the one libjpeg decodes."""
+    data = JPEG
+    for place, piece, is_inserted in changes:
+        data = data[:place] + piece + data[place + (0 if is_inserted else len(piece)) :]
+    try:
+        header = read_header(data)
+    except UndecodableImage:
+        return
+    try:
+        height, width = decode_jpeg_header(data, strict=False)[:2]
+    except ValueError:
+        return  # libjpeg refuses more
+    assert (header.width, header.height) == (width, height)
 
 
 # What cameras send
@@ -230,7 +306,7 @@ def test_a_chroma_subsampling_that_no_camera_has_is_refused():
 
 def test_restart_markers_are_counted_and_in_order():
     header = read_header(RESTARTS)
-    marks = find_marks(RESTARTS, header.scan, with_restarts=True)
+    marks = all_marks(RESTARTS, header.scan, with_restarts=True)
     assert len(marks) > 20
     require_whole_scan(RESTARTS, header)
     lost = RESTARTS[: marks[3]] + RESTARTS[marks[4] :]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where simplejpeg is not installed, as on a robot set up by rosdep alone: said once, not hidden."""
+"""Where simplejpeg is not installed, as after rosdep alone: said once, not hidden."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perception_node.config import NodeConfig
 from perception_node.errors import (
     FrameError,
     FrameTooLarge,
@@ -216,6 +217,16 @@ def test_the_limit_holds_for_both_transports():
 def test_a_compressed_image_that_is_none_is_refused(data):
     with pytest.raises(UndecodableImage):
         reader("compressed").read(compressed_message(data))
+
+
+def test_a_damaged_image_is_used_only_where_the_node_is_told_to():
+    jpeg = encode(quadrants())
+    message = compressed_message(jpeg[: len(jpeg) // 2 + 300])
+    with pytest.raises(UndecodableImage, match="cut short"):
+        reader("compressed").read(message)
+    damaged_images = NodeConfig(damaged_images="use").damaged_images
+    used = ImageReader("compressed", LIMIT, 10_000, damaged_images).read(message)
+    assert used.pixels.shape == quadrants().shape
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])

@@ -23,7 +23,7 @@ from perception_node.errors import (
 from perception_node.serving import classification
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.settings import ServerSettings
-from tests.builders import BLUE, GREEN, RED, encode, solid
+from tests.builders import BLUE, GREEN, RED, encode, smooth, solid
 from tests.engine_builders import PATIENCE_S, Rig, raising, wait_for
 
 COLORS = {"red": RED, "green": GREEN, "blue": BLUE}
@@ -73,6 +73,32 @@ def fill(queue, clients, names):
         jobs.append(clients.submit(label, queue, name))
         wait_for(lambda depth=depth: queue.depth == depth + 1)
     return jobs
+
+
+def test_an_image_that_is_damaged_is_classified_only_where_that_is_wanted(open_queue):
+    cut = encode(smooth(64, 64))[:-300]
+    with pytest.raises(UndecodableImage, match="cut short"):
+        open_queue().classify(cut)
+    assert open_queue(NodeConfig(damaged_images="use")).classify(cut).hypotheses
+
+
+def test_an_image_whose_decoding_misses_the_deadline_costs_no_engine(open_queue, monkeypatch):
+    queue = open_queue(deadline_ms=50)
+    decode, has_decoded = queue._decoder.decode, threading.Event()
+
+    def decode_slowly(data):
+        time.sleep(0.1)
+        has_decoded.set()
+        return decode(data)
+
+    ran = []
+    monkeypatch.setattr(queue.pipeline, "run", lambda *_, **__: ran.append("the engine"))
+    monkeypatch.setattr(queue._decoder, "decode", decode_slowly)
+    with pytest.raises(DeadlineMissed):
+        queue.classify(IMAGES["red"])
+    assert has_decoded.wait(PATIENCE_S)
+    wait_for(lambda: queue.depth == 0)
+    assert (ran, queue.pipeline.lost) == ([], None)
 
 
 def test_an_image_is_classified_as_the_configuration_says(open_queue):
