@@ -55,7 +55,7 @@ bench: setup ## measure bench/reports/ and the README's table again; 30 min, not
 	$(BIN)/perception bench startup --runs 3 --out bench/reports/startup
 	$(BIN)/python tools/generate_benchmark_table.py
 
-soak: setup ## let a failing camera play to the node for SECONDS (60), then judge leaks and bounds
+soak: setup ## let a failing camera play to the node for SECONDS (60), send hostile messages, then judge
 	@$(BIN)/python -m perception_node.bench.soak --seconds $(SECONDS)
 
 siege: setup ## attack nodes and server from outside for MINUTES (30), then judge; SEED=... repeats one

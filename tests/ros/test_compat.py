@@ -9,16 +9,24 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import rclpy
+from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from perception_node.ros.compat import (
     DISCOVERY_RANGE,
     LOCALHOST_ONLY,
+    TAKES,
     FastDds,
+    RCLError,
     bag_version,
+    begin_transition,
     count_publishers,
+    end_transition,
     find_fast_dds,
+    find_state,
     follow_set_parameters,
     keep_discovery_local,
     make_raw_sender,
@@ -126,6 +134,19 @@ def test_publishers_that_do_not_fit_are_not_counted():
     node = SimpleNamespace(get_publishers_info_by_topic=lambda _topic: found)
     for wanted, number in ((reliable, 2), (best_effort, 3)):
         assert count_publishers(node, "/image", QoSProfile(depth=1, reliability=wanted)) == number
+
+
+def test_rclpy_has_the_private_names_that_are_taken_from_it(local):
+    takes = {name for name in TAKES if hasattr(SingleThreadedExecutor, name)}
+    assert takes >= {*TAKES} - {"_take_waitable"}
+    assert find_state(local) == State.PRIMARY_STATE_UNCONFIGURED
+    before = begin_transition(local, Transition.TRANSITION_CONFIGURE)
+    assert before.label == "unconfigured"
+    assert find_state(local) == State.TRANSITION_STATE_CONFIGURING
+    with pytest.raises(RCLError):
+        begin_transition(local, Transition.TRANSITION_CONFIGURE)
+    end_transition(local, TransitionCallbackReturn.FAILURE, before)
+    assert find_state(local) == State.PRIMARY_STATE_UNCONFIGURED
 
 
 class Handle:
