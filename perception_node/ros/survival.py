@@ -21,7 +21,7 @@ MOST_CHARACTERS = 200
 PAUSE_S = 0.001  # what fails at once and always must leave time for others
 
 
-def make_executor(warn: Callable[[str], None], context: Context | None = None) -> SturdyExecutor:
+def make_executor(warn: Callable[[str], object], context: Context | None = None) -> SturdyExecutor:
     """Return an executor that says in one line what a callback has raised, and goes on.
 
     ``warn`` logs a line. The same failure is logged at most once in LOG_PERIOD_S.
