@@ -24,6 +24,7 @@ class PageServer(WatchedProgram):
     """``perception serve --ros`` on a port that is free; what it says goes to its log."""
 
     name = "perception serve"
+    stop_timeout_s = 10.0  # of which requests at work may take 5
 
     def __init__(self, *arguments: str) -> None:
         """Prepare to start it; ``arguments`` follow ``--ros``."""

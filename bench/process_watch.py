@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.ros.node_process import STOP_TIMEOUT_S, NodeProcess, Program
+from perception_node.ros.node_process import NodeProcess, Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ class WatchedProgram(Program):
         """End the process with SIGTERM and return its exit code; negative if it was killed."""
         self._process.terminate()
         try:
-            return self._process.wait(STOP_TIMEOUT_S)
+            return self._process.wait(self.stop_timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()

@@ -20,7 +20,6 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 KEEP_BLOCKS_UP_TO_BYTES = 32 << 20
 KEEP_FREE_BYTES = 256 << 20
-MOST_HEAPS = 2
 RETURN_BLOCKS_FROM_BYTES = 8 << 20
 LARGE_BLOCK_BYTES = 8 << 20
 STATM = Path("/proc/self/statm")
@@ -29,20 +28,24 @@ CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23  # linux/capability.h
 ALL_IDS = ["0", "0", "4294967295"]
 
 
+def share_one_heap() -> bool:
+    """Let what one thread has freed serve all others.
+
+    By default glibc gives each thread a heap of its own: each on which a model was loaded once
+    would keep the memory of one. To be called before the first thread, and so before libraries
+    that start some are imported. Returns False where the C library has no ``mallopt``.
+    """
+    return _tune_malloc({M_ARENA_MAX: 1})
+
+
 def keep_large_blocks() -> bool:
     """Let malloc reuse blocks the size of a frame instead of returning them to the kernel.
 
-    By default glibc maps and unmaps each of them: a 1080p message costs 4500 page faults. And it
-    gives each thread a heap of its own, of which none returns what the others need: each that has
-    loaded a model once would keep its memory, so there are at most two.
+    By default glibc maps and unmaps each of them: a 1080p message costs 4500 page faults.
     Call it before the first frame. Returns False where the C library has no ``mallopt``.
     """
     return _tune_malloc(
-        {
-            M_MMAP_THRESHOLD: KEEP_BLOCKS_UP_TO_BYTES,
-            M_TRIM_THRESHOLD: KEEP_FREE_BYTES,
-            M_ARENA_MAX: MOST_HEAPS,
-        }
+        {M_MMAP_THRESHOLD: KEEP_BLOCKS_UP_TO_BYTES, M_TRIM_THRESHOLD: KEEP_FREE_BYTES}
     )
 
 

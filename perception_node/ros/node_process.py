@@ -26,6 +26,7 @@ class Program:
     """Starts a command on entering and ends it with SIGTERM on leaving."""
 
     name = "the program"
+    stop_timeout_s = STOP_TIMEOUT_S  # after SIGTERM
 
     def __init__(self, command: Sequence[str]) -> None:
         """Prepare to start ``command``."""
@@ -43,7 +44,7 @@ class Program:
         """End the process; kill it if it does not end by itself."""
         self._process.terminate()
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(self.stop_timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
