@@ -179,6 +179,14 @@ def read_stolen_time(file: Path = Path("/proc/stat")) -> StolenTime:
     return StolenTime(ticks[7], sum(ticks))  # user to steal, proc(5); guests count as user
 
 
+def read_busy_s(file: Path = Path("/proc/stat")) -> tuple[float, float]:
+    """Return how long this machine's processors have worked, and have been there, in seconds."""
+    ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]  # idle and iowait, proc(5)
+    per_s = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - idle) / per_s, sum(ticks) / per_s
+
+
 def _read_stat(folder: Path) -> list[str]:
     """Return the fields behind the name, from the state on, proc_pid_stat(5)."""
     return (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -21,6 +21,7 @@ MOST_MEMORY = 1.5  # times what it has in calm
 MOST_LINES_PER_MIN = 300  # each cause at most once in 5 s, and a few lines per transition
 LONGEST_LINE = 2000
 MOST_LEAKED = 2  # descriptors of a peer that is just being found or forgotten
+Spans = list[tuple[int, int]]
 TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Segmentation fault|terminate called")
 
 
@@ -40,10 +41,11 @@ def judge(record: SiegeRecord) -> dict[str, list[Row]]:
 
 def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> list[Row]:
     """Judge what was seen of one process."""
+    held_up = merge([*subject.held_up, *record.busy])
     rows = [
         judge_exit(subject, record),
-        judge_silence(subject, calms),
-        judge_asking(subject, calms),
+        judge_silence(subject, calms, held_up),
+        judge_asking(calms, held_up),
         judge_answers(subject),
         judge_memory(subject),
         *judge_leaks(subject, calms),
@@ -68,15 +70,16 @@ def judge_exit(subject: Subject, record: SiegeRecord) -> Row:
     return Row("exit", found, "code 0 at the end", subject.exit_code == 0)
 
 
-def judge_silence(subject: Subject, calms: list[Calm]) -> Row:
+def judge_silence(subject: Subject, calms: list[Calm], held_up: Spans) -> Row:
     """Find the longest time without a right answer in a calm time.
 
-    Time in which the siege itself could not ask is no silence; see ``judge_asking``.
+    Time in which the siege itself could not ask, or other programs took the processors, is no
+    silence; see ``judge_asking``.
     """
     longest_ns, where = 0, ""
     for calm in calms:
         for begin_ns, end_ns in _silences(subject, calm):
-            silent_ns = end_ns - begin_ns - _held_up_ns(subject, begin_ns, end_ns)
+            silent_ns = end_ns - begin_ns - _overlap_ns(held_up, begin_ns, end_ns)
             if silent_ns > longest_ns:
                 longest_ns, where = silent_ns, str(calm.after)
     limit = f"at most 1 s, from {RECOVERY_S:g} s after an attack on"
@@ -85,10 +88,10 @@ def judge_silence(subject: Subject, calms: list[Calm]) -> Row:
     return Row("longest silence in calm", found, limit, is_ok)
 
 
-def judge_asking(subject: Subject, calms: list[Calm]) -> Row:
-    """Judge that the machine let the siege ask: else a silence proves nothing."""
+def judge_asking(calms: list[Calm], held_up: Spans) -> Row:
+    """Judge that the machine let the siege ask, and be answered: else it proves nothing."""
     calm_ns = sum(calm.end_ns - calm.begin_ns for calm in calms)
-    held_ns = sum(_held_up_ns(subject, calm.begin_ns, calm.end_ns) for calm in calms)
+    held_ns = sum(_overlap_ns(held_up, calm.begin_ns, calm.end_ns) for calm in calms)
     share = held_ns / max(1, calm_ns)
     what, limit = "calm time that cannot be judged", f"at most {MOST_UNJUDGED:.0%}"
     return Row(what, f"{share:.0%}", limit, share <= MOST_UNJUDGED)
@@ -173,6 +176,16 @@ def _silences(subject: Subject, calm: Calm) -> list[tuple[int, int]]:
     return list(pairwise([calm.begin_ns, *inside, calm.end_ns]))
 
 
-def _held_up_ns(subject: Subject, begin_ns: int, end_ns: int) -> int:
-    """Return how much of a time this process, which asks, was kept from asking."""
-    return sum(max(0, min(b, end_ns) - max(a, begin_ns)) for a, b in subject.held_up)
+def merge(spans: Spans) -> Spans:
+    """Return the same times without overlaps."""
+    merged: Spans = []
+    for begin_ns, end_ns in sorted(spans):
+        if merged and begin_ns <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end_ns)
+        else:
+            merged.append((begin_ns, end_ns))
+    return merged
+
+
+def _overlap_ns(spans: Spans, begin_ns: int, end_ns: int) -> int:
+    return sum(max(0, min(b, end_ns) - max(a, begin_ns)) for a, b in spans)

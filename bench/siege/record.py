@@ -94,6 +94,7 @@ class SiegeRecord:
         inputs: how many each attack has made: messages, requests, transitions.
         broken: attacks that could not be made, and why; they prove nothing.
         subjects: the processes.
+        busy: from when to when others took more than half of the machine's processors.
         interrupted: somebody has ended it early.
 
     """
@@ -104,6 +105,7 @@ class SiegeRecord:
     inputs: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     subjects: list[Subject] = field(default_factory=list)
+    busy: list[tuple[int, int]] = field(default_factory=list)
     interrupted: bool = False
 
     def calms(self) -> list[Calm]:

@@ -14,11 +14,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.bench.process_watch import forget_peak, read_memory_mib
+from perception_node.bench.process_watch import forget_peak, read_busy_s, read_memory_mib
 from perception_node.bench.siege.attack import Until
 from perception_node.bench.siege.pictures import make_pictures
 from perception_node.bench.siege.plan import CALM_S, Plan
-from perception_node.bench.siege.record import Ended, Phase, SiegeRecord, Subject
+from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
 from perception_node.bench.siege.scene import build_scene, wait_until_quiet
 from perception_node.resources import find_model
 from perception_node.ros.session import open_session
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from perception_node.signals import StopEvent
 
     Stop = StopEvent | threading.Event
+    Machine = tuple[int, float, float]
 
 SAMPLE_PERIOD_S, POLL_S = 0.2, 0.1
+BUSY_PERIOD_S, MOST_BUSY = 1.0, 0.5  # the share of the processors that others may take
 FIRST = Phase((), 0, 0)
 OVERDUE_S = 60.0  # an attack that does not return so long after its end is broken
 
@@ -235,9 +237,26 @@ class Watch:
         return list(zip(self._record.subjects, programs, strict=True))
 
     def _run(self) -> None:
+        before = self._look_at_machine()
         while not self._stop.wait(SAMPLE_PERIOD_S):
             for subject, program in self._pairs():
                 self._look(subject, program)
+            if time.time_ns() - before[0] > BUSY_PERIOD_S * SECOND_NS:
+                before = self._note_busy(before, self._look_at_machine())
+
+    def _look_at_machine(self) -> Machine:
+        """Return the time, how long others have worked, and how long there were processors."""
+        own_s = time.process_time()
+        for _, program in self._pairs():
+            with suppress(OSError):
+                own_s += program.cpu_s()
+        busy_s, total_s = read_busy_s()
+        return time.time_ns(), busy_s - own_s, total_s
+
+    def _note_busy(self, before: Machine, now: Machine) -> Machine:
+        if now[1] - before[1] > MOST_BUSY * (now[2] - before[2]):
+            self._record.busy.append((before[0], now[0]))
+        return now
 
     def _look(self, subject: Subject, program: WatchedProgram) -> None:
         sample, time_ns = program.sample(), time.time_ns()

@@ -150,6 +150,14 @@ def test_time_in_which_nobody_could_ask_is_no_silence_but_has_a_limit():
     assert failed(partly) == {"longest silence in calm"}
 
 
+def test_others_that_take_the_processors_are_no_silence_of_the_node_but_have_a_limit():
+    record = make_record(answers_ns=answers((4, 8)), held_up=[seconds(4, 6)])
+    record.busy = [seconds(5, 7.5)]
+    assert failed(record) == set()
+    record.busy = [seconds(0, 9)]
+    assert failed(record) == {"calm time that cannot be judged"}
+
+
 def test_shared_segments_that_others_fill_are_not_its_memory():
     grown = {"samples": samples(shared_mib=70.0), "peaks": [(PHASES[1], 410.0)]}
     assert failed(make_record(**grown)) == set()
