@@ -19,7 +19,7 @@ from perception_node.bench.siege.attack import Until
 from perception_node.bench.siege.pictures import make_pictures
 from perception_node.bench.siege.plan import CALM_S, Plan
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
-from perception_node.bench.siege.scene import build_scene, wait_until_quiet
+from perception_node.bench.siege.scene import build_scene, wait_for, wait_until_quiet
 from perception_node.resources import find_model
 from perception_node.ros.session import open_session
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SAMPLE_PERIOD_S, POLL_S = 0.2, 0.1
 BUSY_PERIOD_S, MOST_BUSY = 1.0, 0.5  # the share of the processors that others may take
+LAST_S = 2.0  # that a process which was asked to end has for it
 FIRST = Phase((), 0, 0)
 OVERDUE_S = 60.0  # an attack that does not return so long after its end is broken
 
@@ -149,6 +150,8 @@ class Siege:
         for subject, (_, program), fill in zip(
             self.record.subjects, scene.programs(), fills, strict=True
         ):
+            if self.record.interrupted:  # Ctrl-C has reached it, too; a second signal may kill it
+                wait_for(lambda p=program: p.exit_code is not None, LAST_S)
             if subject.ended is None:
                 subject.exit_code = program.end()
             subject.log = program.log()
