@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Scalar: TypeAlias = "bool | int | float | bytes | str"
 
-LONG_TEXT, LONG_LIST, LONG_WORD = 70_000, 20_000, 300
+LONG_TEXT, SHORT_TEXT, LONG_LIST = 70_000, 32, 20_000
 RARELY = 0.02  # long ones; more would only measure the middleware
 WORDS = (
     "",
@@ -82,10 +82,9 @@ def _list(item: str, length: int, rng: random.Random) -> list[Any] | bytes:
     if item in {"uint8", "octet"} and length:
         content = rng.randbytes(length)
         return content if item == "uint8" else [bytes([byte]) for byte in content]
-    if length > LONG_LIST // 10:
-        one = _value(item, rng)
-        # A long list of long texts has gigabytes, which whoever takes it must have as well.
-        return [one[:LONG_WORD] if isinstance(one, str) else one] * length
+    if length == LONG_LIST:
+        only = _value(item, rng)
+        return [only[:SHORT_TEXT] if isinstance(only, str) else only] * length
     return [_value(item, rng) for _ in range(length)]
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 POLL_S, AGAIN_S = 0.02, 0.5
 TIMEOUT_S = 30.0
-MAX_GROWTH_MIB = 80.0  # one heap of malloc's, which it keeps
+MAX_GROWTH_MIB = 100.0  # a heap of malloc's, which it keeps, and what rclpy keeps
 TOPIC = "image"
 PARAMETERS: dict[str, Value] = {
     "autostart": True,

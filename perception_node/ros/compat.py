@@ -443,7 +443,8 @@ def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:
 
     """
     machine = getattr(node, STATE_MACHINE)
-    before = LifecycleState(*machine.current_state)
+    number_before, label = machine.current_state
+    before = LifecycleState(state_id=number_before, label=label)
     machine.trigger_transition_by_id(number, True)  # noqa: FBT003 - tell ~/transition_event
     return before
 

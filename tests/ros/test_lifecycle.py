@@ -106,7 +106,7 @@ def test_shutdown_from_every_state(start, peer, state):
             Stream(peer).classify(make_image("red", 1))
         assert peer.change(SHUTDOWN[state])
         assert peer.state() == "finalized"
-        assert peer.node.count_subscribers("/image") == 0
+        wait_for(lambda: not peer.node.count_subscribers("/image"), lambda: "no subscription")
         assert node.end() == 0
         assert "Traceback" not in node.log()
 
