@@ -44,7 +44,7 @@ class PrintableConsole(Console):
         """Return a line or a cell; newlines are for its beginning only."""
         line = text.lstrip("\n")
         begin = text[: len(text) - len(line)]
-        return super().render_str(begin + line.replace("\n", "\\n"), **options)
+        return super().render_str(begin + printable(line, UNCUT), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception play samples/photos --topic /camera/image_raw/compressed --loop"
 
-SLOWEST, FASTEST = 0.001, 1_000_000.0  # times the recorded speed
+SLOWEST, FASTEST = 1e-9, 1e9  # times the recorded speed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -88,13 +88,17 @@ def paused(domain, bag, color_model):
     arguments = ("replay", bag, "--model", color_model, "--live", "--rate", "1e-9")
     with start_cli(domain, *arguments) as program:
         wait_for(lambda: '"topic"' in program.log() or not program.is_alive(), program.log)
-        yield program, children_of(program.process.pid)
+        yield program, nodes_of(program.process.pid)
 
 
-def children_of(pid):
-    """Return the numbers of a process's children."""
+def nodes_of(pid):
+    """Return the numbers of a process's children that are nodes."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(number) for number in text.split()]
+    return [
+        int(number)
+        for number in text.split()
+        if b"perception_node.ros.main" in Path(f"/proc/{number}/cmdline").read_bytes()
+    ]
 
 
 def test_an_interrupted_replay_leaves_no_node(paused):

@@ -172,7 +172,7 @@ def test_ros_arguments_remap(peer, domain):
     ("arguments", "words"),
     [
         ([SAMPLE, "--topic", "/camera/depth"], ["no such topic: /camera/depth", COMPRESSED]),
-        ([SAMPLE, "--rate", "0"], ["--rate must be 0.001 to"]),
+        ([SAMPLE, "--rate", "0"], ["--rate must be 1e-09 to"]),
         ([SAMPLE / "nothing"], ["no such bag"]),
         ([SAMPLE, "--ros-args", "-r", "nonsense"], ["nonsense"]),
     ],
