@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from perception_node.codecs.jpeg_markers import (
     read_header,
@@ -19,7 +22,6 @@ from perception_node.installing import install_command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
 why_lenient = ""  # why damage in a JPEG is not always found; empty where it is
@@ -34,6 +36,11 @@ except (ImportError, ValueError) as error:  # the latter: built for another NumP
 
 _untold = [why_lenient] if why_lenient else []
 _END = b"\xff\xd9"
+# Before a restart marker or the end. Logitech's C270, C310 and C910 add a few bytes there, and
+# libjpeg adds up those of several restart markers.
+_PADDING = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd([0-79])$")
+_MAX_PADDING, _MAX_PADDING_OF_SEVERAL = 9, 32
+_COLORS = 3
 
 
 class Jpeg:
@@ -74,19 +81,36 @@ class Jpeg:
             raise cut_short(self._data)
         if decode_jpeg is None:
             return self._decode_leniently(reduction, use_damaged=use_damaged)
+        height, width = -(-self.height // reduction), -(-self.width // reduction)
+        pixels = np.empty((height, width, 3), np.uint8)
+        is_reduced = reduction > 1
         try:
-            return cast(
-                "NDArray[np.uint8]",
-                decode_jpeg(
-                    self._data,
-                    "BGR",
-                    min_height=-(-self.height // reduction) if reduction > 1 else 0,
-                    min_width=-(-self.width // reduction) if reduction > 1 else 0,
-                    strict=not use_damaged,
-                ),
+            decode_jpeg(
+                self._data,
+                "BGR",
+                min_height=is_reduced * height,
+                min_width=is_reduced * width,
+                buffer=pixels,
+                strict=not use_damaged,
             )
         except ValueError as error:
-            raise UndecodableImage(_explain(str(error))) from error
+            if not self._is_only_padded(str(error)):
+                raise UndecodableImage(_explain(str(error))) from error
+        return pixels
+
+    def _is_only_padded(self, problem: str) -> bool:
+        """Return whether libjpeg has decoded all and complains of padding that cameras add.
+
+        It says no more than the first of its warnings, so the restart markers are looked at.
+        """
+        padding = _PADDING.search(problem)
+        if padding is None or self._header.channels > _COLORS:
+            return False
+        if int(padding[1]) > (_MAX_PADDING if padding[2] == "9" else _MAX_PADDING_OF_SEVERAL):
+            return False
+        if self._header.has_one_scan:
+            require_whole_scan(self._data, self._header)
+        return self._header.has_one_scan
 
     def _decode_leniently(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
         if not use_damaged:

@@ -48,6 +48,7 @@ class JpegHeader(NamedTuple):
         width: pixels.
         height: pixels.
         orientation: as EXIF numbers it, 1 to 8.
+        channels: 1, 3 or 4.
         has_one_scan: all pixels are in one scan, as cameras send them; another is an error.
         restart_interval: MCUs between two restart markers; 0 for none.
         mcu_width: pixels.
@@ -60,6 +61,7 @@ class JpegHeader(NamedTuple):
     width: int
     height: int
     orientation: int
+    channels: int
     has_one_scan: bool
     restart_interval: int
     mcu_width: int
@@ -110,7 +112,7 @@ def read_header(jpeg: bytes) -> JpegHeader:
             # A single channel is coded block by block, whatever its sampling.
             mcu = frame[4:] if frame.channels > 1 else (8, 8, 1)
             up = orientation or UPRIGHT
-            return JpegHeader(*frame[:2], up, has_one_scan, restart_interval, *mcu, end)
+            return JpegHeader(*frame[:2], up, channels, has_one_scan, restart_interval, *mcu, end)
         elif marker == DRI:
             restart_interval = _read_interval(jpeg[position:end])
         elif marker == APP1 and orientation is None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import resource
 import struct
 import time
@@ -266,6 +267,36 @@ def test_libjpeg_finds_the_size_that_was_read(changes):
 )
 def test_what_cameras_really_send_is_taken(data):
     assert np.array_equal(decode(data), decode(JPEG))
+
+
+def padded(data, size, value):
+    """Pad the data before each restart marker and the end, as Logitech's webcams do."""
+    header = read_header(data)
+    marks = [*all_marks(data, header.scan, with_restarts=True), len(data)]
+    parts = [data[begin:end] for begin, end in itertools.pairwise(marks)]
+    return data[: marks[0]] + b"".join(bytes([value]) * size + part for part in parts)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("value", [0x00, 0x55, 0xFF])
+@pytest.mark.parametrize("whole", [JPEG, RESTARTS])
+def test_padding_of_webcams_is_no_damage(whole, value, size):
+    assert np.array_equal(decode(padded(whole, size, value)), decode(whole))
+
+
+@pytest.mark.skipif(jpeg.decode_jpeg is None, reason="simplejpeg is not installed")
+@pytest.mark.parametrize("whole", [JPEG, RESTARTS])
+def test_more_than_padding_is(whole):
+    with pytest.raises(UndecodableImage, match="extraneous bytes"):
+        decode(padded(whole, 50, 0x55))
+
+
+@pytest.mark.skipif(jpeg.decode_jpeg is None, reason="simplejpeg is not installed")
+def test_padding_hides_no_lost_part():
+    data = padded(RESTARTS, 9, 0x55)
+    marks = all_marks(data, read_header(data).scan, with_restarts=True)
+    with pytest.raises(UndecodableImage):
+        decode(data[: marks[8]] + data[marks[16] :])
 
 
 @pytest.mark.parametrize(
