@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,12 +152,16 @@ class Siege:
             self.record.subjects, scene.programs(), fills, strict=True
         ):
             if self.record.interrupted:  # Ctrl-C has reached it, too; a second signal may kill it
-                wait_for(lambda p=program: p.exit_code is not None, LAST_S)
+                wait_for(partial(_has_ended, program), LAST_S)
             if subject.ended is None:
                 subject.exit_code = program.end()
             subject.log = program.log()
             fill(subject, self._unjudged)
         self.record.broken += scene.accepted
+
+
+def _has_ended(program: WatchedProgram) -> bool:
+    return program.exit_code is not None
 
 
 class _Run:
