@@ -7,6 +7,7 @@ PYTHON ?= python3
 export TORCH ?= cpu
 BIN := .venv/bin
 SECONDS ?= 60
+MINUTES ?= 30
 DAMAGED ?= 10000
 # The tests wait for DDS and for processes about half of their time.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
@@ -17,7 +18,8 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-lanes test-arm64 bench soak damaged gpu-check lint format lock clean
+.PHONY: help setup demo check test test-lanes test-arm64 bench soak siege damaged gpu-check
+.PHONY: lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 
 help: ## list the targets
@@ -55,6 +57,10 @@ bench: setup ## measure bench/reports/ and the README's table again; 30 min, not
 
 soak: setup ## let a failing camera play to the node for SECONDS (60), send hostile messages, then judge
 	@$(BIN)/python -m perception_node.bench.soak --seconds $(SECONDS)
+
+siege: setup ## attack nodes and server from outside for MINUTES (30), then judge; SEED=... repeats one
+	@$(BIN)/python -m perception_node.bench.siege --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+		--json bench/reports/siege.json
 
 damaged: setup ## decode DAMAGED (10000) damaged images: which pass, the slowest, the memory
 	@DAMAGED=$(DAMAGED) $(BIN)/pytest -q -rP -p no:xdist tests/unit/codecs/test_damaged_images.py

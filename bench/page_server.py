@@ -1,26 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``perception serve --ros`` in a process of its own, for benchmarks."""
+"""``perception serve --ros`` in a process of its own, to be measured or attacked."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from perception_node.bench.process_watch import WatchedProgram
 from perception_node.errors import EnvironmentLacks
-from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
+START_TIMEOUT_S = 30.0
 POLL_S = 0.05
-ADDRESS = re.compile(rb"http://[^\s)]+:\d+")
+ADDRESS = re.compile(r"http://[^\s)]+:\d+")
+
+
+class PageServer(WatchedProgram):
+    """``perception serve --ros`` on a port that is free; what it says goes to its log."""
+
+    name = "perception serve"
+    stop_timeout_s = 10.0  # of which requests at work may take 5
+
+    def __init__(self, *arguments: str) -> None:
+        """Prepare to start it; ``arguments`` follow ``--ros``."""
+        command = (sys.executable, "-m", "perception_node.cli", "serve", "--port", "0", "--ros")
+        super().__init__([*command, *arguments])
+
+    def wait_for_address(self) -> str:
+        """Wait until it serves; return its address, such as http://127.0.0.1:40123.
+
+        Raises:
+            EnvironmentLacks: it does not start.
+
+        """
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            lines = self.log()
+            if found := ADDRESS.search("\n".join(lines)):
+                return found[0]
+            if self.exit_code is not None or time.monotonic() > end_s:
+                last = (lines or ["it said nothing"])[-1]
+                raise EnvironmentLacks(f"perception serve did not start: {last}")
+            time.sleep(POLL_S)
 
 
 @contextmanager
@@ -31,28 +57,5 @@ def serve_page() -> Iterator[str]:
         EnvironmentLacks: it does not start.
 
     """
-    command = [sys.executable, "-m", "perception_node.cli", "serve", "--port", "0", "--ros"]
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, stderr=log, env=ended_with_us()) as process,
-    ):
-        try:
-            yield _wait_for_address(process, log.fileno())
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _wait_for_address(process: subprocess.Popen[bytes], log: int) -> str:
-    end_s = time.monotonic() + START_TIMEOUT_S
-    while True:
-        text = os.pread(log, os.fstat(log).st_size, 0)
-        if found := ADDRESS.search(text):
-            return found[0].decode()
-        if process.poll() is not None or time.monotonic() > end_s:
-            last = (text.decode(errors="replace").splitlines() or ["it said nothing"])[-1]
-            raise EnvironmentLacks(f"perception serve did not start: {last}")
-        time.sleep(POLL_S)
+    with PageServer() as server:
+        yield server.wait_for_address()

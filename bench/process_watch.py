@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's process as its kernel sees it: memory, descriptors, threads."""
+"""A process as its kernel sees it: memory, descriptors, threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.ros.node_process import STOP_TIMEOUT_S, NodeProcess
+from perception_node.ros.node_process import NodeProcess, Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,19 +75,19 @@ class StolenTime(NamedTuple):
         return (later.stolen - self.stolen) / max(1, later.total - self.total)
 
 
-class WatchedNode(NodeProcess):
-    """A node in a process of its own that can be looked at, also after its end."""
+class WatchedProgram(Program):
+    """A process of its own that can be looked at, also after its end."""
 
-    def __enter__(self) -> WatchedNode:
-        """Start the process."""
-        super().__enter__()
-        return self
+    @property
+    def exit_code(self) -> int | None:
+        """Return its exit code, None while it runs; negative if a signal has killed it."""
+        return self._process.poll()
 
     def end(self) -> int:
         """End the process with SIGTERM and return its exit code; negative if it was killed."""
         self._process.terminate()
         try:
-            return self._process.wait(STOP_TIMEOUT_S)
+            return self._process.wait(self.stop_timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
@@ -98,6 +98,10 @@ class WatchedNode(NodeProcess):
             return read_sample(self._process.pid)
         except (OSError, KeyError):  # gone, or a zombie, which has no memory
             return None
+
+
+class WatchedNode(WatchedProgram, NodeProcess):
+    """A node that can be looked at, also after its end."""
 
 
 def read_sample(process: int) -> ProcessSample:
@@ -119,6 +123,29 @@ def read_sample(process: int) -> ProcessSample:
         sum(1 for _ in (folder / "fd").iterdir()),
         int(status["Threads"]),
     )
+
+
+def read_memory_mib(process: int, key: str) -> float:
+    """Return a line of a process's memory in MiB, such as VmRSS (now) or VmHWM (its peak).
+
+    Raises:
+        OSError: there is none of this number.
+        KeyError: it has ended and was not waited for yet.
+
+    """
+    text = (Path("/proc") / str(process) / "status").read_text(encoding="utf-8", errors="replace")
+    status = dict(line.split(":", 1) for line in text.splitlines())
+    return int(status[key].split()[0]) * 1024 / MIB
+
+
+def forget_peak(process: int) -> None:
+    """Let VmHWM of a process of the same user begin again at what it has now.
+
+    Raises:
+        OSError: there is none of this number, or the kernel refuses.
+
+    """
+    (Path("/proc") / str(process) / "clear_refs").write_text("5", encoding="ascii")  # proc(5)
 
 
 def read_usage(process: int) -> Usage:
@@ -150,6 +177,14 @@ def read_stolen_time(file: Path = Path("/proc/stat")) -> StolenTime:
     """Look at the time that a hypervisor gave to others; zeros where there is none."""
     ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
     return StolenTime(ticks[7], sum(ticks))  # user to steal, proc(5); guests count as user
+
+
+def read_busy_s(file: Path = Path("/proc/stat")) -> tuple[float, float]:
+    """Return how long this machine's processors have worked, and have been there, in seconds."""
+    ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]  # idle and iowait, proc(5)
+    per_s = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - idle) / per_s, sum(ticks) / per_s
 
 
 def _read_stat(folder: Path) -> list[str]:

@@ -21,11 +21,15 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     if "\0" in str(path):  # Python would raise ValueError
         msg = "no file has NUL in its name"
         raise OSError(msg)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    # Not os.fdopen, which leaves the descriptor of a folder open.
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
         _check(status, limit_bytes)
         return file.read(status.st_size)  # read() makes room for all that it is asked for
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def require_regular_file(path: Path, limit_bytes: int | None = None) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 M_TRIM_THRESHOLD = -1  # malloc.h
 M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
 KEEP_BLOCKS_UP_TO_BYTES = 32 << 20
 KEEP_FREE_BYTES = 256 << 20
 RETURN_BLOCKS_FROM_BYTES = 8 << 20
@@ -25,6 +26,16 @@ STATM = Path("/proc/self/statm")
 MCL_CURRENT, MCL_FUTURE = 1, 2  # sys/mman.h
 CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23  # linux/capability.h
 ALL_IDS = ["0", "0", "4294967295"]
+
+
+def share_one_heap() -> bool:
+    """Let what one thread has freed serve all others.
+
+    By default glibc gives each thread a heap of its own: each on which a model was loaded once
+    would keep the memory of one. To be called before the first thread, and so before libraries
+    that start some are imported. Returns False where the C library has no ``mallopt``.
+    """
+    return _tune_malloc({M_ARENA_MAX: 1})
 
 
 def keep_large_blocks() -> bool:

@@ -43,6 +43,7 @@ MODE_TESTS = f"{PYTEST} -n {CORES + 1} -m 'ros and not alone' tests/ros tests/fa
 # What Python has only since a later version; numpy's own types of that time are less exact.
 TYPES = "{folder}/bin/mypy --no-warn-return-any"
 DEMO = "{folder}/bin/perception demo"
+SIEGE = "{folder}/bin/python -m perception_node.bench.siege --minutes 2"
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ LANES = (
     ),
     Lane(
         "kilted",
-        "the wheels of ROS 2 Kilted: ROS and fault tests",
+        "the wheels of ROS 2 Kilted: ROS and fault tests, two minutes of siege",
         (SET_UP + " --release kilted",),
-        (ROS_TESTS, ALONE_TESTS),
+        (ROS_TESTS, ALONE_TESTS, SIEGE),
     ),
     in_mode("humble"),
     in_mode("lyrical"),

@@ -59,19 +59,35 @@ def encode(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
 
 def serialize(rows: NDArray[np.uint8], encoding: str, width: int, height: int) -> bytearray:
     """Return a serialized sensor_msgs/Image with stamp 0; ``rows`` as ``encode`` makes them."""
+    return write_image(height, width, encoding, rows.shape[1], rows.tobytes())
+
+
+def write_image(  # noqa: PLR0913 - the fields of the message
+    height: int, width: int, encoding: str, step: int, data: bytes, *, is_bigendian: int = 0
+) -> bytearray:
+    """Return a serialized sensor_msgs/Image with stamp 0, whether its fields fit or not."""
     message = _begin()
     message += struct.pack("<II", height, width)
     _add_string(message, encoding)
-    message += b"\x00"  # little-endian samples
+    message.append(is_bigendian)
     _align(message)
-    message += struct.pack("<II", rows.shape[1], rows.size)
-    message += rows.tobytes()
+    message += struct.pack("<II", step, len(data))
+    message += data
     return message
 
 
 def compress(picture: NDArray[np.uint8]) -> bytearray:
     """Return a serialized sensor_msgs/CompressedImage: a JPEG of uint8 BGR, with stamp 0."""
-    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return write_compressed(encode_jpeg(picture))
+
+
+def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Return uint8 BGR (height, width, 3) as a JPEG, as a camera makes it."""
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def write_compressed(data: bytes) -> bytearray:
+    """Return a serialized sensor_msgs/CompressedImage with stamp 0 that holds ``data``."""
     message = _begin()
     _add_string(message, "bgr8; jpeg compressed bgr8")
     _align(message)

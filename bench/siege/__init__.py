@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real node under attack from outside: what no honest peer sends, and whether it lives on."""
+"""Real nodes and a real HTTP server, attacked from outside in turns of attack and calm."""

@@ -19,10 +19,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from perception_node import __version__
 from perception_node.bench.camera.fault_schedule import FAULTS
+from perception_node.bench.soak.limits import print_rows
 from perception_node.bench.soak.messages import MessageTrial
 from perception_node.bench.soak.run import Soak
 from perception_node.bench.soak.verdict import SoakRun, judge
@@ -33,21 +32,10 @@ from perception_node.ros.domain import use_private_domain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
     from perception_node.bench.soak.limits import Row
 
 SHORTEST_S, HIGHEST_RATE_HZ = 10.0, 1000.0
-WIDTH = 32
 EXIT_OK, EXIT_FAILED, EXIT_ENVIRONMENT = 0, 1, 3
-
-
-def print_rows(console: Console, rows: Sequence[Row]) -> None:
-    """Print one row per limit: what, found, limit, ok or FAILED."""
-    for row in rows:
-        verdict = "[green]ok[/]" if row.is_ok else "[red]FAILED[/]"
-        text = escape(f"{row.what:<{WIDTH}} {row.found:<{WIDTH}} {row.limit:<{WIDTH}}")
-        console.print(f"{text} {verdict}", soft_wrap=True, highlight=False)
 
 
 def to_report(soak: Soak, run: SoakRun, rows: Sequence[Row]) -> dict[str, Any]:

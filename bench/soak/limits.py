@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from rich.console import Console
 
     from perception_node.bench.process_watch import ProcessSample
 
@@ -29,6 +31,7 @@ QUARTER = 4
 FEWEST_SAMPLES = 4
 ENOUGH_AGES = 1000  # per third: the 99th percentile then has ten above it
 MANY_AGES = 10_000
+WIDTH = 32  # of a column
 
 
 class Row(NamedTuple):
@@ -38,6 +41,14 @@ class Row(NamedTuple):
     found: str
     limit: str
     is_ok: bool
+
+
+def print_rows(console: Console, rows: Sequence[Row]) -> None:
+    """Print one row per limit: what, found, limit, ok or FAILED."""
+    for row in rows:
+        verdict = "[green]ok[/]" if row.is_ok else "[red]FAILED[/]"
+        text = escape(f"{row.what:<{WIDTH}} {row.found:<{WIDTH}} {row.limit:<{WIDTH}}")
+        console.print(f"{text} {verdict}")
 
 
 def judge_process(samples: Sequence[ProcessSample]) -> list[Row]:

@@ -68,7 +68,8 @@ class SoakListener:
     def _on_result(self, message: Classification) -> None:
         self.record.arrivals_ns.append(time.time_ns())
         self.record.stamps_ns.append(to_nanoseconds(message.header.stamp))
-        self.record.classes.append(int(message.results[0].class_id) if message.results else -1)
+        best = message.results[0].class_id if message.results else ""
+        self.record.classes.append(int(best) if best.isdecimal() else -1)
 
     def _on_latency(self, message: DiagnosticArray) -> None:
         status = message.status[0]

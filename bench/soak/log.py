@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LINE = re.compile(r"\[(?P<level>[A-Z]+)\] \[(?P<time_s>\d+\.\d+)\] \[perception\]: (?P<text>.*)")
+LINE = re.compile(
+    r"\[(?P<level>[A-Z]+)\] \[(?P<time_s>\d+\.\d+)\] \[(?:\w+\.)*perception\]: (?P<text>.*)"
+)
 DROPPED = re.compile(r"frame dropped \((?P<cause>\w+)\): ")
 CAUSES = ("stale", "late", "message", "layout", "encoding", "codec", "slow_codec")
 EXPECTED = ("model ", "granted: ", "active: waiting for images on ", "frames: received ")

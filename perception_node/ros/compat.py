@@ -15,7 +15,7 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
@@ -233,11 +233,21 @@ def take_events(subscription: Subscription, context: Context) -> None:
                 handler.callback(event)
 
 
+def _find_forget() -> Callable[[], None]:
+    """Return what makes a thread forget the last error of rcl and rmw."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    found = re.search(r" (/.*/librcutils\.so\S*)$", maps, re.MULTILINE)
+    forget = getattr(ctypes.CDLL(found[1]), "rcutils_reset_error", None) if found else None
+    return (lambda: None) if forget is None else cast("Callable[[], None]", forget)
+
+
 class SturdyExecutor(SingleThreadedExecutor):
     """Survives whatever a callback raises, and what a message raises that cannot be taken.
 
     rclpy marks what it is about to take from as busy, and its callback group with it, and leaves
-    them so where that fails: nothing of the group would ever be served again.
+    them so where that fails: nothing of the group would ever be served again. And the middleware
+    keeps the error of a message that it could not read, which nobody asks for; the next one would
+    complain of that in ten lines on stderr.
     """
 
     def __init__(
@@ -246,6 +256,7 @@ class SturdyExecutor(SingleThreadedExecutor):
         """Prepare; ``on_error`` gets what failed, such as a topic, and why."""
         super().__init__(context=context)
         self._on_error = on_error
+        self._forget = _find_forget()
         self._at: Any = None  # what is being served
         for name in TAKES:
             if take := getattr(self, name, None):
@@ -271,6 +282,8 @@ class SturdyExecutor(SingleThreadedExecutor):
             raise
         except Exception as error:  # noqa: BLE001 - whatever somebody else has sent
             self._on_error(_describe(self._at), error)
+        finally:
+            self._forget()
 
     def _attempt(self, take: Callable[[Any], Any], entity: Any) -> Any:  # noqa: ANN401
         try:
@@ -279,6 +292,8 @@ class SturdyExecutor(SingleThreadedExecutor):
         except Exception as error:  # noqa: BLE001 - see spin_once
             self._on_error(_describe(entity), error)
             return None  # there was nothing
+        finally:
+            self._forget()
 
 
 def _holds_lists(entity: Any) -> bool:  # noqa: ANN401

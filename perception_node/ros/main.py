@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from perception_node.errors import MissingPackage
+from perception_node.process import share_one_heap
 from perception_node.signals import ENDING
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def main(args: list[str] | None = None) -> int:
     # Importing takes a second, and a signal may come at any moment.
     for number in ENDING:
         signal.signal(number, _leave)
+    share_one_heap()
     try:
         from perception_node.ros.run import run  # noqa: PLC0415 - the slow imports
     except ImportError as error:  # missing, or it cannot be loaded: NumPy says so in twenty lines

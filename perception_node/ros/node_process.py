@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real node in a process of its own, for commands that watch it from outside."""
+"""The real node, or another program, in a process of its own that is watched from outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from perception_node.errors import EnvironmentLacks
 from perception_node.guardian import ended_with_us
@@ -19,33 +19,20 @@ if TYPE_CHECKING:
     from perception_node.parameter import Value
 
 STOP_TIMEOUT_S = 5.0
+Started = TypeVar("Started", bound="Program")
 
 
-class NodeProcess:
-    """Starts ``perception_node`` on entering and ends it with SIGTERM on leaving."""
+class Program:
+    """Starts a command on entering and ends it with SIGTERM on leaving."""
 
-    def __init__(
-        self,
-        parameters: dict[str, Value],
-        remaps: dict[str, str] | None = None,
-        command: Sequence[str] = (),
-    ) -> None:
-        """Prepare the command line.
+    name = "the program"
+    stop_timeout_s = STOP_TIMEOUT_S  # after SIGTERM
 
-        Args:
-            parameters: of the node.
-            remaps: topics, from our name to the camera's.
-            command: what starts the node, without ROS arguments; empty for the node as it is.
+    def __init__(self, command: Sequence[str]) -> None:
+        """Prepare to start ``command``."""
+        self._command = list(command)
 
-        """
-        program = command or (sys.executable, "-m", "perception_node.ros.main")
-        self._command = [*program, "--ros-args"]
-        for name, value in parameters.items():
-            self._command += ["-p", f"{name}:={to_argument(value)}"]
-        for ours, theirs in (remaps or {}).items():
-            self._command += ["-r", f"{ours}:={theirs}"]
-
-    def __enter__(self) -> NodeProcess:
+    def __enter__(self: Started) -> Started:  # noqa: PYI019 - Self is not in Python 3.10
         """Start the process; its log goes to a file."""
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
@@ -57,7 +44,7 @@ class NodeProcess:
         """End the process; kill it if it does not end by itself."""
         self._process.terminate()
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(self.stop_timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -75,7 +62,7 @@ class NodeProcess:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> list[str]:
-        """Return the lines the node has logged so far; the place it writes at stays."""
+        """Return the lines it has logged so far; the place it writes at stays."""
         number = self._log.fileno()
         content = os.pread(number, os.fstat(number).st_size, 0)
         return content.decode(errors="replace").splitlines()
@@ -85,8 +72,36 @@ class NodeProcess:
         code = self._process.poll()
         if code is not None:
             last = (self.log() or ["no log"])[-1]
-            msg = f"the node ended with code {code}: {last}"
+            msg = f"{self.name} ended with code {code}: {last}"
             raise EnvironmentLacks(msg)
+
+
+class NodeProcess(Program):
+    """Starts ``perception_node`` on entering and ends it with SIGTERM on leaving."""
+
+    name = "the node"
+
+    def __init__(
+        self,
+        parameters: dict[str, Value],
+        remaps: dict[str, str] | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
+        """Prepare the command line.
+
+        Args:
+            parameters: of the node.
+            remaps: topics, from our name to the camera's; ``__ns`` is its namespace.
+            command: what starts the node, without ROS arguments; empty for the node as it is.
+
+        """
+        program = command or (sys.executable, "-m", "perception_node.ros.main")
+        line = [*program, "--ros-args"]
+        for name, value in parameters.items():
+            line += ["-p", f"{name}:={to_argument(value)}"]
+        for ours, theirs in (remaps or {}).items():
+            line += ["-r", f"{ours}:={theirs}"]
+        super().__init__(line)
 
 
 def to_argument(value: Value) -> str:

@@ -46,6 +46,16 @@ def test_reading_leaves_no_descriptor_open(tmp_path):
     assert count_open_files() == before
 
 
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_leaves_no_descriptor_open(tmp_path, put):
+    put(tmp_path / "file")
+    before = count_open_files()
+    for _ in range(20):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+            read_regular_file(tmp_path / "file", 100)
+    assert count_open_files() == before
+
+
 def test_a_file_is_made_and_replaced(tmp_path):
     for content in (b"old", b"", b"new"):
         replace_file(tmp_path / "file", content)

@@ -50,13 +50,34 @@ def test_large_blocks_stay_in_the_process():
     assert int(faults) < 1000  # 20 blocks of 1536 pages
 
 
+def test_what_one_thread_has_freed_serves_the_next():
+    """If each had a heap of its own, five would keep five times as much."""
+    script = (
+        "import threading; from pathlib import Path; from perception_node import process\n"
+        "process.share_one_heap(), process.keep_large_blocks()\n"
+        "def kib():\n"
+        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "    return next(int(l.split()[1]) for l in lines if l.startswith('RssAnon'))\n"
+        "def work(done): [bytearray(60_000) for _ in range(500)]; done.set(); end.wait()\n"
+        "end, kept = threading.Event(), [kib()]\n"
+        "for _ in range(5):\n"
+        "    done = threading.Event()\n"
+        "    threading.Thread(target=work, args=(done,)).start()\n"
+        "    done.wait(); kept.append(kib() - kept[0])\n"
+        "end.set(); print(*kept[1:])"
+    )
+    kept_kib = [int(word) for word in run(script)]
+    assert kept_kib[0] > 20_000  # 500 blocks of 60 kB
+    assert kept_kib[-1] < 2 * kept_kib[0]
+
+
 def test_a_c_library_without_mallopt_is_no_error():
     script = (
         "import ctypes; from perception_node import process\n"
         "ctypes.CDLL = lambda _name: object()\n"
-        "print(process.keep_large_blocks())"
+        "print(process.keep_large_blocks(), process.share_one_heap())"
     )
-    assert run(script) == ["False"]
+    assert run(script) == ["False", "False"]
 
 
 def test_what_exists_is_out_of_the_collectors_sight():

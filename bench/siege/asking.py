@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who asks all the time for what is right: a camera to each node, a client to the server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from array import array
+from collections import Counter
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from perception_node.bench.camera.camera_messages import write_stamp
+from perception_node.bench.siege.record import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from perception_node.bench.siege.pictures import Picture
+
+RATE_HZ, REQUESTS_HZ = 10.0, 4.0
+HELD_UP_NS = SECOND_NS // 4  # who wakes up so late was kept from asking
+ANSWER_TIMEOUT_S = 1.0  # then it asks again: TCP itself would wait longer after a flood
+
+
+class Asking:
+    """Asks at a fixed rate on a thread of its own, from entering to leaving.
+
+    Attributes:
+        held_up: from when to when the thread could not ask, nanoseconds since the epoch.
+
+    """
+
+    def __init__(self, name: str, rate_hz: float) -> None:
+        """Prepare a thread of this name."""
+        self.held_up: list[tuple[int, int]] = []
+        self._period_s = 1.0 / rate_hz
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Asking:
+        """Begin to ask."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop asking."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop asking."""
+        self._stop.set()
+        self._thread.join()
+
+    def ask(self) -> None:
+        """Ask once."""
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        due_ns = time.time_ns()
+        while not self._stop.wait(max(0.0, (due_ns - time.time_ns()) / SECOND_NS)):
+            now_ns = time.time_ns()
+            if now_ns - due_ns > HELD_UP_NS:
+                self.held_up.append((due_ns, now_ns))
+            self.ask()
+            # A slow answer is the other side's, not ours: count from its end.
+            due_ns = max(now_ns + int(self._period_s * SECOND_NS), time.time_ns())
+
+
+class Camera(Asking):
+    """Sends good pictures to a node, with the stamps of now, and whatever attacks send besides.
+
+    Attributes:
+        sent: the number of the picture, by the stamp of each good one.
+        spoilt: by the stamp of each damaged one, what is wrong with it.
+
+    """
+
+    def __init__(self, publisher: Any, pictures: Sequence[Picture], transport: str) -> None:  # noqa: ANN401
+        """Prepare to publish the pictures in turn."""
+        super().__init__(f"camera-{transport}", RATE_HZ)
+        self.sent: dict[int, int] = {}
+        self.spoilt: dict[int, str] = {}
+        self.pictures = pictures
+        self.transport = transport
+        self._publisher = publisher
+        self._numbers: Iterator[int] = cycle(range(len(pictures)))
+        self._lock = threading.Lock()
+        self._last_ns = 0
+
+    def ask(self) -> None:
+        """Send the next good picture."""
+        self.send_good(next(self._numbers))
+
+    def send_good(self, number: int, stamp_ns: int | None = None, publisher: Any = None) -> None:  # noqa: ANN401
+        """Send a good picture; a stamp that is given must be one of its own."""
+        stamp_ns = self.take_stamp() if stamp_ns is None else stamp_ns
+        self.sent[stamp_ns] = number
+        self._publish(
+            bytearray(self.pictures[number].messages[self.transport]), stamp_ns, publisher
+        )
+
+    def send_spoilt(self, message: bytearray, what: str) -> None:
+        """Send a serialized message to which no answer may come; its stamp is replaced."""
+        stamp_ns = self.take_stamp()
+        self.spoilt[stamp_ns] = what
+        self._publish(message, stamp_ns, None)
+
+    def send_other(self, message: bytearray) -> None:
+        """Send a message that may be answered or not; its stamp is replaced."""
+        self._publish(message, self.take_stamp(), None)
+
+    def take_stamp(self) -> int:
+        """Return the time, which no other message has as its stamp."""
+        with self._lock:
+            self._last_ns = max(self._last_ns + 1, time.time_ns())
+            return self._last_ns
+
+    def _publish(self, message: bytearray, stamp_ns: int, publisher: Any) -> None:  # noqa: ANN401
+        write_stamp(message, stamp_ns)
+        (publisher or self._publisher).publish(bytes(message))
+
+
+class Client(Asking):
+    """Posts good pictures to the server, one after the other.
+
+    Attributes:
+        answers_ns: when right answers came.
+        wrong: answers with another label, in words.
+
+    """
+
+    def __init__(self, host: str, port: int, pictures: Sequence[Picture]) -> None:
+        """Prepare to post to ``host``."""
+        super().__init__("client", REQUESTS_HZ)
+        self.answers_ns = array("q")
+        self.wrong: Counter[str] = Counter()
+        self._address = host, port
+        self._pictures = cycle(pictures)
+
+    def ask(self) -> None:
+        """Post the next picture; a refusal is no answer."""
+        picture = next(self._pictures)
+        connection = http.client.HTTPConnection(*self._address, timeout=ANSWER_TIMEOUT_S)
+        try:
+            connection.request("POST", "/predict", picture.jpeg, {"Content-Type": "image/jpeg"})
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            return
+        finally:
+            connection.close()
+        if response.status != http.HTTPStatus.OK:
+            return
+        if json.loads(body)["label"] == picture.label:
+            self.answers_ns.append(time.time_ns())
+        else:
+            self.wrong["with another label"] += 1

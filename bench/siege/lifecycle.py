@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transitions of the lifecycle in any order, while the cameras run; bundles that are spoilt."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from perception_node.bench.hil.services import TRANSITIONS
+from perception_node.bench.siege.attack import Attack
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from perception_node.bench.siege.attack import Until
+    from perception_node.bench.siege.scene import NodeTarget, Scene
+
+LONGEST_PAUSE_S = 0.3
+POSSIBLE = {
+    "unconfigured": ("configure",),
+    "inactive": ("activate", "cleanup"),
+    "active": ("deactivate",),
+}
+IMPOSSIBLE_SHARE = 0.2
+FILES = ("bundle.json", "labels.txt", "model.onnx")
+
+
+def wander(scene: Scene, source: random.Random, until: Until) -> int:
+    """Ask for transitions, most of them possible ones; return how many."""
+    asked = 0
+    while not until.wait(source.uniform(0.0, LONGEST_PAUSE_S)):
+        node = source.choice(scene.nodes)
+        state = node.services.read_state() or ""
+        steps = POSSIBLE.get(state, ())
+        if not steps or source.random() < IMPOSSIBLE_SHARE:
+            steps = tuple(TRANSITIONS)
+        node.services.change(source.choice(steps))
+        asked += 1
+    return asked
+
+
+def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> int:
+    """Let nodes configure with a spoilt bundle, which they must refuse; put it right again."""
+    tried = 0
+    while not until.is_over:
+        node = source.choice(scene.nodes)
+        for step in ("deactivate", "cleanup"):
+            node.services.change(step)
+        file = scene.bundle / source.choice(FILES)
+        what = _spoil(node, file, source)
+        if what:
+            scene.accepted.append(f"{node.name}: configured with {file.name} {what}")
+        tried += 1
+        node.bring_up()
+    return tried
+
+
+def _spoil(node: NodeTarget, file: Path, source: random.Random) -> str:
+    """Configure with a spoilt file; return what was wrong with it if that was accepted."""
+    kept = file.with_suffix(".kept")
+    file.rename(kept)
+    try:
+        what = source.choice(("changed", "cut", "missing", "a folder", "a FIFO"))
+        data = kept.read_bytes()
+        place = source.randrange(len(data))
+        if what == "changed":
+            file.write_bytes(data[:place] + bytes([data[place] ^ 0x20]) + data[place + 1 :])
+        elif what == "cut":
+            file.write_bytes(data[:place])
+        elif what == "a folder":
+            file.mkdir()
+        elif what == "a FIFO":
+            os.mkfifo(file)
+        return "" if node.services.change("configure") else what
+    finally:
+        if file.is_dir():
+            file.rmdir()
+        kept.replace(file)
+
+
+LIFECYCLE = Attack("lifecycle", "transitions in any order", wander, changes_state=True)
+BUNDLES = Attack("bundles", "configuring with a spoilt bundle", spoil_bundle, changes_state=True)

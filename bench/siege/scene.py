@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What there is to attack: a node for raw images, one for compressed ones, the HTTP server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import rclpy
+from rclpy.qos import QoSProfile
+
+from perception_node.bench.camera.load_sources import TYPES
+from perception_node.bench.hil.services import WAY_UP, DeviceServices
+from perception_node.bench.page_server import PageServer
+from perception_node.bench.process_watch import WatchedNode, WatchedProgram
+from perception_node.bench.siege.asking import Camera, Client
+from perception_node.bench.siege.images import make_bombs
+from perception_node.bench.soak.listener import SoakListener
+from perception_node.config import NodeConfig
+from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.parameter import When
+from perception_node.ros.player import DEPTH, import_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from rclpy.node import Node
+
+    from perception_node.bench.siege.pictures import Picture
+    from perception_node.bench.siege.record import Phase, Subject
+    from perception_node.parameter import Value
+
+DEADLINE_MS = 250
+TRANSPORTS = ("raw", "compressed")
+# As docs/http.md has it for a small robot: whole bodies are in memory, several for each thread.
+SERVER_ARGUMENTS = ("--max-body-mib", "2", "--queue", "8", "--viewers", "4")
+START_TIMEOUT_S, BRING_UP_S, ANSWER_S, POLL_S = 60.0, 30.0, 5.0, 0.02
+LEFT_UP = {"unconfigured": WAY_UP, "inactive": WAY_UP[1:]}
+
+
+@dataclass
+class NodeTarget:
+    """A node, its camera and who listens to it.
+
+    Attributes:
+        name: full name of the node.
+        transport: of its camera: raw or compressed.
+        topic: of the images.
+        ros: our own node, which talks to it.
+        program: its process.
+        listener: hears all it says.
+        camera: sends good pictures all the time.
+        services: asks for transitions and parameters.
+
+    """
+
+    name: str
+    transport: str
+    topic: str
+    ros: Node
+    program: WatchedNode
+    listener: SoakListener
+    camera: Camera
+    services: DeviceServices
+
+    def bring_up(self) -> str:
+        """Configure and activate it, from whatever state; return why that failed, or nothing."""
+        problem, end_s = "", time.monotonic() + BRING_UP_S
+        while time.monotonic() < end_s:
+            state = self.services.read_state() or "silent"
+            if state == "active":
+                return ""
+            for step in LEFT_UP.get(state, ()):
+                if problem := self.services.change(step):
+                    break
+            problem = problem or f"its state is {state}"
+        return f"{self.name}: {problem}"
+
+    def reset(self) -> str:
+        """Set its parameters as they were; return why that failed, or nothing."""
+        usual = NodeConfig(image_transport=self.transport, deadline_ms=DEADLINE_MS)
+        may_change = [f.name for f in fields(usual) if f.metadata["when"] != When.START]
+        values: dict[str, Value] = {name: getattr(usual, name) for name in may_change}
+        try:
+            self.services.apply_parameters({**values, "use_sim_time": False})
+        except PerceptionError as error:
+            return str(error)
+        return ""
+
+    def fill(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
+        """Say what it has answered; labels and ages do not count in the phases ``unjudged``."""
+        record, camera = self.listener.record, self.camera
+        self._judge_answers(subject, unjudged)
+        for stamp_ns, age_ms in zip(record.aged_stamps_ns, record.ages_ms, strict=False):
+            if stamp_ns in camera.sent and not _is_in(stamp_ns, unjudged):
+                subject.ages_ms.append(age_ms)
+        subject.held_up, subject.deadline_ms = camera.held_up, DEADLINE_MS
+        subject.frames, subject.published = True, len(record.stamps_ns)
+
+    def _judge_answers(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
+        record, camera = self.listener.record, self.camera
+        answered: set[int] = set()
+        for stamp_ns, time_ns, found in zip(
+            record.stamps_ns, record.arrivals_ns, record.classes, strict=False
+        ):
+            number = camera.sent.get(stamp_ns)
+            if stamp_ns in camera.spoilt:
+                subject.wrong[f"to a damaged picture ({camera.spoilt[stamp_ns]})"] += 1
+            elif number is None:
+                continue  # of somebody else
+            elif stamp_ns in answered:
+                subject.wrong["twice"] += 1
+            elif found == camera.pictures[number].class_id:
+                subject.answers_ns.append(time_ns)
+                answered.add(stamp_ns)
+            elif not _is_in(time_ns, unjudged):
+                subject.wrong["with another label"] += 1
+
+
+@dataclass
+class ServerTarget:
+    """The HTTP server, and who posts pictures to it.
+
+    Attributes:
+        host: its address.
+        port: its port.
+        program: its process.
+        client: posts good pictures all the time.
+
+    """
+
+    host: str
+    port: int
+    program: PageServer
+    client: Client
+
+    def fill(self, subject: Subject, _unjudged: Sequence[Phase]) -> None:
+        """Say what it has answered."""
+        subject.answers_ns, subject.wrong = self.client.answers_ns, self.client.wrong
+        subject.held_up = self.client.held_up
+
+
+@dataclass
+class Scene:
+    """All that may be attacked.
+
+    Attributes:
+        nodes: one for raw images, one for compressed ones.
+        server: it watches the first node.
+        pictures: the good ones.
+        bombs: small files that ask for much memory or time, by what they are.
+        bundle: the folder of the model that the nodes load; a copy, which may be spoilt.
+        accepted: what was accepted though it must not be, in words.
+
+    """
+
+    nodes: list[NodeTarget]
+    server: ServerTarget
+    pictures: Sequence[Picture]
+    bombs: Mapping[str, bytes]
+    bundle: Path
+    accepted: list[str]
+
+    def programs(self) -> list[tuple[str, WatchedProgram]]:
+        """Return every process with its name."""
+        named = [(f"node {node.name}", node.program) for node in self.nodes]
+        return [*named, ("server", self.server.program)]
+
+    def fills(self) -> list[Callable[[Subject, Sequence[Phase]], None]]:
+        """Return who says what was answered, for each process in the same order."""
+        return [*(node.fill for node in self.nodes), self.server.fill]
+
+    def reset(self) -> None:
+        """Set the parameters of every node as they were; as in ``bring_up``."""
+        for node in self.nodes:
+            node.reset()
+
+    def bring_up(self) -> None:
+        """Configure and activate every node; what cannot be is silent from now on, and judged."""
+        for node in self.nodes:
+            node.bring_up()
+
+
+def _is_in(time_ns: int, phases: Sequence[Phase]) -> bool:
+    return any(phase.begin_ns <= time_ns <= phase.end_ns for phase in phases)
+
+
+def parameters(transport: str, bundle: Path) -> dict[str, Value]:
+    """Return the parameters of a node; all that matter under attack are as they come."""
+    return {
+        "autostart": True,
+        "model": str(bundle),
+        "image_transport": transport,
+        "deadline_ms": DEADLINE_MS,
+    }
+
+
+def build_scene(
+    stack: ExitStack,
+    pictures: Sequence[Picture],
+    bundle: Path,
+    is_stopped: Callable[[], bool],
+    command: Sequence[str] = (),
+) -> Scene:
+    """Start everything and wait until each good picture is answered.
+
+    Args:
+        stack: ends it all; ROS is initialised.
+        pictures: the good ones.
+        bundle: the folder of the model.
+        is_stopped: whether nobody waits for it any more.
+        command: what starts a node, without ROS arguments; empty for the node as it is.
+
+    Raises:
+        EnvironmentLacks: something does not start.
+
+    """
+    nodes = [_start_node(stack, t, pictures, bundle, command) for t in TRANSPORTS]
+    program = PageServer(nodes[0].name, *SERVER_ARGUMENTS)
+    stack.enter_context(program)
+    host, _, port = program.wait_for_address().removeprefix("http://").rpartition(":")
+    client = Client(host, int(port), pictures)
+    server = ServerTarget(host, int(port), program, client)
+    scene = Scene(nodes, server, pictures, make_bombs(), bundle, [])
+    for node in nodes:
+        stack.enter_context(node.camera)
+    stack.enter_context(client)
+    _wait_for_answers(scene, is_stopped)
+    return scene
+
+
+def _start_node(
+    stack: ExitStack,
+    transport: str,
+    pictures: Sequence[Picture],
+    bundle: Path,
+    command: Sequence[str],
+) -> NodeTarget:
+    space = f"/{transport}"
+    name, topic = f"{space}/perception", f"{space}/image"
+    topic += "" if transport == "raw" else "/compressed"
+    ros = rclpy.create_node(f"siege_{transport}")
+    stack.callback(ros.destroy_node)
+    program = WatchedNode(parameters(transport, bundle), {"__ns": space}, command)
+    stack.enter_context(program)
+    listener = SoakListener(ros, name)
+    services = DeviceServices(ros, name, ANSWER_S, wait_for)
+    publisher = ros.create_publisher(import_type(TYPES[transport]), topic, QoSProfile(depth=DEPTH))
+    stack.enter_context(listener)
+    camera = Camera(publisher, pictures, transport)
+    return NodeTarget(name, transport, topic, ros, program, listener, camera, services)
+
+
+def _wait_for_answers(scene: Scene, is_stopped: Callable[[], bool]) -> None:
+    def answered() -> bool:
+        if is_stopped():
+            return True
+        for _, program in scene.programs():
+            program.require_alive()
+        heard = all(node.listener.record.stamps_ns for node in scene.nodes)
+        return heard and bool(scene.server.client.answers_ns)
+
+    if not wait_for(answered, START_TIMEOUT_S):
+        logs = [(program.log() or ["no log"])[-1] for _, program in scene.programs()]
+        raise EnvironmentLacks(f"not all is answered in {START_TIMEOUT_S:g} s; {'; '.join(logs)}")
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait for a condition; return whether it holds."""
+    end_s = time.monotonic() + timeout_s
+    while not (holds := condition()) and time.monotonic() < end_s:
+        time.sleep(POLL_S)
+    return holds
+
+
+def wait_until_quiet(scene: Scene, quiet_s: float = 0.5) -> None:
+    """Wait until no more results come."""
+
+    def has_news() -> bool:
+        before, heard[0] = heard[0], sum(len(n.listener.record.stamps_ns) for n in scene.nodes)
+        return before != heard[0]
+
+    heard = [-1]
+    while wait_for(has_news, quiet_s):
+        pass
