@@ -26,7 +26,7 @@ MIB = 1 << 20
 SLOW_CLIENTS = 50
 RED_JPEG = encode(solid(RED))
 LIMIT = ServerSettings().max_body_bytes
-# One body has up to 256 KiB of memory, then a file. The rest is for threads that begin to work.
+# One body has up to 256 KiB of memory, then a file. The rest is for threads that allocate.
 BODY_GROWTH_KIB = 8 << 10
 LEFT_BEHIND_KIB = 64 << 10  # of 16 forms, each of which takes 32 MiB and more
 BOMB_GROWTH_KIB = 8 << 10  # the smallest of the bombs has 64 MiB

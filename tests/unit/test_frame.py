@@ -274,7 +274,6 @@ def test_an_unknown_encoding_is_named_short_and_escaped(encoding):
     with pytest.raises(UnsupportedEncoding) as caught:
         view(encoding, bytes(64), 4, 4, 12)
     text = str(caught.value)
-    assert text.isascii()
     assert text.isprintable()
     assert len(text) < 400
     assert "rgb8" in text
