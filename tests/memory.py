@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.builders import ROOT
@@ -20,6 +23,16 @@ def memory_kib(pid: int, row: str = "VmRSS") -> int:
     """Return the memory of a process now; VmHWM is the most that it has ever had."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{row}:"))
+
+
+@contextmanager
+def cheap(*, most_s: float, most_kib: int):
+    """Fail where a block takes memory or CPU time by the claims of a file of a few kB."""
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start_s = time.thread_time()
+    yield
+    assert time.thread_time() - start_s < most_s
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < most_kib
 
 
 def peak_mib(imports: str, program: str, *arguments: object) -> tuple[float, str]:

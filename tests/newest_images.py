@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the frame loop waits for, without a middleware."""
+"""What the frame loop waits for and who it answers to, without a middleware."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 
 from perception_node.camera import Arrival
+from perception_node.ros.images import ImageReader
 
 
 class Images:
@@ -38,3 +39,28 @@ class Images:
         with self._lock:
             self._is_woken = True
             self._lock.notify()
+
+
+class Handler:
+    """Reads real images, and keeps what is made of them."""
+
+    def __init__(self, transport):
+        self.reader = ImageReader(transport, 1 << 20, 8)
+        self.open = self.reader.open
+        self.results, self.reported, self.threads = [], [], []
+
+    def compose(self, prediction, _config):
+        return prediction.hypotheses[0].label
+
+    def send(self, result):
+        self.threads.append(threading.current_thread())
+        self.results.append(result)
+
+    def after_publish(self, frame, prediction):
+        pass
+
+    def record(self, trace):
+        pass
+
+    def report(self, error):
+        self.reported.append(error)

@@ -14,11 +14,10 @@ from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters
 from perception_node.deadline import Deadline
 from perception_node.frame_loop import FrameLoop
-from perception_node.ros.images import ImageReader
 from perception_node.supervisor import Supervisor
 from tests.builders import GREEN, RED, compressed_message, encode, solid
 from tests.engine_builders import PATIENCE_S, Rig, wait_for
-from tests.newest_images import Images
+from tests.newest_images import Handler, Images
 
 pytestmark = pytest.mark.timeout(60)
 ENGINE_TIMEOUT_S = 0.5
@@ -26,15 +25,14 @@ CONFIG = NodeConfig(image_transport="compressed", deadline_ms=2000)
 SLOW, FAST = (encode(solid(color)) for color in (RED, GREEN))
 
 
-class Handler:
-    """Reads real images, one of them as slowly as wanted, and keeps what becomes of them."""
+class SlowHandler(Handler):
+    """Reads one image as slowly as wanted."""
 
     def __init__(self):
-        reader = ImageReader("compressed", 1 << 20, 8)
-        self.open = reader.open
+        super().__init__("compressed")
         self.is_decoding, self.may_go_on = threading.Event(), threading.Event()
-        self.results, self.reported = [], []
-        self._decode, reader._decoder.decode = reader._decoder.decode, self.decode
+        decoder = self.reader._decoder
+        self._decode, decoder.decode = decoder.decode, self.decode
 
     def decode(self, data):
         if bytes(data) == SLOW:
@@ -42,24 +40,9 @@ class Handler:
             assert self.may_go_on.wait(PATIENCE_S)
         return self._decode(data)
 
-    def compose(self, prediction, _config):
-        return prediction.hypotheses[0].label
-
-    def send(self, result):
-        self.results.append(result)
-
-    def after_publish(self, frame, prediction):
-        pass
-
-    def record(self, trace):
-        pass
-
-    def report(self, error):
-        self.reported.append(error)
-
 
 def test_it_costs_the_frame_and_no_engine(color_bundle):
-    rig, handler, images = Rig(load_bundle(color_bundle)), Handler(), Images()
+    rig, handler, images = Rig(load_bundle(color_bundle)), SlowHandler(), Images()
     rig.open(ENGINE_TIMEOUT_S)
     counters, losses = FrameCounters(), []
     camera = Camera(handler, counters, Deadline("arrival", time.time_ns))

@@ -17,11 +17,10 @@ from perception_node.counters import FrameCounters
 from perception_node.deadline import Deadline
 from perception_node.errors import EngineError, EngineLost, FrameTooLarge
 from perception_node.frame_loop import FrameLoop
-from perception_node.ros.images import ImageReader
 from perception_node.supervisor import Supervisor
 from tests.builders import BLUE, GREEN, RED, image_message, solid
 from tests.engine_builders import PATIENCE_S, PAUSE_S, Rig, raising, wait_for
-from tests.newest_images import Images
+from tests.newest_images import Handler, Images
 
 pytestmark = pytest.mark.timeout(60)
 HANG_S = 0.2
@@ -29,36 +28,12 @@ CONFIG = NodeConfig(deadline_ms=60_000)
 COLORS = {"red": RED, "green": GREEN, "blue": BLUE}
 
 
-class Handler:
-    """Reads real images, and keeps what is made of them."""
-
-    def __init__(self):
-        self.open = ImageReader("raw", 1 << 20, 8).open
-        self.results, self.reported, self.threads = [], [], []
-
-    def compose(self, prediction, _config):
-        return prediction.hypotheses[0].label
-
-    def send(self, result):
-        self.threads.append(threading.current_thread())
-        self.results.append(result)
-
-    def after_publish(self, frame, prediction):
-        pass
-
-    def record(self, trace):
-        pass
-
-    def report(self, error):
-        self.reported.append(error)
-
-
 class Robot(Rig):
     """Engines with a loop and its supervisor."""
 
     def go(self, timeout_s=PATIENCE_S, **options):
         self.open(timeout_s, **options)
-        self.handler, self.images = Handler(), Images()
+        self.handler, self.images = Handler("raw"), Images()
         self.counters, self.losses = FrameCounters(), []
         camera = Camera(self.handler, self.counters, Deadline("arrival", time.time_ns))
         self.loop = FrameLoop([camera], self.images, lambda: CONFIG)
