@@ -69,7 +69,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configure-timeout",
         dest="configure_timeout_s",
-        type=float,
+        type=parse_number,
         default=default.configure_timeout_s,
         metavar="S",
         help="give up a model that is not ready in so many seconds",
