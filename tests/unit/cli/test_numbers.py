@@ -33,7 +33,7 @@ NUMBERS = [
 ]
 NUMBERS += ["", " ", "1_0", "٣", "1\n2", "--", "1e-400", "-0.0"]
 OPTIONS = {
-    "classify x.png": ("--top-k", "--threshold", "--threads"),
+    "classify x.png": ("--top-k", "--threshold", "--threads", "--configure-timeout"),
     "play x": ("--rate",),
     "demo": ("--rate",),
     "replay x --live": ("--rate", "--top-k", "--threshold", "--threads"),
