@@ -43,7 +43,7 @@ MODE_TESTS = f"{PYTEST} -n {CORES + 1} -m 'ros and not alone' tests/ros tests/fa
 # What Python has only since a later version; numpy's own types of that time are less exact.
 TYPES = "{folder}/bin/mypy --no-warn-return-any"
 DEMO = "{folder}/bin/perception demo"
-SIEGE = "{folder}/bin/python -m perception_node.bench.siege --minutes 2"
+SIEGE = "{folder}/bin/python -m perception_node.bench.siege --minutes 2 --seed 1"
 
 
 @dataclass(frozen=True)
