@@ -75,11 +75,16 @@ def fill(queue, clients, names):
     return jobs
 
 
-def test_an_image_that_is_damaged_is_classified_only_where_that_is_wanted(open_queue):
-    cut = encode(smooth(64, 64))[:-300]
+CUT = encode(smooth(64, 64))[:-300]
+
+
+def test_an_image_that_is_damaged_is_refused(open_queue):
     with pytest.raises(UndecodableImage, match="cut short"):
-        open_queue().classify(cut)
-    assert open_queue(NodeConfig(damaged_images="use")).classify(cut).hypotheses
+        open_queue().classify(CUT)
+
+
+def test_an_image_that_is_damaged_is_classified_where_that_is_wanted(open_queue):
+    assert open_queue(NodeConfig(damaged_images="use")).classify(CUT).hypotheses
 
 
 def test_an_image_whose_decoding_misses_the_deadline_costs_no_engine(open_queue, monkeypatch):
