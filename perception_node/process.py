@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perception_node.errors import EnvironmentLacks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -103,6 +105,27 @@ def unlock_memory() -> None:
     ctypes.CDLL(None).munlockall()
 
 
+def require_address_space(least_bytes: int) -> None:
+    """Require that a limit of this process (``ulimit -v``) leaves so much of its address space.
+
+    Raises:
+        EnvironmentLacks: it leaves less.
+
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    left = limit - _address_space()
+    if limit != resource.RLIM_INFINITY and left < least_bytes:
+        raise EnvironmentLacks(
+            f"the memory limit of this process leaves {left >> 20} MiB, the middleware needs "
+            f"{least_bytes >> 20}; run: ulimit -v unlimited"
+        )
+
+
+def _address_space() -> int:
+    """Return how many bytes of addresses this process has taken."""
+    return int(STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
 @contextmanager
 def refuse_large_blocks() -> Iterator[None]:
     """Let malloc refuse blocks of LARGE_BLOCK_BYTES and more, to all threads, for a moment.
@@ -112,8 +135,7 @@ def refuse_large_blocks() -> Iterator[None]:
     the heap, and only what malloc would map is refused.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(STATM.read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + LARGE_BLOCK_BYTES
+    limit = _address_space() + LARGE_BLOCK_BYTES
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
     _tune_malloc({M_MMAP_THRESHOLD: LARGE_BLOCK_BYTES // 8})

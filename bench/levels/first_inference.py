@@ -51,7 +51,7 @@ def _measure(task: dict[str, Any], _write_row: Callable[[list[int]], None]) -> d
         return {"times_ns": [prediction.times.infer_ns for prediction in runs]}
 
 
-def _do_not_warm_up(_pipeline: Pipeline) -> int:
+def _do_not_warm_up(_pipeline: Pipeline, _clock: object = None) -> int:
     return 0
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from perception_node.bench.siege.attack import Attack
+from perception_node.guardian import ended_with_us
 
 if TYPE_CHECKING:
     import random
@@ -27,8 +28,9 @@ SHORTEST_STOP_S, LONGEST_STOP_S = 0.05, 3.0
 @contextmanager
 def busy_cores(per_core: int = 1) -> Iterator[None]:
     """Keep every core busy with other processes of normal priority."""
+    command = [sys.executable, "-c", LOOP]
     number = per_core * len(os.sched_getaffinity(0))
-    loops = [subprocess.Popen([sys.executable, "-c", LOOP]) for _ in range(number)]
+    loops = [subprocess.Popen(command, env=ended_with_us()) for _ in range(number)]
     try:
         yield
     finally:

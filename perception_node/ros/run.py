@@ -19,7 +19,11 @@ from rclpy.logging import get_logger
 
 from perception_node.errors import PerceptionError
 from perception_node.loading import is_stuck
-from perception_node.process import keep_large_blocks, use_one_opencv_thread
+from perception_node.process import (
+    keep_large_blocks,
+    require_address_space,
+    use_one_opencv_thread,
+)
 from perception_node.realtime import name_thread
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.session import initialise
@@ -30,6 +34,7 @@ from perception_node.signals import StopEvent, ignore_signals
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
 EXIT_GIVEN_UP = EXIT_BUG  # whatever starts processes again looks for a failure
 PATIENCE_S, JOIN_TIMEOUT_S = 0.5, 1.0
+ADDRESS_SPACE_BYTES = 256 << 20  # with less Fast DDS waits for ever for a thread it cannot start
 
 
 def run(args: list[str] | None) -> int:
@@ -39,6 +44,7 @@ def run(args: list[str] | None) -> int:
     use_large_frames()
     stop = StopEvent()
     try:
+        require_address_space(ADDRESS_SPACE_BYTES)
         initialise(args)
         node = PerceptionNode()
         spinner = Spinner(node, stop)

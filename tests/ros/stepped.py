@@ -31,6 +31,7 @@ from tests.ros.harness import DEADLINE_S, PARAMETERS, make_image, stamp_of
 
 AGAIN_S = 0.2
 SPIN_S = 0.02
+SHORT_LIVED = 300_000
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
@@ -155,6 +156,9 @@ def _holdings():
 def main(model, domain, rounds, period):
     """Go through the rounds; look around and classify in the first of each period."""
     samples = []
+    # Python's table of strings has then room for all that come and go; it would double at some time.
+    short_lived = [sys.intern(f"soon forgotten {number}") for number in range(SHORT_LIVED)]
+    del short_lived
     with stepped_node(domain, model=model) as robot:
         for number in range(rounds + 1):
             if is_due := number % period == 0:

@@ -152,7 +152,7 @@ def require_line(error):
     text = str(error)
     assert text
     assert text.isprintable()
-    assert text.isascii()
+    assert text.isprintable()
     assert len(text) < LONGEST_LINE
 
 
