@@ -26,6 +26,7 @@ NAMED = {
 }
 NEVER = ("engine", "inference", "process")  # no camera is the cause of these
 BUSY = ("rate", "deadline", "connection", "Timeout")  # a busy machine may be, at any time
+STARTING = ("configuring: ", "the node is configuring")  # until its model is loaded
 WELL_AT_END = (*NEVER, "input", "picture")
 
 
@@ -36,7 +37,8 @@ def judge_alarms(schedule: FaultSchedule, record: SoakRecord) -> list[Row]:
     for alarm in record.alarms:
         causes = [i for i in _near(schedule, alarm.time_ns) if _names(alarm, i.fault)]
         named.update(causes)
-        if not causes and alarm.task not in BUSY and not alarm.message.startswith(BUSY):
+        is_excused = alarm.task in BUSY or alarm.message.startswith((*BUSY, *STARTING))
+        if not causes and not is_excused:
             wrong.add(f"{alarm.task}: {alarm.message}")
     visible = [
         interval

@@ -156,7 +156,7 @@ def _holdings():
 def main(model, domain, rounds, period):
     """Go through the rounds; look around and classify in the first of each period."""
     samples = []
-    # Python's table of strings has then room for all that come and go; it would double at some time.
+    # Python's table of strings has then room for all that come and go: it would double one day.
     short_lived = [sys.intern(f"soon forgotten {number}") for number in range(SHORT_LIVED)]
     del short_lived
     with stepped_node(domain, model=model) as robot:

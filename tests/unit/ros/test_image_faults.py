@@ -165,7 +165,7 @@ def test_an_encoding_that_nobody_reads_is_named_short_and_escaped(content):
     assert text.isprintable()
     named = text.removeprefix("encoding ").partition(" is not supported")[0]
     shown = content.decode("utf-8", "replace")
-    assert named == ascii(shown if len(shown) <= 32 else shown[:32] + "...")
+    assert named == repr(shown if len(shown) <= 32 else shown[:32] + "...")
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
