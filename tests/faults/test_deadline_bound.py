@@ -11,6 +11,7 @@ import tracemalloc
 
 import pytest
 
+from perception_node.bench.siege.load import busy_cores
 from perception_node.camera import Camera
 from perception_node.config import NodeConfig
 from perception_node.counters import FrameCounters
@@ -19,7 +20,6 @@ from perception_node.frame_loop import FrameLoop
 from perception_node.pipeline import Prediction, StageTimes
 from perception_node.ros.images import ImageReader
 from tests.builders import image_message, solid
-from tests.busy import busy_cores
 from tests.newest_images import Images
 
 FRAMES = 10_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rcl_interfaces.srv import GetParameters
 
-from tests.busy import busy_cores
+from perception_node.bench.siege.load import busy_cores
 from tests.ros.harness import (
     DEADLINE_S,
     NODE,
