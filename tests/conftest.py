@@ -36,6 +36,15 @@ settings.register_profile(
 settings.load_profile("perception")
 
 
+@pytest.fixture(autouse=True)
+def _signal_handlers():
+    """Put back what a command has set for its process, which is here that of all tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def color_bundle(tmp_path_factory):
     """A bundle that tells red, green and blue apart; tests must not change it."""
