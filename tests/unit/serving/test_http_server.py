@@ -378,7 +378,8 @@ def test_an_address_that_is_switched_off_is_left_out(app, monkeypatch):
 
 
 def test_the_number_of_connections_is_bounded(app, caplog):
-    with running(app, QUICK) as server, ExitStack() as closing:
+    settings = replace(CALM, request_timeout_s=3)  # who is not let in tries again after a second
+    with running(app, settings) as server, ExitStack() as closing:
         listener = server._listeners[0]
         for _ in range(120):
             closing.enter_context(connect(server.port))
