@@ -128,13 +128,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings, config = to_settings(arguments), _to_config(arguments)
     _require_temporary_folder()
-    _log_to_stderr()
     return_large_blocks()
     use_one_opencv_thread()
     watching: AbstractContextManager[LiveView | None] = nullcontext()
     if arguments.ros is not None:
         watching = _watch(arguments.ros, settings)
     with (
+        _logging_to_stderr(),
         watching as live,
         load_in_time(config, standby=True) as pipeline,
         ClassificationQueue(pipeline, config, settings) as classifier,
@@ -192,13 +192,21 @@ def _require_temporary_folder() -> None:
         raise EnvironmentLacks(msg) from error
 
 
-def _log_to_stderr() -> None:
+@contextmanager
+def _logging_to_stderr() -> Iterator[None]:
     handler = logging.StreamHandler()  # one line each; tracebacks only of bugs
     handler.setFormatter(PrintableFormatter(LOG_FORMAT))
-    for source in (logger, logging.getLogger("waitress")):
+    sources = (logger, logging.getLogger("waitress"))
+    for source in sources:
         source.addHandler(handler)
         source.propagate = False
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for source in sources:
+            source.removeHandler(handler)
+            source.propagate = True
 
 
 def _announce(classifier: ClassificationQueue, settings: ServerSettings, port: int) -> None:
