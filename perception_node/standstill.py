@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LOOKS = 10  # per timeout, by those who watch
-_RUNNABLE, _STOPPED = "R", "Tt"
+_HELD_UP = frozenset("RTt")  # runnable, or stopped
 # Where the kernel keeps no account of waiting, a thread still has a clock: CPUCLOCK_PERTHREAD_MASK
 # and CPUCLOCK_SCHED in include/linux/posix-timers.h.
 _THREAD_CLOCK = 4 | 2
@@ -34,7 +34,7 @@ class _Account(NamedTuple):
     @property
     def is_held_up(self) -> bool:
         """Whether it would run if it were let."""
-        return self.state == _RUNNABLE or self.state in _STOPPED
+        return self.state in _HELD_UP
 
 
 class Standstill:

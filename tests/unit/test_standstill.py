@@ -128,6 +128,15 @@ def test_a_thread_that_has_ended_uses_no_time():
     assert judge.look(0.0) >= 0.0
 
 
+def test_an_engine_one_of_whose_threads_has_ended_is_blamed_all_the_same():
+    with thread(block) as ended:
+        pass
+    with thread(block) as number:
+        judge = Standstill([number, ended])
+        while look(judge) < ENOUGH_S:
+            pass
+
+
 def test_its_own_clock_stands_still_while_a_thread_waits_for_a_processor():
     with thread(spin, starved=True) as number:
         clock = OwnClock([number])
