@@ -27,7 +27,7 @@ class Progress:
     Attributes:
         phase: in words.
         is_building: a plan is being built, which may take as long as it takes.
-        given_up: set once nobody wants the model any more.
+        given_up: set once the model is no longer wanted.
 
     """
 
@@ -41,7 +41,7 @@ class Progress:
         """Note the phase that begins.
 
         Raises:
-            EngineError: nobody wants the model any more.
+            EngineError: the model is no longer wanted.
 
         """
         self._require_wanted()
@@ -56,7 +56,7 @@ class Progress:
         """Let ``give_up`` call ``stop`` in this block, from another thread.
 
         Raises:
-            EngineError: nobody wants the model any more.
+            EngineError: the model is no longer wanted.
 
         """
         self._stop = stop

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that nobody wants: malformed, slow, many, greedy."""
+"""Unwanted clients: malformed, slow, many, greedy."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Calm(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A process that has ended though nobody asked it to."""
+    """A process that has ended unasked."""
 
     time_ns: int
     code: int

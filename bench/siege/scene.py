@@ -211,7 +211,7 @@ def build_scene(
         stack: ends it all; ROS is initialised.
         pictures: the good ones.
         bundle: the folder of the model.
-        is_stopped: whether nobody waits for it any more.
+        is_stopped: whether its answer is no longer waited for.
         command: what starts a node, without ROS arguments; empty for the node as it is.
 
     Raises:

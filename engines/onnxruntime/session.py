@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perception_node.onnx_file import OnnxContent
 
 PROVIDER = "CPUExecutionProvider"
-LOG_FATAL_ONLY = 4  # errors reach the caller as exceptions; a second copy on stderr helps nobody
+LOG_FATAL_ONLY = 4  # errors reach the caller as exceptions; a second copy on stderr is of no use
 LEAST_MEMORY = 1 << 30  # bytes that a session may take, however small the model
 PER_MODEL_BYTE = 4  # weights, as they are and rearranged for the kernels
 PER_INPUT_BYTE = 64  # what enters and leaves a layer of 64 channels at full size

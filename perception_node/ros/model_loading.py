@@ -73,7 +73,7 @@ class ModelLoading:
             self._loading.give_up(why)
 
     def discard(self) -> None:
-        """Give up whatever nobody will fetch any more."""
+        """Give up what will not be fetched any more."""
         if self._loading is not None:
             self._loading.discard("the node ends")
             self._forget()

@@ -43,7 +43,7 @@ SHUTDOWNS = {
     State.PRIMARY_STATE_INACTIVE: Transition.TRANSITION_INACTIVE_SHUTDOWN,
     State.PRIMARY_STATE_ACTIVE: Transition.TRANSITION_ACTIVE_SHUTDOWN,
 }
-NONE: Final[int] = Transition.TRANSITION_CREATE  # which nobody can ask for
+NONE: Final[int] = Transition.TRANSITION_CREATE  # which cannot be asked for
 
 
 class Transitions:

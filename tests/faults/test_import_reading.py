@@ -32,7 +32,7 @@ CALLS += [("PYTHONPATH", "{root}:{home}"), ("PYTHONPATH", "{root}:/"), ("PYTHONH
 
 @pytest.fixture
 def folders(tmp_path):
-    """A current folder and a home, each with a file that is nobody's business."""
+    """A current folder and a home, each with a private file."""
     made = {name: tmp_path / name for name in ("here", "home")}
     for folder in made.values():
         folder.mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading on another thread: within its time, stopped when nobody wants it, freed once."""
+"""Loading on another thread: within its time, stopped when it is no longer wanted, freed once."""
 
 from __future__ import annotations
 
