@@ -246,7 +246,7 @@ class SturdyExecutor(SingleThreadedExecutor):
 
     rclpy marks what it is about to take from as busy, and its callback group with it, and leaves
     them so where that fails: nothing of the group would ever be served again. And the middleware
-    keeps the error of a message that it could not read, which is never asked for; the next one would
+    keeps the error of a message that it could not read, never asked for; the next one would
     complain of that in ten lines on stderr.
     """
 
