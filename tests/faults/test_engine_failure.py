@@ -183,6 +183,13 @@ def make_robot(domain, color_model, peer, capfd):
         yield make
 
 
+@pytest.fixture
+def no_other(monkeypatch):
+    """After a loss the node goes on with the standby engine alone; see ``test_fallback.py``."""
+    monkeypatch.setattr("perception_node.fallback.FIRST_PAUSE_S", 600.0)
+
+
+@pytest.mark.usefixtures("no_other")
 def test_a_hanging_engine_is_replaced_within_the_frame(make_robot, engines, hang, capfd):
     robot = make_robot(TIMEOUT_MS)
     engines[0].fault = hang
@@ -204,10 +211,10 @@ def test_a_hanging_engine_is_replaced_within_the_frame(make_robot, engines, hang
     assert "Traceback" not in log
 
 
+@pytest.mark.usefixtures("no_other")
 def test_where_the_standby_hangs_too_frames_fail_at_once_until_another_is_made(
-    make_robot, engines, hang, capfd, monkeypatch
+    make_robot, engines, hang, capfd
 ):
-    monkeypatch.setattr("perception_node.fallback.FIRST_PAUSE_S", 600.0)
     robot = make_robot(TIMEOUT_MS)
     engines[0].fault = engines[1].fault = hang
     robot.stream.camera.publish(make_image("blue", 3))
