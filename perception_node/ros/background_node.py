@@ -28,7 +28,7 @@ class BackgroundNode:
         name: str,
         domain: int,
         set_up: Callable[[Node], None],
-        on_failure: Callable[[Exception], None],
+        warn: Callable[[str], object],
     ) -> None:
         """Prepare.
 
@@ -36,11 +36,11 @@ class BackgroundNode:
             name: of the node.
             domain: its ROS domain.
             set_up: makes its timers and subscriptions, before the thread runs.
-            on_failure: called from the thread if it ends because of an error.
+            warn: logs in a line what the thread has survived.
 
         """
         self._name, self._domain = name, domain
-        self._set_up, self._on_failure = set_up, on_failure
+        self._set_up, self._warn = set_up, warn
 
     def __enter__(self) -> BackgroundNode:
         """Join the ROS graph and start the thread.
@@ -69,7 +69,7 @@ class BackgroundNode:
                 raise ConfigError(f"ROS domain {self._domain}: {problem}") from error
             undo.callback(node.destroy_node)
             self._set_up(node)
-            thread = SpinningThread(node, self._name, self._on_failure)
+            thread = SpinningThread(node, self._name, self._warn)
             thread.start()
             undo.callback(thread.stop)
             self._undo = undo.pop_all()

@@ -28,13 +28,9 @@ from perception_node.ros.watched_topics import (
     WatchedTopics,
     find_topics,
 )
-from perception_node.serving.live import DEAF
 from perception_node.serving.node_status import read_status
-from perception_node.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rclpy.node import Node
 
     from perception_node.serving.live import LiveView
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
 LOOK_PERIOD_S = 0.25  # at the graph, and at how many look at us
 SILENT_S = 5.0  # a node whose /diagnostics stop for so long, or for three periods, is not there
 SILENT_PERIODS = 3
-LOG_PERIOD_S = 30.0
 OVERLAY_ENCODING = "bgr8"
 logger = getLogger("perception.serve")
 
@@ -61,9 +56,8 @@ class NodeWatcher:
         self._status: NodeStatus | None = None
         self._labels: dict[str, dict[str, str]] = {}  # names by class_id, of each camera
         self._read_image = ImageReader("raw", NodeConfig().max_image_pixels, 0).read
-        self._throttle = Throttle(LOG_PERIOD_S)
         name = f"perception_page_{secrets.token_hex(3)}"  # several may watch
-        self._background = BackgroundNode(name, live.domain, self._set_up, self._on_failure)
+        self._background = BackgroundNode(name, live.domain, self._set_up, self._warn)
 
     def __enter__(self) -> NodeWatcher:
         """Join the ROS graph.
@@ -83,14 +77,13 @@ class NodeWatcher:
     def _set_up(self, node: Node) -> None:
         self._node = node
         self._topics = WatchedTopics(node, self._on_message)
-        hear = self._guard(self._on_diagnostics)
+        hear = self._on_diagnostics
         node.create_subscription(DiagnosticArray, "/diagnostics", hear, 10, raw=True)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(LOOK_PERIOD_S, self._guard(self._look), clock=steady)
+        node.create_timer(LOOK_PERIOD_S, self._look, clock=steady)
 
-    def _on_failure(self, error: Exception) -> None:
-        logger.error("ROS cannot be heard any more", exc_info=error)
-        self._live.show_absence(DEAF)
+    def _warn(self, survived: str) -> None:
+        logger.warning("%s cannot be watched as it should be: %s", self._live.node, survived)
 
     def _look(self) -> None:
         """Follow the node: is it there, what does it publish, does anybody look?"""
@@ -164,7 +157,7 @@ class NodeWatcher:
             PICTURES: self._on_picture,
         }[watched.output]
         if watched in self._topics:  # one that was on its way is late
-            self._guard(handle)(watched.camera, message)
+            handle(watched.camera, message)
 
     def _on_labels(self, camera: str, message: Any) -> None:  # noqa: ANN401 - LabelInfo
         self._labels[camera] = {str(one.class_id): one.class_name for one in message.class_map}
@@ -178,18 +171,6 @@ class NodeWatcher:
         frame = self._read_image(message)
         if frame.encoding == OVERLAY_ENCODING:
             self._live.show_picture(camera, frame.pixels)
-
-    def _guard(self, call: Callable[..., None]) -> Callable[..., None]:
-        """Let nothing that another version of the node says end the thread."""
-
-        def guarded(*arguments: Any) -> None:  # noqa: ANN401 - those of the call
-            try:
-                call(*arguments)
-            except Exception as error:
-                if self._throttle.is_due(type(error).__name__):
-                    logger.exception("%s cannot be watched as it should be", self._live.node)
-
-        return guarded
 
 
 def _check_name(node: str) -> None:

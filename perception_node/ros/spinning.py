@@ -7,7 +7,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
+
+from perception_node.ros.survival import make_executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,21 +18,16 @@ if TYPE_CHECKING:
 
 
 class SpinningThread:
-    """Runs a node's callbacks.
+    """Runs a node's callbacks, and survives what they raise and what cannot be read.
 
     ``Executor.shutdown`` does not wait for the thread: it destroys what that is about to wait
     for, and the thread then now and then ends with a traceback, or never. So it ends first.
     """
 
-    def __init__(
-        self, node: Node, name: str, on_failure: Callable[[Exception], None] | None = None
-    ) -> None:
-        """Prepare; ``on_failure`` is called from the thread if an error of a callback ends it.
-
-        Without ``on_failure`` the error goes to ``threading.excepthook``.
-        """
-        self._node, self._on_failure = node, on_failure
-        self._executor = SingleThreadedExecutor(context=node.context)
+    def __init__(self, node: Node, name: str, warn: Callable[[str], object] | None = None) -> None:
+        """Prepare; ``warn`` logs what was survived, the node's own logger if there is none."""
+        self._node = node
+        self._executor = make_executor(warn or node.get_logger().warning, node.context)
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -47,14 +44,6 @@ class SpinningThread:
         self._executor.shutdown()
 
     def _run(self) -> None:
-        try:
-            self._spin()
-        except Exception as error:
-            if self._on_failure is None:
-                raise
-            self._on_failure(error)
-
-    def _spin(self) -> None:
         with suppress(ExternalShutdownException):
             while self._node.context.ok() and not self._is_ending.is_set():
                 self._executor.spin_once()

@@ -8,6 +8,8 @@ import threading
 
 import pytest
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import String
 
 from perception_node.ros.spinning import SpinningThread
 from tests.ros.harness import DEADLINE_S, open_context, wait_for
@@ -78,18 +80,46 @@ def test_a_busy_node_ends_without_an_error(node):
     assert spinning_threads() == []
 
 
-def test_an_error_of_a_callback_is_reported_and_ends_the_thread(node):
-    failures = []
+def test_what_a_callback_raises_is_said_once_and_survived(node):
+    said, calls = [], []
 
     def fail():
+        calls.append(1)
         raise ValueError("a bug in a callback")
 
     node.create_timer(BUSY_PERIOD_S, fail)
-    thread = SpinningThread(node, "spun", failures.append)
+    thread = SpinningThread(node, "spun", said.append)
     thread.start()
-    wait_for(lambda: failures, lambda: "the error")
-    thread.stop()
-    assert [str(failure) for failure in failures] == ["a bug in a callback"]
+    wait_for(lambda: len(calls) > 3, lambda: "further calls")
+    require_return(thread.stop)
+    (line,) = said
+    assert "survived ValueError: a bug in a callback (test_spinning.py:" in line
+
+
+def test_a_message_that_cannot_be_taken_is_said_and_survived(node, monkeypatch):
+    said, heard, faults = [], [], [UnicodeDecodeError("utf-8", b"x", 0, 1, "a fault")]
+    take = SingleThreadedExecutor._take_subscription
+
+    def fail_once(executor, subscription):
+        taken = take(executor, subscription)
+        if faults:
+            raise faults.pop()
+        return taken
+
+    monkeypatch.setattr(SingleThreadedExecutor, "_take_subscription", fail_once)
+    node.create_subscription(String, "/words", lambda message: heard.append(message.data), 10)
+    publisher = node.create_publisher(String, "/words", 10)
+    thread = SpinningThread(node, "spun", said.append)
+    thread.start()
+    wait_for(publisher.get_subscription_count, lambda: "the subscription")
+    publisher.publish(String(data="lost"))
+    wait_for(lambda: said, lambda: "a line")
+    publisher.publish(String(data="good"))
+    wait_for(lambda: heard, lambda: "the next message")
+    require_return(thread.stop)
+    assert heard == ["good"]
+    (line,) = said
+    assert line.startswith("/words: survived UnicodeDecodeError: ")
 
 
 def test_a_context_that_others_shut_down_ends_the_thread(context, node):
