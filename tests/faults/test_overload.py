@@ -33,7 +33,6 @@ SIZE = (160, 120)  # so that the whole burst fits into the shared memory: DDS it
 def test_a_burst_leaves_the_newest(start, peer, image_qos):
     with start(model="efficientnet_lite0", image_qos=image_qos, **EVERY_RESULT) as node:
         stream = Stream(peer, qos=BURST)
-        stream.wait_until_heard()
         stream.classify(make_image("red", 1, size=SIZE))
         image = make_image("green", 2, size=SIZE)
         first, last = 1000, 1000 + BURST - 1
@@ -65,7 +64,6 @@ def test_a_thousand_frames_at_once_are_all_accounted_for(start, peer):
     # Reliable, so that the newest frame of each burst does arrive, whatever is in its way.
     with start(image_qos="default", **EVERY_RESULT) as node:
         stream = Stream(peer, qos=AT_ONCE)
-        stream.wait_until_heard()
         stream.classify(make_image("red", 1))
         diagnostics.skip(2)
         before = int(diagnostics.value("received"))

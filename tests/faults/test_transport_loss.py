@@ -114,6 +114,7 @@ def test_a_camera_that_does_not_fit_is_an_error_that_names_the_policy(start, pee
 
 def require_answer(stream, stamp_ns):
     """Send frames later than a stamp, as a camera does, until one is answered; return the last."""
+    stream.wait_until_heard()
     before_ns = stamp_ns
 
     def is_answered():

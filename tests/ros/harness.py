@@ -403,7 +403,12 @@ class Stream:
         return next((r for r in list(self.results) if stamp_of(r) == stamp_ns), None)
 
     def classify(self, message) -> Classification:
-        """Send a frame until its result is there.
+        """Send a frame until its result is there; no result is lost, so all can be counted."""
+        self.wait_until_heard()
+        return self.ask(message)
+
+    def ask(self, message) -> Classification:
+        """Send a frame until its result is there; for a node that says no labels.
 
         The first may be lost: the camera has found the node, but not yet the node the camera.
         """

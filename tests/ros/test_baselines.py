@@ -41,7 +41,7 @@ def test_a_baseline_answers_with_the_header_of_the_image(name, transport, start,
     if transport == "compressed":
         topic, kind, message = COMPRESSED, CompressedImage, make_compressed(jpeg(), STAMP_NS)
     with start(*REMAP, program=program(name), image_transport=transport) as node:
-        answer = Stream(peer, topic=topic, kind=kind).classify(message)
+        answer = Stream(peer, topic=topic, kind=kind).ask(message)
         assert node.end(signal.SIGTERM) == 0
         assert "Traceback" not in node.log()
     assert answer.header.frame_id == "camera_optical_frame"
@@ -64,9 +64,7 @@ def test_the_naive_node_says_the_same_of_the_sample_photos(start, peer):
     settings = {"model": "efficientnet_lite0", "image_transport": "compressed", "threads": 1}
     with start(*REMAP, program=program("naive"), **settings):
         stream = Stream(peer, topic=COMPRESSED, kind=CompressedImage)
-        answers = [
-            stream.classify(deserialize_message(message, CompressedImage)) for message in messages
-        ]
+        answers = [stream.ask(deserialize_message(each, CompressedImage)) for each in messages]
     assert len(expected) >= 10
     assert {stamp_of(a): a.results[0].class_id for a in answers} == expected
 
