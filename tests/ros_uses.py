@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass, field
 
 from tests.ros_api import MISSING, PACKAGES
@@ -36,6 +37,7 @@ class Uses:
     unknown: set[Use] = field(default_factory=set)
 
 
+@functools.cache
 def find_uses(project, module) -> Uses:
     """Return what one module of a project uses."""
     found = Uses()

@@ -13,12 +13,18 @@ What a call returns comes from the signatures of ROS and of our own functions.
 from __future__ import annotations
 
 import ast
+import functools
+from collections import deque
 
 from tests.ros_api import MISSING, PACKAGES, RELEASES, Api, release
 from tools.python_api import Module, imports
 
 # The newest release says most about what a function returns.
 NEWEST_FIRST = [release(name) for name in reversed(RELEASES)]
+TELLING = (
+    *(ast.Import, ast.ImportFrom, ast.arg, ast.AnnAssign, ast.Assign, ast.NamedExpr),
+    *(ast.withitem, ast.For, ast.comprehension),
+)
 
 
 class Project:
@@ -79,7 +85,7 @@ class Scope:
                 kind = "is" if "classmethod" in names else "of"
                 self._variables[arguments.args[0].arg] = (kind, self.owner)
         for _ in range(2):  # a closure may use what is assigned after it
-            for node in own_nodes(function):
+            for node in _telling_nodes(function):
                 self._learn_from(node)
 
     def _learn_from(self, node) -> None:
@@ -236,11 +242,20 @@ def functions(tree):
             todo += [(each, owner) for each in ast.iter_child_nodes(node)]
 
 
+@functools.cache
 def own_nodes(function):
-    """Walk a function with those inside it; of a file what is in no function."""
-    todo = [function]
+    """Return a function's nodes with those inside it; of a file what is in no function."""
+    todo = deque([function])
     hidden = (ast.FunctionDef, ast.AsyncFunctionDef) if isinstance(function, ast.Module) else ()
+    found = []
     while todo:
-        node = todo.pop(0)
-        yield node
+        node = todo.popleft()
+        found.append(node)
         todo += [each for each in ast.iter_child_nodes(node) if not isinstance(each, hidden)]
+    return tuple(found)
+
+
+@functools.cache
+def _telling_nodes(function):
+    """Return those of a function's nodes that say what a variable is."""
+    return tuple(node for node in own_nodes(function) if isinstance(node, TELLING))

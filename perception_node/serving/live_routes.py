@@ -27,7 +27,7 @@ def live_routes(live: LiveView, settings: ServerSettings) -> Blueprint:
     def events() -> Response:
         place = ExitStack()
         place.enter_context(live.viewing())
-        stream = stream_events(live, settings.event_period_s)
+        stream = stream_events(live, settings.event_period_s, QUIET_S)
         response = Response(stream, mimetype="text/event-stream")
         # A generator that was never asked for its first event has no finally to run.
         response.call_on_close(place.close)
@@ -47,9 +47,7 @@ def live_routes(live: LiveView, settings: ServerSettings) -> Blueprint:
     return routes
 
 
-def stream_events(
-    live: LiveView, event_period_s: float, quiet_s: float = QUIET_S
-) -> Iterator[bytes]:
+def stream_events(live: LiveView, event_period_s: float, quiet_s: float) -> Iterator[bytes]:
     """Yield the state after every change, at most once a period, until the view is closed.
 
     Without a change it is sent once more after ``quiet_s``: the page sees no other sign of life.

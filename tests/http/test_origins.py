@@ -41,6 +41,13 @@ def watched(bundle, **settings):
         yield served
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _clients_that_are_gone_are_soon_found():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("perception_node.serving.live_routes.QUIET_S", 0.1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def served(color_bundle):
     with watched(color_bundle) as served:

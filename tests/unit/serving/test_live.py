@@ -313,7 +313,7 @@ def test_the_stream_sends_the_state_at_once_and_after_each_change(live):
 def test_without_a_change_the_stream_sends_the_same_again_after_a_while(live, monkeypatch):
     waits, wait = [], live.wait
     monkeypatch.setattr(live, "wait", lambda *args: waits.append(args) or wait(args[0], 0.001))
-    events = stream_events(live, 0.001)
+    events = stream_events(live, 0.001, QUIET_S)
     assert [data_of(next(events)) for _ in range(3)] == [live.snapshot()] * 3
     assert waits == [(-1, QUIET_S), (live.version, QUIET_S), (live.version, QUIET_S)]
 
