@@ -10,7 +10,7 @@ SECONDS ?= 60
 MINUTES ?= 30
 DAMAGED ?= 10000
 # The tests wait for DDS and for processes about half of their time.
-WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 # A lock file serves all Python versions from 3.10 on.
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"

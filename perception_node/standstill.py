@@ -90,12 +90,16 @@ class OwnClock:
     def __init__(self, threads: Iterable[int]) -> None:
         """Begin now; the threads are named by their native ids."""
         self._before = _read(threads)
+        self._last_ns = 0
 
     def now_ns(self) -> int:
-        """Return the time in nanoseconds, from a begin of its own."""
+        """Return the time in nanoseconds, from a begin of its own; it never goes back."""
         now = _read(self._before)
+        # A wait is known once it is over, and may have begun before this clock.
         waits_s = (now[one].waited_s - self._before[one].waited_s for one in now)
-        return time.monotonic_ns() - int(max(waits_s, default=0.0) * 1e9)
+        own_ns = time.monotonic_ns() - int(max(waits_s, default=0.0) * 1e9)
+        self._last_ns = max(self._last_ns, own_ns)
+        return self._last_ns
 
 
 def _held_up_s(others: list[_Account], pause_s: float) -> float:

@@ -36,10 +36,11 @@ PIP = "{folder}/bin/python -m pip install --quiet --no-deps"
 PYTEST = "{folder}/bin/python -m pytest -q --junitxml {report}"
 UNIT_TESTS = f"{PYTEST} -n {CORES} tests/unit"
 # The tests of the ROS layer wait for DDS and for processes about half of their time.
-ROS_TESTS = f"{PYTEST} -n {CORES + 1} -m 'not alone' tests/ros tests/faults"
-ALONE_TESTS = f"{PYTEST} -m alone tests/ros tests/faults"
+ROS_TESTS = f"{PYTEST} -n {2 * CORES} -m 'not alone' tests/ros tests/faults"
+# The siege does what the slow ones do.
+ALONE_TESTS = f"{PYTEST} -m 'alone and not slow' tests/ros tests/faults"
 # A mode changes rclpy: nothing that does without it, and no time.
-MODE_TESTS = f"{PYTEST} -n {CORES + 1} -m 'ros and not alone' tests/ros tests/faults"
+MODE_TESTS = f"{PYTEST} -n {2 * CORES} -m 'ros and not alone' tests/ros tests/faults"
 # What Python has only since a later version; numpy's own types of that time are less exact.
 TYPES = "{folder}/bin/mypy --no-warn-return-any"
 DEMO = "{folder}/bin/perception demo"

@@ -10,7 +10,7 @@ import pytest
 
 from perception_node.bench.soak.__main__ import main
 
-pytestmark = [pytest.mark.ros, pytest.mark.alone]
+pytestmark = [pytest.mark.ros, pytest.mark.alone, pytest.mark.slow]
 SOAK_S, NEGATIVE_CONTROL_S = 60, 15
 LEAKING_ENGINE = """
 import sys
