@@ -145,6 +145,9 @@ class PerceptionNode(LifecycleNode):
             msg = "the engine was lost; clean up and configure again"
             raise EngineError(msg)
         with ExitStack() as undo:
+            # First: what is published before, rclpy drops without a word.
+            undo.callback(super().on_deactivate, state)
+            super().on_activate(state)
             undo.callback(self._stop_work, DRAIN_TIMEOUT_S)
             images = SubscribedImages(self.context, len(self._cameras))
             loop = FrameLoop([c.camera for c in self._cameras], images, lambda: self.config)
@@ -155,7 +158,6 @@ class PerceptionNode(LifecycleNode):
             for camera in self._cameras:
                 camera.start(images)
             self._begin_upkeep()
-            super().on_activate(state)
             undo.pop_all()
         topics = ", ".join(camera.topic for camera in self._cameras)
         first = "somebody to listen, then for " if self.config.lazy else ""

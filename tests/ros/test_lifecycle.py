@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.srv import GetState
 from rclpy.qos import qos_profile_sensor_data
-from vision_msgs.msg import LabelInfo, VisionInfo
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.bags import open_bag
 from perception_node.resources import find_resource
@@ -28,6 +29,7 @@ from tests.ros.harness import (
 )
 
 pytestmark = pytest.mark.ros
+PERIOD_S = 0.02
 ANSWER_MS = 100.0
 
 
@@ -76,6 +78,40 @@ def test_an_inactive_node_neither_listens_nor_publishes(start, peer):
         assert peer.change("activate")
         stream.classify(make_image("red", 3))
         assert stream.result(2) is None
+
+
+def test_what_is_counted_as_published_was_published_also_while_activating(
+    local, peer, monkeypatch
+):
+    """The loop runs before the transition has ended; rclpy drops what it takes for inactive."""
+    results = peer.collect(Classification, f"{NODE}/classification", 100)
+    labels = peer.collect(LabelInfo, f"{NODE}/label_info", LATCHED)
+    camera = peer.node.create_publisher(Image, "image", 10)
+    is_over, begin_upkeep = threading.Event(), local._begin_upkeep
+
+    def published():
+        return local.counters["/image"].snapshot().published
+
+    def begin_after_the_first_result():
+        wait_for(published, lambda: "a result while activating")
+        begin_upkeep()
+
+    def play():
+        while not is_over.wait(PERIOD_S):
+            camera.publish(make_image("red", 1))
+
+    monkeypatch.setattr(local, "_begin_upkeep", begin_after_the_first_result)
+    assert peer.change("configure")
+    wait_for(lambda: labels, lambda: "the labels, and so that the node has found who listens")
+    driver = threading.Thread(target=play)
+    driver.start()
+    try:
+        assert peer.change("activate")
+    finally:
+        is_over.set()
+        driver.join()
+    assert peer.change("deactivate")  # the frame at hand is finished
+    wait_for(lambda: len(results) == published(), lambda: f"all {published()} results")
 
 
 def test_an_impossible_transition_is_refused_and_survived(start, peer):
