@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.compat import native_node, native_type
+from perception_node.ros.compat import find_forget, native_node, native_type
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -76,6 +76,7 @@ class RawWriter:
 
         """
         self._rmw = _loaded("librmw_fastrtps_cpp.so")
+        self._forget = find_forget()
         rcl = _loaded("librcl.so")
         rcl.rcl_node_get_rmw_handle.restype = ctypes.c_void_p
         rcl.rcl_node_get_rmw_handle.argtypes = (ctypes.c_void_p,)
@@ -113,6 +114,7 @@ class RawWriter:
         """Write a request; what the middleware refuses to send is left out."""
         message = _Bytes(buffer=content, length=len(content), capacity=len(content))
         self._rmw.rmw_publish_serialized_message(self._writer, ctypes.byref(message), None)
+        self._forget()
 
     def close(self) -> None:
         """Take the writer out of the graph."""

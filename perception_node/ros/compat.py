@@ -233,7 +233,7 @@ def take_events(subscription: Subscription, context: Context) -> None:
                 handler.callback(event)
 
 
-def _find_forget() -> Callable[[], None]:
+def find_forget() -> Callable[[], None]:
     """Return what makes a thread forget the last error of rcl and rmw."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     found = re.search(r" (/.*/librcutils\.so\S*)$", maps, re.MULTILINE)
@@ -256,7 +256,7 @@ class SturdyExecutor(SingleThreadedExecutor):
         """Prepare; ``on_error`` gets what failed, such as a topic, and why."""
         super().__init__(context=context)
         self._on_error = on_error
-        self._forget = _find_forget()
+        self._forget = find_forget()
         self._at: Any = None  # what is being served
         for name in TAKES:
             if take := getattr(self, name, None):
@@ -433,6 +433,14 @@ def bag_version() -> Literal[8, 9]:
 def find_state(node: LifecycleNode) -> int:
     """Return the number of a node's lifecycle state."""
     return int(getattr(node, STATE_MACHINE).current_state[0])
+
+
+def find_transitions(node: LifecycleNode) -> set[int]:
+    """Return the numbers of the transitions that the node's state allows.
+
+    rcl writes a line for each other one that it is asked for, however often.
+    """
+    return {int(each[0]) for each in getattr(node, STATE_MACHINE).available_transitions}
 
 
 def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:

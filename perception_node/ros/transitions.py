@@ -17,7 +17,13 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.task import Future
 
 from perception_node.errors import quote
-from perception_node.ros.compat import RCLError, begin_transition, end_transition, find_state
+from perception_node.ros.compat import (
+    RCLError,
+    begin_transition,
+    end_transition,
+    find_state,
+    find_transitions,
+)
 from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.throttle import Throttle
 
@@ -43,6 +49,7 @@ SHUTDOWNS = {
     State.PRIMARY_STATE_INACTIVE: Transition.TRANSITION_INACTIVE_SHUTDOWN,
     State.PRIMARY_STATE_ACTIVE: Transition.TRANSITION_ACTIVE_SHUTDOWN,
 }
+IMPOSSIBLE = "not possible in this state; see ros2 lifecycle list"
 NONE: Final[int] = Transition.TRANSITION_CREATE  # which cannot be asked for
 
 
@@ -95,7 +102,7 @@ class Transitions:
         begun = self._node.transitions_begun
         is_done = self._change(number)
         if not is_done and self._node.transitions_begun == begun:
-            return self._refuse(asked, "not possible in this state; see ros2 lifecycle list")
+            return self._refuse(asked, IMPOSSIBLE)
         return is_done
 
     def _find_number(self, asked: Transition) -> int:
@@ -109,21 +116,21 @@ class Transitions:
         return number if number in NAMES else NONE
 
     def _change(self, number: int) -> bool:
-        """Go through a transition at once, as rclpy does it."""
+        """Go through a transition at once, as rclpy does it; only where the state allows it."""
+        if number not in find_transitions(self._node):
+            return False
         request = ChangeState.Request(transition=Transition(id=number))
         try:
             return bool(self._change_state(request, ChangeState.Response()).success)
-        except RCLError:  # up to Jazzy, where the state does not allow it
+        except RCLError:  # whoever asked has an answer all the same
             return False
 
     async def _configure(self) -> bool:
         """Go through configuring; other requests are served meanwhile."""
         node = self._node
-        try:
-            before = begin_transition(node, CONFIGURE)
-        except RCLError:
-            why = "not possible in this state; see ros2 lifecycle list"
-            return self._refuse(Transition(id=CONFIGURE), why)
+        if CONFIGURE not in find_transitions(node):
+            return self._refuse(Transition(id=CONFIGURE), IMPOSSIBLE)
+        before = begin_transition(node, CONFIGURE)
         executor = node.executor
         self._configured = configured = Future(executor=executor)
         loaded = Future(executor=executor)

@@ -127,6 +127,7 @@ def test_an_impossible_transition_is_refused_and_survived(start, peer):
         assert node.end() == 0
         log = node.log()
     assert "Traceback" not in log
+    assert "rcl_lifecycle" not in log, "which says it of each request, however many there are"
     refused = re.findall(r"(\S+(?: 99)?) refused: not possible in this state", log)
     assert refused == ["activate", "cleanup", "deactivate", "transition 99", "configure"]
 

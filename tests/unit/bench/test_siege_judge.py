@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from perception_node.bench.process_watch import ProcessSample
-from perception_node.bench.siege.judge import judge
+from perception_node.bench.siege.judge import OF_ROS, judge
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
 from perception_node.counters import FrameCounts
 from tests.builders import START_NS
@@ -134,6 +134,11 @@ def test_a_row_names_the_attack_after_which_it_happened():
     found = next(row.found for row in rows_of(make_record(ended=ended)) if "exit" in row.what)
     assert "code -11 after 33 s" in found
     assert "load + bursts: last words" in found
+
+
+def test_what_the_type_support_of_ros_prints_itself_does_not_count():
+    assert failed(make_record(log=[*([OF_ROS[0]] * 900), account()])) == set()
+    assert failed(make_record(log=[*(["[WARN] a line of ours"] * 301), account()])) != set()
 
 
 def test_who_answers_nothing_is_silent():
