@@ -63,7 +63,7 @@ siege: setup ## attack nodes and server from outside for MINUTES (30), then judg
 		--json bench/reports/siege.json
 
 damaged: setup ## decode DAMAGED (10000) damaged images: which pass, the slowest, the memory
-	@DAMAGED=$(DAMAGED) $(BIN)/pytest -q -rP -p no:xdist tests/unit/codecs/test_damaged_images.py
+	@DAMAGED=$(DAMAGED) $(BIN)/pytest -q -rP -p no:xdist tests/unit/vision/codecs/test_damaged_images.py
 
 gpu-check: setup ## run the GPU code on this machine's NVIDIA GPU, write bench/reports/gpu-*.json
 	@$(BIN)/python -m perception_node.bench.gpu_check

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.bags import BagMessage
 from perception_node.bench.camera.camera_faults import with_stamp
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.process_watch import read_sample
-from perception_node.cli.demo import TOPICS
 from perception_node.ros.compat import keep_discovery_local
 from perception_node.ros.domain import PRIVATE_DOMAINS
-from perception_node.ros.images import NANOSECONDS, RAW_TYPE
 from perception_node.ros.rehearsal import Rehearsal
+from perception_node.system.resources import SAMPLE_TOPICS
+from perception_node.wire.bags import BagMessage
+from perception_node.wire.images import NANOSECONDS, RAW_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ def play(width: int, height: int, count: int) -> Iterator[BagMessage]:
     for index in range(count):
         time_ns = (index + 1) * PERIOD_NS
         message = with_stamp(images[index % len(images)], time_ns)
-        yield BagMessage(TOPICS["raw"], RAW_TYPE, time_ns, message)
+        yield BagMessage(SAMPLE_TOPICS["raw"], RAW_TYPE, time_ns, message)
 
 
 def squeeze(messages: list[BagMessage], before: int) -> list[BagMessage]:
@@ -104,7 +104,7 @@ def measure(messages: list[BagMessage], before: int) -> Figures:
     """Run one node through it all."""
     os.environ["ROS_DOMAIN_ID"] = str(random.choice(PRIVATE_DOMAINS))  # noqa: S311 - no secret
     rehearsal = MemoryRehearsal()
-    rehearsal.run(messages, TOPICS["raw"])
+    rehearsal.run(messages, SAMPLE_TOPICS["raw"])
     said = rehearsal.diagnostics
     print(", ".join(f"{key} {said[key]}" for key in ("received", "published", "superseded")))
     first, last = before * PERIOD_NS, (before + BURST) * PERIOD_NS

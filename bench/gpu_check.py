@@ -32,7 +32,7 @@ from perception_node.bench.gpu_measuring import CheckSkipped
 from perception_node.bench.pycuda_setup import ensure_pycuda
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.errors import EnvironmentLacks, PerceptionError
-from perception_node.process import use_one_opencv_thread
+from perception_node.system.process import use_one_opencv_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

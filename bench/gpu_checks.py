@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from perception_node.bench.gpu_measuring import CheckFailed, make_frame, median_ms, require
-from perception_node.bundle import load_bundle
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.gpu_preprocessor import GpuPreprocessor
 from perception_node.errors import EngineError, EngineLost
-from perception_node.guardian import ended_with_us
-from perception_node.resources import find_model
+from perception_node.model.bundle import load_bundle
+from perception_node.system.guardian import ended_with_us
+from perception_node.system.resources import find_model
 
 INPUT_SIZE = (224, 224)
 LOSE_THE_GPU = "--lose-the-gpu"

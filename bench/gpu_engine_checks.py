@@ -23,23 +23,23 @@ from perception_node.bench.gpu_measuring import (
     require,
 )
 from perception_node.bench.standin_network import stand_in_network, stand_in_output
-from perception_node.bundle import Preprocessing, load_bundle
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.kernel import READABLE
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.gpu_preprocessor import GpuPreprocessor
 from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EnvironmentLacks
-from perception_node.frame import ENCODINGS, Frame
-from perception_node.pipeline import Pipeline
-from perception_node.preprocess import FramePreprocessor
-from perception_node.resources import find_model
+from perception_node.model.bundle import Preprocessing, load_bundle
+from perception_node.system.resources import find_model
+from perception_node.vision.frame import ENCODINGS, Frame
+from perception_node.vision.preprocess import FramePreprocessor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.bundle import Interpolation, ModelBundle, ResizeMode
+    from perception_node.model.bundle import Interpolation, ModelBundle, ResizeMode
 
 INPUT = (1, 3, 224, 224)
 SIZES = ((480, 640), (720, 1280), (1080, 1920))  # of cameras: height, width

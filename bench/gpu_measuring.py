@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 
 from perception_node.errors import PerceptionError
-from perception_node.frame import ENCODINGS, Frame
+from perception_node.vision.frame import ENCODINGS, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from perception_node.pipeline import Pipeline
+    from perception_node.engines.pipeline import Pipeline
 
 ROUNDS = 200
 

@@ -28,7 +28,7 @@ from perception_node.bench.page_server import serve_page
 from perception_node.bench.page_viewer import EVENT, PICTURE
 from perception_node.bench.reporting.measurement import END_TO_END
 from perception_node.bench.reporting.merging import describe_machine
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.domain import private_domain
 

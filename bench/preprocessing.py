@@ -20,17 +20,17 @@ import numpy as np
 from PIL import Image
 
 from perception_node.bench.camera.load_sources import read_pictures
-from perception_node.bundle import load_bundle
-from perception_node.preprocess import Preprocessor
-from perception_node.process import use_one_opencv_thread
-from perception_node.resources import find_model
+from perception_node.model.bundle import load_bundle
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.system.resources import find_model
+from perception_node.vision.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from perception_node.bundle import Preprocessing
+    from perception_node.model.bundle import Preprocessing
 
 SIZES = ((480, 640), (720, 1280), (1080, 1920))
 ROUNDS = 50

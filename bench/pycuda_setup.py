@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.engines.tensorrt.cuda.gpu import DRIVER, driver_version, find_gpu
 from perception_node.errors import EnvironmentLacks
-from perception_node.guardian import ended_with_us
+from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable

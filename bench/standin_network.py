@@ -19,8 +19,8 @@ from perception_node.engines.tensorrt.api import TensorRt
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.bundle import ModelBundle
     from perception_node.engines.tensorrt.cuda.interface import Cuda
+    from perception_node.model.bundle import ModelBundle
 
 KERNEL_NAME = "stand_in_network"
 TAPS = 512

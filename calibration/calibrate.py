@@ -18,7 +18,6 @@ import onnx
 import onnxruntime as ort
 
 from perception_node import __version__
-from perception_node.bundle import CALIBRATION, INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.calibration.bias_correction import channel_means
 from perception_node.calibration.quantization import (
     activations_of,
@@ -32,17 +31,18 @@ from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, new_cache
 from perception_node.errors import CalibrationError
-from perception_node.sealed_json import seal
+from perception_node.model.bundle import CALIBRATION, INT8_ON_CPU, MODEL, MODEL_FILES
+from perception_node.model.sealed_json import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from perception_node.bundle import ModelBundle
     from perception_node.calibration.bias_correction import Means
     from perception_node.calibration.images import ImageSet, PreparedImage
     from perception_node.calibration.ranges import Ranges
+    from perception_node.model.bundle import ModelBundle
 
     Report = Callable[[str, int, int], None]  # what is done, with how many images, of how many
 

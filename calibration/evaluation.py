@@ -19,8 +19,11 @@ import numpy as np
 import onnxruntime
 
 from perception_node import __version__
-from perception_node.accuracy import subject
-from perception_node.bundle import (
+from perception_node.calibration import metrics
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
+from perception_node.errors import CalibrationError, ConfigError, EngineError
+from perception_node.model.accuracy import subject
+from perception_node.model.bundle import (
     ACCURACY,
     CALIBRATION,
     INT8_ON_CPU,
@@ -28,20 +31,17 @@ from perception_node.bundle import (
     MODEL_FILES,
     add_files,
 )
-from perception_node.calibration import metrics
-from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
-from perception_node.errors import CalibrationError, ConfigError, EngineError
-from perception_node.opencv import resize
-from perception_node.postprocess import Postprocessor
+from perception_node.vision.opencv import resize
+from perception_node.vision.postprocess import Postprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from perception_node.bundle import ModelBundle, Precision
     from perception_node.calibration.images import ImageSet, PreparedImage
-    from perception_node.postprocess import Hypothesis
+    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.vision.postprocess import Hypothesis
 
 SCHEMA_VERSION = 1
 FEWEST_IMAGES = 50  # one image more or less is then at most two points

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from perception_node.bags import open_bag
-from perception_node.config import NodeConfig
-from perception_node.decode import IMAGE_SUFFIXES, Decoder
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import CalibrationError, ConfigError, FrameError
-from perception_node.files import read_regular_file
-from perception_node.frame import Frame, Unpacker
-from perception_node.preprocess import FramePreprocessor
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.system.files import read_regular_file
+from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
+from perception_node.vision.frame import Frame, Unpacker
+from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.wire.bags import open_bag
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from perception_node.bags import BagMessage
-    from perception_node.bundle import ModelBundle
+    from perception_node.model.bundle import ModelBundle
+    from perception_node.wire.bags import BagMessage
 
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.bundle import ModelBundle
     from perception_node.calibration.calibrate import Report, Wanted
     from perception_node.calibration.images import ImageSet
     from perception_node.calibration.sensitivity import Sensitivity
+    from perception_node.model.bundle import ModelBundle
 
 Keep: TypeAlias = "int | Literal['auto']"
 

@@ -32,7 +32,7 @@ from perception_node.calibration.ranges import measure
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError
-from perception_node.onnx_file import look_through
+from perception_node.model.onnx_file import look_through
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -9,17 +9,17 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from perception_node.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.calibration.charts import Row, bars, reliability_diagram
 from perception_node.calibration.metrics import Bin
+from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.printable import printable_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perception_node.bundle import ModelBundle
     from perception_node.calibration.evaluation import Evaluation, Flip
-    from perception_node.postprocess import Hypothesis
+    from perception_node.model.bundle import ModelBundle
+    from perception_node.vision.postprocess import Hypothesis
 
 TITLES = {
     MODEL: "float32",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from perception_node.preprocess import FramePreprocessor
+from perception_node.vision.preprocess import FramePreprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.bundle import Preprocessing
-    from perception_node.frame import Frame
+    from perception_node.model.bundle import Preprocessing
+    from perception_node.vision.frame import Frame
 
 
 class Engine(ABC):

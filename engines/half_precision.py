@@ -17,7 +17,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
 from perception_node.errors import EngineBuildError
-from perception_node.onnx_file import look_through
+from perception_node.model.onnx_file import look_through
 
 QUANTIZE = "QuantizeLinear"
 FLOAT16_SCALES_FROM = 19  # the opset from which on the scales of a quantised model may be float16

@@ -351,3 +351,10 @@ class DeadlineMissed(RequestError):
     """The image was not classified within the time that a request may take."""
 
     status = 504
+
+
+def describe_loss(error: Exception) -> str:
+    """Return in one line why an engine was given up; a bug is named by its type."""
+    if isinstance(error, PerceptionError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]

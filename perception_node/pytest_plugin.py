@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from perception_node.replaying.fixture import Replay
+    from perception_node.replay.fixture import Replay
 
 UPDATE_OPTION = "--perception-update-golden"
 
@@ -31,7 +31,7 @@ def perception_replay(request: pytest.FixtureRequest) -> Replay:
     """Return a function that replays a bag and compares it with a golden file; see ``Replay``."""
     from pathlib import Path  # noqa: PLC0415
 
-    from perception_node.replaying.fixture import Replay  # noqa: PLC0415
+    from perception_node.replay.fixture import Replay  # noqa: PLC0415
 
     is_updated = bool(request.config.getoption(UPDATE_OPTION))
     return Replay(Path(str(request.node.fspath)).parent, is_updated=is_updated)

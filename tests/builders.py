@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from perception_node.bundle import Input, Manifest, Output, Preprocessing, write_bundle
+from perception_node.model.bundle import Input, Manifest, Output, Preprocessing, write_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_BAG = ROOT / "samples/photos"

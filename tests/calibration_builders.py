@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto, helper
 
-from perception_node.bundle import Input
+from perception_node.model.bundle import Input
 from tests.builders import LABELS, MANIFEST, encode, make_bundle, smooth, to_onnx
 from tests.tensorrt_builders import Graph
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 # Tests share their builders. The `pythonpath` of pyproject.toml is unknown to pytest 6 of Humble.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from perception_node.process import use_one_opencv_thread
+from perception_node.system.process import use_one_opencv_thread
 from tests.builders import make_bundle
 
 # A shell that runs `make test` in the background has it ignore SIGINT, and children inherit that.

@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 
-from perception_node.engine_thread import EngineThread
+from perception_node.engines.engine_thread import EngineThread
+from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.fallback import FallbackPipeline
-from perception_node.frame import Frame
-from perception_node.pipeline import Pipeline
+from perception_node.engines.pipeline import Pipeline
+from perception_node.vision.frame import Frame
 from tests.builders import solid
 
 PATIENCE_S = 20.0

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from perception_node.bundle import INT8_ON_CPU, MODEL_FILES, ModelBundle, add_files, load_bundle
 from perception_node.calibration.evaluation import Evaluation, Limits, evaluate, store_evaluation
 from perception_node.calibration.images import open_images
+from perception_node.model.bundle import (
+    INT8_ON_CPU,
+    MODEL_FILES,
+    ModelBundle,
+    add_files,
+    load_bundle,
+)
 from tests.builders import LABELS, SIDE, encode, make_bundle, to_onnx
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
-from perception_node.config import NodeConfig
-from perception_node.selection import load_pipeline
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
 from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.http_server import HttpServer
@@ -27,7 +27,7 @@ from tests.builders import ROOT
 if TYPE_CHECKING:
     from flask import Flask
 
-    from perception_node.fallback import FallbackPipeline
+    from perception_node.engines.fallback import FallbackPipeline
 
 PATIENCE_S = 20.0
 ADDRESS = re.compile(r"http://\S+:\d+")

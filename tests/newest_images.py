@@ -6,8 +6,8 @@ from __future__ import annotations
 import threading
 import time
 
-from perception_node.camera import Arrival
-from perception_node.ros.images import ImageReader
+from perception_node.flow.camera import Arrival
+from perception_node.wire.images import ImageReader
 
 
 class Images:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from perception_node.serving.node_status import CameraStatus, NodeStatus
+from perception_node.live.node_status import CameraStatus, NodeStatus
 
 FACTS = {
     "rate_hz": 30.0,

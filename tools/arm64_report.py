@@ -40,18 +40,18 @@ USERS = "the emulated machine has no user but root"
 PROC = "QEMU answers /proc/self/stat with zeros"
 LEFT_OUT = {  # tests and files of tests that cannot say anything under emulation
     "tests/unit/bench/test_camera_faults.py": SLOW,
-    "tests/unit/test_allocations.py": SLOW,
+    "tests/unit/vision/test_allocations.py": SLOW,
     "tests/unit/cli/test_import_model.py::"
     "test_the_default_model_with_its_preprocessing_inside_gives_its_golden_results": SLOW,
     "tests/unit/test_project.py::test_onnx_runtime_reports_to_nobody": SLOW,
-    "tests/unit/cli/test_realtime_findings.py::"
+    "tests/unit/doctor/test_realtime_findings.py::"
     "test_a_user_without_rights_is_told_what_would_grant_them": USERS,
     "tests/unit/engines/plans/test_private_folder.py::"
     "test_a_file_that_was_given_away_is_refused": USERS,
-    "tests/unit/test_process.py::test_who_gives_up_root_has_no_capabilities": USERS,
-    "tests/unit/test_realtime.py::"
+    "tests/unit/system/test_process.py::test_who_gives_up_root_has_no_capabilities": USERS,
+    "tests/unit/system/test_realtime.py::"
     "test_memory_is_not_locked_where_a_later_allocation_would_fail": USERS,
-    "tests/unit/test_realtime.py::test_without_the_right_the_answer_is_the_command": USERS,
+    "tests/unit/system/test_realtime.py::test_without_the_right_the_answer_is_the_command": USERS,
     "tests/unit/bench/test_child_process.py::test_usage_grows": PROC,
     "tests/unit/serving/test_metrics.py::test_the_process_is_measured": PROC,
 }
@@ -60,7 +60,7 @@ NEEDS_ROS = re.compile(rf"No module named '({'|'.join(sorted(NOT_THERE))})\b")
 
 def sample_photos(folder: Path) -> None:
     """Write one JPEG of each photo in the sample bag."""
-    from perception_node.bags import open_bag  # noqa: PLC0415 - the machine needs none of it
+    from perception_node.wire.bags import open_bag  # noqa: PLC0415 - the machine needs none of it
 
     folder.mkdir(parents=True)
     photos = json.loads((BAG / "expected.json").read_text())

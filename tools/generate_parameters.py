@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 YAML = ROOT / "launch/params/perception.yaml"
@@ -28,7 +28,7 @@ def to_yaml() -> str:
     """Return the parameter file: every parameter with its default and its description."""
     lines = [
         "# SPDX-License-Identifier: Apache-2.0",
-        "# Generated from perception_node/config.py by tools/generate_parameters.py.",
+        "# Generated from perception_node/config/node_config.py by tools/generate_parameters.py.",
         "/**:",
         "  ros__parameters:",
     ]

@@ -37,7 +37,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from perception_node.bundle import (
+from perception_node.model.bundle import (
     LABELS,
     MODEL,
     Input,

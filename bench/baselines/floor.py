@@ -20,25 +20,25 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 
-from perception_node.bundle import load_bundle
-from perception_node.config import NodeConfig
-from perception_node.frame import Unpacker
-from perception_node.preprocess import Preprocessor
-from perception_node.process import freeze_garbage, use_one_opencv_thread
-from perception_node.resources import find_model
+from perception_node.config.node_config import NodeConfig
+from perception_node.model.bundle import load_bundle
 from perception_node.ros.compat import make_events_executor
 from perception_node.ros.delivery import BYTES, find_delivery
-from perception_node.ros.images import ImageReader
 from perception_node.ros.messages import to_header
 from perception_node.ros.qos import image_qos
 from perception_node.ros.session import open_session
-from perception_node.signals import StopEvent
+from perception_node.system.process import freeze_garbage, use_one_opencv_thread
+from perception_node.system.resources import find_model
+from perception_node.system.signals import StopEvent
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.preprocess import Preprocessor
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from rclpy.node import Node  # noqa: TID251
 
-    from perception_node.bundle import Manifest
-    from perception_node.frame import Frame
+    from perception_node.model.bundle import Manifest
+    from perception_node.vision.frame import Frame
 
 WAKE_UP_S = 0.2  # to see a signal; EventsExecutor needs a finite timeout as well
 RESULTS = [ObjectHypothesis(class_id=str(number), score=0.2) for number in range(5)]

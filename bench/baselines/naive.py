@@ -28,15 +28,15 @@ from vision_msgs.msg import Classification, ObjectHypothesis
 
 from perception_node.bench.levels.node_run import INFERENCE
 from perception_node.bench.reporting.durations import Durations
-from perception_node.bundle import load_bundle
-from perception_node.resources import find_model
+from perception_node.model.bundle import load_bundle
 from perception_node.ros.compat import RCLError
 from perception_node.ros.transport import use_large_frames
+from perception_node.system.resources import find_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.bundle import Preprocessing
+    from perception_node.model.bundle import Preprocessing
 
 TOP_K = 5
 RESAMPLING = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}

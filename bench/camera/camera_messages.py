@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from perception_node.errors import ConfigError
-from perception_node.frame import ENCODINGS
-from perception_node.ros.cdr import LITTLE_ENDIAN
-from perception_node.ros.images import NANOSECONDS
+from perception_node.vision.frame import ENCODINGS
+from perception_node.wire.cdr import LITTLE_ENDIAN
+from perception_node.wire.images import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,11 +27,11 @@ from perception_node.bench.camera.load_sources import (
     read_images,
     read_pictures,
 )
-from perception_node.config import MAX_CAMERAS
+from perception_node.config.node_config import MAX_CAMERAS
 from perception_node.errors import ConfigError, quote
-from perception_node.files import read_regular_file
-from perception_node.frame import ENCODINGS
-from perception_node.opencv import resize
+from perception_node.system.files import read_regular_file
+from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from perception_node.bags import open_bag
-from perception_node.cli.demo import SAMPLE, TOPICS
 from perception_node.errors import ConfigError, FrameError
-from perception_node.files import read_regular_file
-from perception_node.frame import MAX_SIDE
-from perception_node.resources import find_resource
-from perception_node.ros.cdr import LITTLE_ENDIAN
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.system.files import read_regular_file
+from perception_node.system.resources import SAMPLE_BAG, SAMPLE_TOPICS, find_resource
+from perception_node.vision.frame import MAX_SIDE
+from perception_node.wire.bags import open_bag
+from perception_node.wire.cdr import LITTLE_ENDIAN
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,8 +45,8 @@ class BagImages(NamedTuple):
 def read_pictures() -> list[NDArray[np.uint8]]:
     """Return every tenth picture of the sample bag, uint8 BGR (height, width, 3)."""
     reader = ImageReader("compressed", HIGHEST_PIXELS, smallest_side=MAX_SIDE)
-    with open_bag(find_resource(SAMPLE)) as bag:
-        messages = list(bag.messages([TOPICS["compressed"]]))
+    with open_bag(find_resource(SAMPLE_BAG)) as bag:
+        messages = list(bag.messages([SAMPLE_TOPICS["compressed"]]))
     return [reader.read(message.data).pixels for message in messages[::SAMPLE_STEP]]
 
 

@@ -8,12 +8,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from perception_node.bags import BagMessage
 from perception_node.bench.camera.camera_faults import FaultyCamera, play_out, with_stamp
 from perception_node.bench.camera.fault_schedule import Fault, Interval
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.record import SentFrame
 from perception_node.ros.compat import RCLError
+from perception_node.wire.bags import BagMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

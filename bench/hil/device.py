@@ -13,7 +13,7 @@ from perception_node.errors import ConfigError
 if TYPE_CHECKING:
     from perception_node.bench.hil.record import HilRecord
     from perception_node.bench.hil.scenario import Scenario
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 PYTHON = "python3"  # in a scenario: the interpreter that runs this command
 RESPAWN_DELAY_S = 2.0  # that of launch/perception.launch.py

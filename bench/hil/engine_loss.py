@@ -13,7 +13,7 @@ import itertools
 import sys
 import time
 
-from perception_node import selection
+from perception_node.engines import selection
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 
 OPTION, DEFAULT_AFTER = "--after", 150

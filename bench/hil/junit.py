@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
-from perception_node.files import replace_file
 from perception_node.printable import printable
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,8 +26,8 @@ from perception_node.bench.hil.page_rows import (
 from perception_node.bench.hil.round_trips import find_remarks, join
 from perception_node.bench.hil.svg import MOST_POINTS, format_time
 from perception_node.bench.hil.timeline import NARROW, WIDE, draw_timeline
-from perception_node.files import replace_file
 from perception_node.printable import finalize
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.errors import BagError, ConfigError
-from perception_node.json_lines import read_json_lines
+from perception_node.wire.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

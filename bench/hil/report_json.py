@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from perception_node.bench.hil.calm import count_held_back, find_calm
 from perception_node.bench.hil.lanes import duration_s
 from perception_node.bench.hil.round_trips import find_effects, find_remarks, join
-from perception_node.files import replace_file
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

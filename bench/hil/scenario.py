@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perception_node.bench.hil.expectations import Expectations
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 DOWN = ("deactivate", "cleanup", "kill")  # after these steps the device does not answer
 

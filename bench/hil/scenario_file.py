@@ -20,11 +20,11 @@ from perception_node.bench.hil.scenario import (
 from perception_node.bench.hil.scenario_checks import find_contradictions
 from perception_node.bench.hil.schema import check_schema
 from perception_node.bench.hil.strict_yaml import read_yaml
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import ConfigError
 
 if TYPE_CHECKING:
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 SHIPPED = Path(__file__).with_name("scenarios")
 RECOVERIES = ("fault", "activate", "kill")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node  # noqa: TID251
 
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 ASK_AGAIN_S, TRANSITION_S = 1.0, 5.0
 TRANSITIONS = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from perception_node.errors import ConfigError
-from perception_node.files import read_regular_file
+from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.guardian import ended_with_us
+from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable

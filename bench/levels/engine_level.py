@@ -16,16 +16,16 @@ from perception_node.bench.levels.paced import (
 )
 from perception_node.bench.levels.paced_run import PacedRun, read_load, to_task
 from perception_node.bench.reporting.measurement import INFER, Run
-from perception_node.preprocess import FramePreprocessor
-from perception_node.ros.images import ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.engines.selection import load_pipeline
+from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from perception_node.bench.levels.paced_run import OnProgress
-    from perception_node.frame import Frame
-    from perception_node.pipeline import Pipeline
+    from perception_node.engines.pipeline import Pipeline
+    from perception_node.vision.frame import Frame
 
 MODULE = "perception_node.bench.levels.engine_level"
 SUBJECT = "bare"

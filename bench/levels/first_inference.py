@@ -13,9 +13,9 @@ from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.levels.measuring_process import answer, run_measurement
 from perception_node.bench.levels.paced import prepare_process, read_config
 from perception_node.bench.levels.paced_run import read_load, to_task
-from perception_node.pipeline import Pipeline
-from perception_node.ros.images import ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.engines.pipeline import Pipeline
+from perception_node.engines.selection import load_pipeline
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

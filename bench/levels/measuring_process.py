@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from perception_node.errors import ConfigError, EnvironmentLacks, PerceptionError
-from perception_node.guardian import ended_with_us
+from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable

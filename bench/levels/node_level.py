@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from perception_node.bench.camera.load import Load
     from perception_node.bench.reporting.measurement import Run
     from perception_node.bench.reporting.progress import Progress
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 __all__ = ["BASELINES", "RunInterrupted", "measure_node"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perception_node.bench.camera.load import Load
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 
 class Topics:

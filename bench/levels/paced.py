@@ -15,15 +15,15 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.bench.process_watch import read_sample
-from perception_node.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
-from perception_node.config import NodeConfig
-from perception_node.process import keep_large_blocks, use_one_opencv_thread
-from perception_node.realtime import RealTimeSetup
+from perception_node.config.node_config import NodeConfig
+from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
+from perception_node.system.process import keep_large_blocks, use_one_opencv_thread
+from perception_node.system.realtime import RealTimeSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perception_node.fallback import FallbackPipeline
+    from perception_node.engines.fallback import FallbackPipeline
 
 
 class Schedule(NamedTuple):

@@ -16,8 +16,8 @@ from perception_node.bench.levels.paced import (
 )
 from perception_node.bench.levels.paced_run import PacedRun, read_load, to_task
 from perception_node.bench.reporting.measurement import INFER, Run
-from perception_node.ros.images import ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.engines.selection import load_pipeline
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from perception_node.bench.camera.load import Load
     from perception_node.bench.reporting.live_table import LiveTable
     from perception_node.bench.reporting.measurement import Report, Run
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 BARE_FRAMES = 300  # enough for the median of what hardly varies
 # A sweep looks around what bare inference allows, which is up to twice as fast back to back.

@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from perception_node.bags import BagMessage
 from perception_node.bench.camera.camera_messages import write_stamp
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.levels.first_inference import measure_first_inference
@@ -18,7 +17,6 @@ from perception_node.bench.levels.startup_node import IMPORTED
 from perception_node.bench.process_watch import read_sample
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import Run
-from perception_node.cli.demo import TOPICS
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.domain import private_domain
 from perception_node.ros.listener import Listener
@@ -26,6 +24,8 @@ from perception_node.ros.node_process import NodeProcess
 from perception_node.ros.player import Player
 from perception_node.ros.rehearsal import NODE, TYPES
 from perception_node.ros.session import open_session
+from perception_node.system.resources import SAMPLE_TOPICS
+from perception_node.wire.bags import BagMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,10 +72,10 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
         private_domain(),
         open_session("perception_startup") as session,
         Listener(session, NODE, lambda _: note()),
-        _playing(Player(session, {TOPICS[transport]: TYPES[transport]}), load),
+        _playing(Player(session, {SAMPLE_TOPICS[transport]: TYPES[transport]}), load),
     ):
         begin_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
-        with NodeProcess(fixed, {"image": TOPICS["raw"]}, COMMAND) as node:
+        with NodeProcess(fixed, {"image": SAMPLE_TOPICS["raw"]}, COMMAND) as node:
             _wait(node, arrived)
             memory_mib = read_sample(node.pid).own_mib
             log = node.log()
@@ -119,7 +119,7 @@ def read_stages(log: list[str], start_ns: int) -> dict[str, int]:
 @contextmanager
 def _playing(player: Player, load: Load) -> Iterator[None]:
     """Play on a thread of its own, over and over."""
-    topic, kind = TOPICS[load.transport], TYPES[load.transport]
+    topic, kind = SAMPLE_TOPICS[load.transport], TYPES[load.transport]
     messages = []
     for number, message in enumerate(make_messages(load), start=1):
         time_ns = number * load.period_ns

@@ -33,10 +33,10 @@ from perception_node.bench.levels.frame_records import (
     Heard,
     pack_heard,
 )
-from perception_node.process import freeze_garbage
-from perception_node.ros.images import NANOSECONDS
 from perception_node.ros.qos import LATCHED
 from perception_node.ros.session import open_session
+from perception_node.system.process import freeze_garbage
+from perception_node.wire.images import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

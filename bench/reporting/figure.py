@@ -15,7 +15,7 @@ from perception_node.bench.reporting.figure_style import INK, MUTED, write_title
 from perception_node.bench.reporting.merging import describe_machine
 from perception_node.bench.reporting.stage_panel import draw_stages
 from perception_node.bench.reporting.targets import size_name
-from perception_node.files import replace_file
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path

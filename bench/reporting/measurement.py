@@ -24,8 +24,8 @@ from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measured_run import Run, Timeline, from_run, to_run
 from perception_node.bench.reporting.schema_check import check_schema
 from perception_node.errors import ConfigError
-from perception_node.files import read_regular_file
-from perception_node.sealed_json import parse
+from perception_node.model.sealed_json import parse
+from perception_node.system.files import read_regular_file
 
 __all__ = ["Case", "Report", "Run", "Timeline", "read_report"]
 

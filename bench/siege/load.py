@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from perception_node.bench.siege.attack import Attack
-from perception_node.guardian import ended_with_us
+from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     import random

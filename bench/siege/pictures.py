@@ -15,12 +15,12 @@ from perception_node.bench.camera.camera_messages import (
     write_compressed,
 )
 from perception_node.bench.camera.load_sources import read_pictures
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EnvironmentLacks
-from perception_node.opencv import resize
-from perception_node.process import use_one_opencv_thread
-from perception_node.ros.images import ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.vision.opencv import resize
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 
 if TYPE_CHECKING:
     import random

@@ -21,8 +21,8 @@ from perception_node.bench.siege.pictures import make_pictures
 from perception_node.bench.siege.plan import CALM_S, Plan
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
 from perception_node.bench.siege.scene import build_scene, wait_for, wait_until_quiet
-from perception_node.resources import find_model
 from perception_node.ros.session import open_session
+from perception_node.system.resources import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from perception_node.bench.process_watch import WatchedProgram
     from perception_node.bench.siege.attack import Attack
     from perception_node.bench.siege.scene import Scene
-    from perception_node.signals import StopEvent
+    from perception_node.system.signals import StopEvent
 
     Stop = StopEvent | threading.Event
     Machine = tuple[int, float, float]

@@ -17,9 +17,9 @@ from perception_node.bench.process_watch import WatchedNode, WatchedProgram
 from perception_node.bench.siege.asking import Camera, Client
 from perception_node.bench.siege.images import make_bombs
 from perception_node.bench.soak.listener import SoakListener
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.parameter import When
 from perception_node.errors import EnvironmentLacks, PerceptionError
-from perception_node.parameter import When
 from perception_node.ros.player import DEPTH, import_type
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from perception_node.bench.siege.pictures import Picture
     from perception_node.bench.siege.record import Phase, Subject
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 DEADLINE_MS = 250
 TRANSPORTS = ("raw", "compressed")

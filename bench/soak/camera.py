@@ -7,12 +7,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from perception_node.bags import BagMessage, open_bag
 from perception_node.bench.camera.camera_faults import FaultyCamera, play_out
 from perception_node.bench.camera.fault_schedule import Fault
 from perception_node.bench.camera.load import Load, make_messages
-from perception_node.cli.demo import SAMPLE, TOPICS
-from perception_node.resources import find_resource
+from perception_node.system.resources import SAMPLE_BAG, SAMPLE_TOPICS, find_resource
+from perception_node.wire.bags import BagMessage, open_bag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,6 +62,6 @@ def read_camera(transport: str) -> list[bytes]:
     """Return serialized images that look different from one to the next."""
     if transport == "raw":
         return [bytes(message) for message in make_messages(Load())[:PICTURES]]
-    with open_bag(find_resource(SAMPLE)) as bag:
-        messages = [message.data for message in bag.messages([TOPICS[transport]])]
+    with open_bag(find_resource(SAMPLE_BAG)) as bag:
+        messages = [message.data for message in bag.messages([SAMPLE_TOPICS[transport]])]
     return messages[:: max(1, len(messages) // PICTURES)][:PICTURES]

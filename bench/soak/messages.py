@@ -9,26 +9,26 @@ import time
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from perception_node.bags import BagMessage
 from perception_node.bench.hil.services import DeviceServices
 from perception_node.bench.process_watch import WatchedNode
 from perception_node.bench.siege.messages import Deaf, MessageFuzzer
 from perception_node.bench.soak.camera import read_camera
 from perception_node.bench.soak.limits import Row
 from perception_node.bench.soak.log import is_balanced, read_account
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.parameter import When
 from perception_node.errors import ConfigError, EnvironmentLacks
-from perception_node.parameter import When
-from perception_node.ros.images import peek_header
 from perception_node.ros.listener import Listener, Result
 from perception_node.ros.player import Player
 from perception_node.ros.rehearsal import NODE, START_TIMEOUT_S, TYPES
 from perception_node.ros.session import open_session
+from perception_node.wire.bags import BagMessage
+from perception_node.wire.images import peek_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 POLL_S, AGAIN_S = 0.02, 0.5
 TIMEOUT_S = 30.0

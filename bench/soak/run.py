@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 DEADLINE_MS = 150
 SAMPLE_PERIOD_S = 1.0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perception_node.frame import Frame
-from perception_node.preprocess import FramePreprocessor
+from perception_node.vision.frame import Frame
+from perception_node.vision.preprocess import FramePreprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
-from perception_node.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
 from perception_node.engines.importing.archive import check_archive
 from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
 from perception_node.engines.importing.confinement import Limits
@@ -31,9 +30,10 @@ from perception_node.errors import (
     LabelMismatch,
     quote,
 )
-from perception_node.files import read_regular_file
 from perception_node.installing import install_command
+from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
 from perception_node.printable import is_printable
+from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.bundle import OutputKind
     from perception_node.engines.importing.filetypes import Format
+    from perception_node.model.bundle import OutputKind
 
 TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"

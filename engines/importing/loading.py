@@ -9,7 +9,7 @@ import onnx
 from onnx import inliner
 
 from perception_node.errors import ConversionError
-from perception_node.onnx_file import RefusedOnnx, look_through
+from perception_node.model.onnx_file import RefusedOnnx, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

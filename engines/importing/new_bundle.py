@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.bundle import LABELS, MANIFEST, MODEL, load_bundle, write_bundle
 from perception_node.errors import ConfigError, ModelError
-from perception_node.files import replace_file
+from perception_node.model.bundle import LABELS, MANIFEST, MODEL, load_bundle, write_bundle
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perception_node.bundle import Manifest
+    from perception_node.model.bundle import Manifest
 
 
 def check_target(folder: Path, *, force: bool) -> None:

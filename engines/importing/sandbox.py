@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import perception_node
 from perception_node.engines.importing.packages import search_path
 from perception_node.errors import ConfigError, ConversionError, EnvironmentLacks
-from perception_node.files import require_regular_file
-from perception_node.guardian import ended_with_us
 from perception_node.printable import printable, printable_lines
+from perception_node.system.files import require_regular_file
+from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

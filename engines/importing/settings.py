@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perception_node.bundle import Preprocessing
 from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.errors import ConversionError
+from perception_node.model.bundle import Preprocessing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from perception_node.bundle import ColorOrder, Interpolation, OutputKind, ResizeMode
+    from perception_node.model.bundle import ColorOrder, Interpolation, OutputKind, ResizeMode
 
 Three = tuple[float, float, float]
 ZEROS, ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

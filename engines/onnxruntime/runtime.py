@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from perception_node.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.engines.base import Engine
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import EngineError, ModelFormatError
+from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 
 if TYPE_CHECKING:
-    from perception_node.bundle import ModelBundle
+    from perception_node.model.bundle import ModelBundle
 
 MAX_DEFAULT_THREADS = 4
 ARITHMETIC = {MODEL: "float32", MODEL_FILES["fp16"]: "float16", INT8_ON_CPU: "int8"}

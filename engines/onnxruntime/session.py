@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from perception_node.onnx_file import RefusedOnnx, look_through
+from perception_node.model.onnx_file import RefusedOnnx, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perception_node.onnx_file import OnnxContent
+    from perception_node.model.onnx_file import OnnxContent
 
 PROVIDER = "CPUExecutionProvider"
 LOG_FATAL_ONLY = 4  # errors reach the caller as exceptions; a second copy on stderr is of no use

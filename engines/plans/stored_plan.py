@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from perception_node.engines.plans.fingerprint import PlanFingerprint
 from perception_node.engines.plans.private_folder import PrivateFolder
 from perception_node.errors import PlanError, PlanIntegrityError, PlanMismatch, PlanMissing
-from perception_node.sealed_json import check_seal, parse, seal
+from perception_node.model.sealed_json import check_seal, parse, seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

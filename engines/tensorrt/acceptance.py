@@ -17,16 +17,16 @@ import numpy as np
 
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.errors import EngineBuildError
-from perception_node.frame import Frame
-from perception_node.preprocess import FramePreprocessor
+from perception_node.vision.frame import Frame
+from perception_node.vision.preprocess import FramePreprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from perception_node.bundle import ModelBundle, Precision
     from perception_node.engines.base import Engine
+    from perception_node.model.bundle import ModelBundle, Precision
 
 TOLERANCES: dict[Precision, float] = {"fp32": 0.002, "fp16": 0.02, "int8": 0.25}
 """Largest difference allowed between two outputs, as a part of the range of the reference's."""

@@ -9,8 +9,6 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
-from perception_node.accuracy import require_accurate
-from perception_node.bundle import MODEL, MODEL_FILES
 from perception_node.engines.plans import (
     BuildOptions,
     NewPlan,
@@ -34,11 +32,12 @@ from perception_node.engines.tensorrt.inspection import (
 from perception_node.engines.tensorrt.machine import machine_facts
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
 from perception_node.errors import EngineBuildError, EnvironmentLacks, MissingPackage
+from perception_node.model.accuracy import require_accurate
+from perception_node.model.bundle import MODEL, MODEL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perception_node.bundle import ModelBundle, Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
     from perception_node.engines.tensorrt.progress import BuildProgress
+    from perception_node.model.bundle import ModelBundle, Precision
 
 NO_GPU = "no NVIDIA GPU here"
 WAITING = "waiting for another process that builds this plan"

@@ -15,16 +15,16 @@ from perception_node.engines.tensorrt.cuda.kernel import (
     kernel_source,
     plan_launch,
 )
-from perception_node.frame import Frame, Unpacker
+from perception_node.vision.frame import Frame, Unpacker
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from numpy.typing import NDArray
 
-    from perception_node.bundle import Preprocessing
     from perception_node.engines.tensorrt.cuda.interface import Cuda, Kernel
     from perception_node.engines.tensorrt.cuda.kernel import Launch
+    from perception_node.model.bundle import Preprocessing
 
 
 class GpuPreprocessor:

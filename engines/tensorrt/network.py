@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from perception_node.errors import EngineError
 
 if TYPE_CHECKING:
-    from perception_node.bundle import ModelBundle
     from perception_node.engines.tensorrt.api import (
         ICudaEngine,
         IExecutionContext,
         Runtime,
         TensorRt,
     )
+    from perception_node.model.bundle import ModelBundle
 
 
 class Network:

@@ -13,9 +13,9 @@ from rich.markup import escape
 
 from perception_node.cli.bench_plan import LEVELS, add_load_arguments, make_plan
 from perception_node.cli.classify import add_model_arguments
-from perception_node.cli.output import parse_count, parse_number
 from perception_node.errors import ConfigError
-from perception_node.files import replace_file
+from perception_node.system.files import replace_file
+from perception_node.terminal.output import parse_count, parse_number
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare, or draw again; return 1 if a comparison found a regression."""
-    from perception_node.cli.console import make_console  # noqa: PLC0415 - slow to import
+    from perception_node.terminal.console import make_console  # noqa: PLC0415 - slow to import
 
     console = make_console()
     task, *files = arguments.what

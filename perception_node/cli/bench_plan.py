@@ -7,16 +7,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node.cli.output import parse_count, parse_number
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import ConfigError
+from perception_node.terminal.output import parse_count, parse_number
 
 if TYPE_CHECKING:
     import argparse
 
     from perception_node.bench.camera.load import Load
     from perception_node.bench.levels.session import Plan
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 LEVELS = ("engine", "pipeline", "node", "startup")
 MODEL_PARAMETERS = (

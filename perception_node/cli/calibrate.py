@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, get_args
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from perception_node.bundle import add_files, load_bundle
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
-from perception_node.cli.console import print_rows
 from perception_node.cli.mixed_report import mixed_record, show_mixed
-from perception_node.cli.output import parse_count, say, say_record
-from perception_node.cli.progress import count_column, show_progress
 from perception_node.errors import ConfigError
-from perception_node.process import use_one_opencv_thread
-from perception_node.resources import find_model
+from perception_node.model.bundle import add_files, load_bundle
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.system.resources import find_model
+from perception_node.terminal.console import print_rows
+from perception_node.terminal.output import parse_count, say, say_record
+from perception_node.terminal.progress import count_column, show_progress
 
 if TYPE_CHECKING:
     import argparse

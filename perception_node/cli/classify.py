@@ -7,22 +7,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.output import complain, parse_count, parse_number, say, say_record
-from perception_node.cli.progress import track
-from perception_node.config import NodeConfig
-from perception_node.decode import IMAGE_SUFFIXES, Decoder
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, FrameError
-from perception_node.files import read_regular_file
-from perception_node.frame import Frame
-from perception_node.process import use_one_opencv_thread
-from perception_node.selection import load_in_time
+from perception_node.system.files import read_regular_file
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.terminal.output import complain, parse_count, parse_number, say, say_record
+from perception_node.terminal.progress import track
+from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
+from perception_node.vision.frame import Frame
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from perception_node.fallback import FallbackPipeline
-    from perception_node.postprocess import Hypothesis
+    from perception_node.engines.fallback import FallbackPipeline
+    from perception_node.vision.postprocess import Hypothesis
 
 EXAMPLE = "perception classify photos/ cat.jpg --top-k 3 --json"
 MAX_FILE_BYTES = 256 << 20

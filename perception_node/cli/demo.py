@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import cv2
 from rich.markup import escape
 
-from perception_node.bags import open_bag
-from perception_node.cli.console import make_console
 from perception_node.cli.demo_report import LiveTable, is_good, print_summary, read_photos
 from perception_node.cli.play import add_rate_argument, check_rate
 from perception_node.errors import ConfigError
-from perception_node.files import replace_file
-from perception_node.resources import find_resource
 from perception_node.ros.required import require_ros
+from perception_node.system.files import replace_file
+from perception_node.system.resources import SAMPLE_BAG, SAMPLE_TOPICS, find_resource
+from perception_node.terminal.console import make_console
+from perception_node.wire.bags import open_bag
 
 if TYPE_CHECKING:
     import argparse
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from perception_node.ros.rehearsal import Rehearsal
 
 EXAMPLE = "perception demo --transport raw --picture cat.png"
-SAMPLE = "samples/photos"
-TOPICS = {"raw": "/camera/image_raw", "compressed": "/camera/image_raw/compressed"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument(
-        "--transport", choices=TOPICS, default="compressed", help="which topic to play"
+        "--transport", choices=SAMPLE_TOPICS, default="compressed", help="which topic to play"
     )
     add_rate_argument(parser)
     parser.add_argument(
@@ -43,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Play, watch, judge; return 1 if the frames of a photo did not get their labels."""
     check_rate(arguments.rate)
-    sample = find_resource(SAMPLE)
+    sample = find_resource(SAMPLE_BAG)
     photos = read_photos(sample / "expected.json")
     require_ros()
     from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
@@ -51,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     use_private_domain()
     console = make_console()
-    topic = TOPICS[arguments.transport]
+    topic = SAMPLE_TOPICS[arguments.transport]
     with open_bag(sample) as bag, LiveTable(console) as table:
         rehearsal = Rehearsal(on_result=table.add)
         rehearsal.run(bag.messages([topic]), topic, arguments.rate, is_typed=True)

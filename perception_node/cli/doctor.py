@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from perception_node.cli import EXIT_ENVIRONMENT, EXIT_OK
-from perception_node.cli.delivery_findings import check_drivers, check_images, find_delivery
-from perception_node.cli.doctor_report import make_report
-from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
-from perception_node.cli.gpu_findings import (
+from perception_node.doctor.delivery_findings import check_drivers, check_images, find_delivery
+from perception_node.doctor.doctor_report import make_report
+from perception_node.doctor.findings import MISSING, OK, OPTIONAL, Finding
+from perception_node.doctor.gpu_findings import (
     check_gpu,
     check_importers,
     check_plans,
@@ -21,10 +21,10 @@ from perception_node.cli.gpu_findings import (
     check_tensorrt,
     check_tensorrt_rtx,
 )
-from perception_node.cli.http_findings import check_http
-from perception_node.cli.import_findings import check_commands, check_node, find_failures
-from perception_node.cli.jetpack_findings import check_jetpack
-from perception_node.cli.machine_findings import (
+from perception_node.doctor.http_findings import check_http
+from perception_node.doctor.import_findings import check_commands, check_node, find_failures
+from perception_node.doctor.jetpack_findings import check_jetpack
+from perception_node.doctor.machine_findings import (
     check_jpeg,
     check_libraries,
     check_machine,
@@ -33,11 +33,10 @@ from perception_node.cli.machine_findings import (
     check_python,
     check_reports,
 )
-from perception_node.cli.output import note, say, say_marked, say_record
-from perception_node.cli.realtime_findings import check_locked_memory, check_priority
-from perception_node.cli.ros_findings import check_messages, check_ros
-from perception_node.cli.segment_findings import check_segments
-from perception_node.cli.transport_findings import (
+from perception_node.doctor.realtime_findings import check_locked_memory, check_priority
+from perception_node.doctor.ros_findings import check_messages, check_ros
+from perception_node.doctor.segment_findings import check_segments
+from perception_node.doctor.transport_findings import (
     check_middleware,
     check_profile,
     check_shared_memory,
@@ -45,6 +44,7 @@ from perception_node.cli.transport_findings import (
 )
 from perception_node.installing import REPORT, install_missing, repair_command
 from perception_node.printable import printable
+from perception_node.terminal.output import note, say, say_marked, say_record
 
 if TYPE_CHECKING:
     import argparse

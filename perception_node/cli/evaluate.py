@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from perception_node.bundle import MODEL, MODEL_FILES, Precision, load_bundle
 from perception_node.calibration.evaluation import (
     Evaluation,
     Limits,
@@ -19,19 +18,20 @@ from perception_node.calibration.evaluation import (
 )
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
-from perception_node.cli.console import make_console, print_rows
-from perception_node.cli.output import complain, parse_count, parse_number, say_record
-from perception_node.cli.progress import count_column, show_progress
 from perception_node.errors import ConfigError
-from perception_node.files import replace_file
-from perception_node.process import use_one_opencv_thread
-from perception_node.resources import find_model
+from perception_node.model.bundle import MODEL, MODEL_FILES, Precision, load_bundle
+from perception_node.system.files import replace_file
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.system.resources import find_model
+from perception_node.terminal.console import make_console, print_rows
+from perception_node.terminal.output import complain, parse_count, parse_number, say_record
+from perception_node.terminal.progress import count_column, show_progress
 
 if TYPE_CHECKING:
     import argparse
 
-    from perception_node.bundle import ModelBundle
     from perception_node.calibration.images import ImageSet
+    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception evaluate my_model --images photos/ --labels truth.csv --report report.html"
 EXIT_GATE_FAILED = 1

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         load_scenario,
     )
     from perception_node.bench.hil.verdict import judge  # noqa: PLC0415
-    from perception_node.cli.console import make_console  # noqa: PLC0415 - with the others
+    from perception_node.terminal.console import make_console  # noqa: PLC0415 - with the others
 
     for name in NEEDED:
         import_module(name)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from perception_node.bags import open_bag
-from perception_node.cli.console import make_console
-from perception_node.cli.output import say
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
-from perception_node.files import read_regular_file
-from perception_node.frame import Unpacker
-from perception_node.process import use_one_opencv_thread
-from perception_node.resources import find_resource
-from perception_node.ros.images import COMPRESSED_TYPE, ImageReader
+from perception_node.system.files import read_regular_file
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.system.resources import find_resource
+from perception_node.terminal.console import make_console
+from perception_node.terminal.output import say
+from perception_node.vision.frame import Unpacker
+from perception_node.wire.bags import open_bag
+from perception_node.wire.images import COMPRESSED_TYPE, ImageReader
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,20 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node.accuracy import find_problem
-from perception_node.bundle import INT8_ON_CPU, MANIFEST, MODEL_FILES, load_bundle
-from perception_node.cli.console import print_rows
-from perception_node.cli.output import say_record
 from perception_node.cli.plan_report import show_plan, to_record
 from perception_node.engines.plans.store import load_stored_plan
 from perception_node.errors import ConfigError
-from perception_node.resources import find_model
+from perception_node.model.accuracy import find_problem
+from perception_node.model.bundle import INT8_ON_CPU, MANIFEST, MODEL_FILES, load_bundle
+from perception_node.system.resources import find_model
+from perception_node.terminal.console import print_rows
+from perception_node.terminal.output import say_record
 
 if TYPE_CHECKING:
     import argparse
 
-    from perception_node.bundle import ModelBundle
     from perception_node.engines.plans import StoredPlan
+    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception inspect efficientnet_lite0"
 PLAN_SUFFIXES = {".plan", ".json"}

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from perception_node.cli.console import print_rows
-from perception_node.cli.output import say
+from perception_node.terminal.console import print_rows
+from perception_node.terminal.output import say
 
 if TYPE_CHECKING:
     from perception_node.calibration.mixed_precision import Mixed

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perception_node.cli.console import print_rows
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
+from perception_node.terminal.console import print_rows
 
 if TYPE_CHECKING:
     from perception_node.engines.plans import StoredPlan

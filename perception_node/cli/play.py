@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.bags import open_bag
-from perception_node.cli.output import note, parse_number
 from perception_node.errors import ConfigError
 from perception_node.ros.required import require_ros
-from perception_node.signals import StopEvent
+from perception_node.system.signals import StopEvent
+from perception_node.terminal.output import note, parse_number
+from perception_node.wire.bags import open_bag
 
 if TYPE_CHECKING:
     import argparse

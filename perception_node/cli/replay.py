@@ -8,27 +8,27 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.bags import open_bag
-from perception_node.bundle import load_bundle
 from perception_node.cli.classify import add_model_arguments, to_config
-from perception_node.cli.output import parse_number, say, say_record
 from perception_node.cli.play import check_rate
-from perception_node.cli.progress import track
 from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
-from perception_node.replaying.golden_file import read_golden, write_golden
-from perception_node.replaying.verdict import judge
-from perception_node.resources import DEFAULT_MODEL, find_model
+from perception_node.model.bundle import load_bundle
+from perception_node.replay.golden_file import read_golden, write_golden
+from perception_node.replay.tolerance import DEFAULT_SCORE, parse_tolerance
+from perception_node.replay.verdict import judge
 from perception_node.ros.result_bag import open_result_bag, require_place
-from perception_node.tolerance import DEFAULT_SCORE, parse_tolerance
+from perception_node.system.resources import DEFAULT_MODEL, find_model
+from perception_node.terminal.output import parse_number, say, say_record
+from perception_node.terminal.progress import track
+from perception_node.wire.bags import open_bag
 
 if TYPE_CHECKING:
     import argparse
 
-    from perception_node.bags import Bag
-    from perception_node.config import NodeConfig
-    from perception_node.golden import Record
-    from perception_node.replaying.verdict import Verdict
+    from perception_node.config.node_config import NodeConfig
+    from perception_node.replay.golden import Record
+    from perception_node.replay.verdict import Verdict
+    from perception_node.wire.bags import Bag
 
 EXAMPLE = "perception replay samples/photos --golden samples/photos/golden.jsonl --report report"
 
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.report is not None:
             _write_report(arguments, bag, topics, verdict, config)
     if arguments.junit is not None:
-        from perception_node.replaying.junit import write_junit  # noqa: PLC0415 - junitparser
+        from perception_node.replay.junit import write_junit  # noqa: PLC0415 - junitparser
 
         write_junit(arguments.junit, str(arguments.bag), verdict)
     return 1 if verdict.differences else 0
@@ -180,7 +180,7 @@ def _write_report(
     verdict: Verdict,
     config: NodeConfig,
 ) -> None:
-    from perception_node.replaying.report import report_bag  # noqa: PLC0415 - needs jinja2
+    from perception_node.replay.report import report_bag  # noqa: PLC0415 - needs jinja2
 
     facts = {
         "bag": str(arguments.bag),

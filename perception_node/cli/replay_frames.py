@@ -6,22 +6,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from perception_node.bundle import load_bundle
 from perception_node.cli.classify import to_records
+from perception_node.engines.selection import load_in_time
 from perception_node.errors import FrameError
-from perception_node.process import use_one_opencv_thread
-from perception_node.resources import find_model
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.model.bundle import load_bundle
 from perception_node.ros.required import require_ros
-from perception_node.selection import load_in_time
+from perception_node.system.process import use_one_opencv_thread
+from perception_node.system.resources import find_model
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from perception_node.bags import Bag, BagMessage
-    from perception_node.config import NodeConfig
-    from perception_node.fallback import FallbackPipeline
-    from perception_node.golden import Record
+    from perception_node.config.node_config import NodeConfig
+    from perception_node.engines.fallback import FallbackPipeline
+    from perception_node.replay.golden import Record
+    from perception_node.wire.bags import Bag, BagMessage
 
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 

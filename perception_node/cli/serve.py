@@ -11,23 +11,23 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from perception_node.cli.classify import add_model_arguments, to_config
-from perception_node.cli.http_findings import require_http
-from perception_node.cli.output import complain, note, parse_count
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.doctor.http_findings import require_http
+from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
 from perception_node.printable import printable_lines
-from perception_node.process import return_large_blocks, use_one_opencv_thread
-from perception_node.selection import load_in_time
 from perception_node.serving.settings import ServerSettings
-from perception_node.signals import ENDING
+from perception_node.system.process import return_large_blocks, use_one_opencv_thread
+from perception_node.system.signals import ENDING
+from perception_node.terminal.output import complain, note, parse_count
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from perception_node.live.live_view import LiveView
     from perception_node.serving.classification import ClassificationQueue
-    from perception_node.serving.live import LiveView
 
 EXAMPLE = "perception serve --port 5000 --ros"
 DEFAULT_NODE = "/perception"
@@ -230,8 +230,8 @@ def _watch(node: str, settings: ServerSettings) -> Iterator[LiveView]:
     from perception_node.ros.required import require_ros  # noqa: PLC0415 - with --ros only
 
     require_ros()
-    from perception_node.ros.node_watcher import NodeWatcher  # noqa: PLC0415
-    from perception_node.serving.live import LiveView  # noqa: PLC0415
+    from perception_node.live.live_view import LiveView  # noqa: PLC0415
+    from perception_node.live.node_watcher import NodeWatcher  # noqa: PLC0415
 
     os.nice(POLITE)
     live = LiveView(node, _domain(), settings.viewers)

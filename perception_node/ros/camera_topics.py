@@ -11,10 +11,10 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
 
-from perception_node.camera import Camera
-from perception_node.camera_health import CameraReport, camera_statuses
-from perception_node.deadline import Deadline
 from perception_node.errors import ConfigError
+from perception_node.flow.camera import Camera
+from perception_node.flow.camera_health import CameraReport, camera_statuses
+from perception_node.flow.deadline import Deadline
 from perception_node.ros.compat import (
     TELLS_MATCHES,
     RCLError,
@@ -27,16 +27,16 @@ from perception_node.ros.compat import (
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.lifecycle import LifecycleNode
 
-    from perception_node.config import NodeConfig
-    from perception_node.counters import FrameCounters
-    from perception_node.health import Status
+    from perception_node.config.node_config import NodeConfig
+    from perception_node.flow.counters import FrameCounters
+    from perception_node.flow.health import Status
     from perception_node.ros.classifier import Classifier
     from perception_node.ros.image_source import SubscribedImages
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from perception_node import health
-from perception_node.errors import PerceptionError
+from perception_node.errors import PerceptionError, describe_loss
+from perception_node.flow import health
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
-    from perception_node.fallback import FallbackPipeline
+    from perception_node.engines.fallback import FallbackPipeline
 
 
 class Classifier:
@@ -31,7 +31,7 @@ class Classifier:
     def describe_method(self) -> str:
         """Say what makes the results: the model, and the engine that really runs."""
         pipeline = self.pipeline
-        why = pipeline.reason if pipeline.lost is None else health.describe_loss(pipeline.lost)
+        why = pipeline.reason if pipeline.lost is None else describe_loss(pipeline.lost)
         return f"{pipeline.bundle.manifest.name} on {pipeline.description} ({why})"
 
     def status(self) -> health.Status:
@@ -50,7 +50,7 @@ class Classifier:
         error = self.pipeline.lost
         if error is None:
             return
-        engine, why = self.pipeline.description, health.describe_loss(error)
+        engine, why = self.pipeline.description, describe_loss(error)
         outcome = f"{engine} took over; clean up and configure to try again"
         if self.pipeline.is_exhausted:
             outcome = f"no engine is left; {self.pipeline.outlook}"

@@ -43,7 +43,7 @@ try:
 except ImportError:  # Humble
     EventsExecutor = None
 
-from perception_node.process import refuse_large_blocks
+from perception_node.system.process import refuse_large_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

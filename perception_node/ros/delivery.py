@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 
 from perception_node.errors import EnvironmentLacks, FrameError
 from perception_node.ros.compat import NO_PUBLISHER_EVENTS, NO_SUBSCRIPTION_EVENTS, take
-from perception_node.ros.images import peek_header
+from perception_node.wire.images import peek_header
 
 if TYPE_CHECKING:
     from rclpy.node import Node

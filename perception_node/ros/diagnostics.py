@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-    from perception_node.health import Status
+    from perception_node.flow.health import Status
 
 
 class DiagnosticsPublisher:

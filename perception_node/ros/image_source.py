@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from perception_node.camera import Arrival
+from perception_node.flow.camera import Arrival
 from perception_node.ros.compat import MessageWaiter, take
 
 if TYPE_CHECKING:

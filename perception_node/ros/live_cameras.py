@@ -11,8 +11,8 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.config import MAX_CAMERAS
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE
+from perception_node.config.node_config import MAX_CAMERAS
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

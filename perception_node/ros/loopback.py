@@ -22,14 +22,14 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from sensor_msgs.msg import Image
 
 from perception_node.errors import EnvironmentLacks, PerceptionError
-from perception_node.guardian import ended_with_us
 from perception_node.ros.compat import DISCOVERY_RANGE, LOCALHOST_ONLY, knows_discovery_range, take
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.domain import use_private_domain
-from perception_node.ros.images import peek_header
 from perception_node.ros.loopback_camera import FRAME, SENSOR_DATA, SENT, SIZES, topic_of
 from perception_node.ros.session import open_session
 from perception_node.ros.transport import use_large_frames
+from perception_node.system.guardian import ended_with_us
+from perception_node.wire.images import peek_header
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from perception_node.errors import MissingPackage
-from perception_node.process import share_one_heap
-from perception_node.signals import ENDING
+from perception_node.system.process import share_one_heap
+from perception_node.system.signals import ENDING
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -25,17 +25,17 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
-from perception_node.health import Level, Status
-from perception_node.pipeline import Prediction, StageTimes
-from perception_node.postprocess import Hypothesis
-from perception_node.ros.cdr import LITTLE_ENDIAN
-from perception_node.ros.images import NANOSECONDS
+from perception_node.engines.pipeline import Prediction, StageTimes
+from perception_node.flow.health import Level, Status
+from perception_node.vision.postprocess import Hypothesis
+from perception_node.wire.cdr import LITTLE_ENDIAN
+from perception_node.wire.images import NANOSECONDS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.latency import FrameTrace
+    from perception_node.flow.latency import FrameTrace
 
 # Of CDR in little-endian order.
 ENCAPSULATION = LITTLE_ENDIAN + bytes(2)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 
-from perception_node import health
-from perception_node.throttle import Throttle
+from perception_node.flow import health
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.node import Node
 
-    from perception_node.fallback import FallbackPipeline
-    from perception_node.loading import Loading
+    from perception_node.engines.fallback import FallbackPipeline
+    from perception_node.engines.loading import Loading
 
 LOOK_PERIOD_S, LOG_PERIOD_S = 0.5, 5.0
 

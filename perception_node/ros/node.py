@@ -14,13 +14,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rosgraph_msgs.msg import Clock as ClockMessage
 
-from perception_node import health
-from perception_node.codecs.jpeg import tell_leniency
-from perception_node.counters import FrameCounters, add_up
+from perception_node.engines.loading import Loading
+from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EngineError
-from perception_node.frame_loop import FrameLoop
-from perception_node.loading import Loading
-from perception_node.realtime import RealTimeSetup
+from perception_node.flow import health
+from perception_node.flow.counters import FrameCounters, add_up
+from perception_node.flow.frame_loop import FrameLoop
+from perception_node.flow.supervisor import Supervisor
 from perception_node.ros.camera_topics import CameraTopics, find_places
 from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
@@ -31,14 +31,14 @@ from perception_node.ros.model_loading import ModelLoading
 from perception_node.ros.parameters import declare_parameters, follow_changes
 from perception_node.ros.requests import answer_every_request, only_times
 from perception_node.ros.transitions import Transitions
-from perception_node.selection import load_pipeline
-from perception_node.supervisor import Supervisor
+from perception_node.system.realtime import RealTimeSetup
+from perception_node.vision.codecs.jpeg import tell_leniency
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
-    from perception_node.config import NodeConfig
-    from perception_node.grants import Grant
+    from perception_node.config.node_config import NodeConfig
+    from perception_node.system.grants import Grant
 
 DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
 UPKEEP_PERIOD_S = 0.5

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.guardian import ended_with_us
+from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
 
 STOP_TIMEOUT_S = 5.0
 Started = TypeVar("Started", bound="Program")

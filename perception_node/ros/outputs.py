@@ -15,11 +15,11 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.errors import PerceptionError
-from perception_node.rate import RateLimit
+from perception_node.flow.rate import RateLimit
 from perception_node.ros import messages
-from perception_node.ros.images import ImageReader
 from perception_node.ros.qos import LATCHED, named_qos
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
     from rclpy.qos import QoSProfile
 
-    from perception_node.config import NodeConfig
-    from perception_node.frame import Frame
-    from perception_node.latency import FrameTrace
-    from perception_node.pipeline import Prediction
+    from perception_node.config.node_config import NodeConfig
+    from perception_node.engines.pipeline import Prediction
+    from perception_node.flow.latency import FrameTrace
     from perception_node.ros.classifier import Classifier
+    from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
 OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"

@@ -15,9 +15,9 @@ from rcl_interfaces.msg import (
 )
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.parameter import When
 from perception_node.errors import ConfigError
-from perception_node.parameter import When
 from perception_node.ros.compat import follow_set_parameters
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-    from perception_node.bags import BagMessage
-    from perception_node.signals import StopEvent
+    from perception_node.system.signals import StopEvent
+    from perception_node.wire.bags import BagMessage
 
 FLUSH_TIMEOUT_S = 1.0
 LONE_PERIOD_S = 0.1  # of messages that have no period: a single one, or all of one moment

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, peek_header
 from perception_node.ros.listener import Listener, Result
 from perception_node.ros.node_process import NodeProcess
 from perception_node.ros.player import Player
 from perception_node.ros.session import open_session
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, peek_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.bags import BagMessage
-    from perception_node.parameter import Value
+    from perception_node.config.parameter import Value
+    from perception_node.wire.bags import BagMessage
 
 NODE = "/perception"
 TYPES = {"raw": RAW_TYPE, "compressed": COMPRESSED_TYPE}

@@ -16,7 +16,7 @@ from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from perception_node.errors import ConfigError, quote
 from perception_node.ros.outputs import LOG_PERIOD_S
 from perception_node.ros.survival import describe
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

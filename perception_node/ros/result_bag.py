@@ -26,15 +26,15 @@ from perception_node.ros.definitions import (
     choose_bag_version,
     make_typestore,
 )
-from perception_node.ros.images import NANOSECONDS
+from perception_node.wire.images import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rosbags.interfaces import Connection
 
-    from perception_node.bags import BagMessage
-    from perception_node.golden import Record
+    from perception_node.replay.golden import Record
+    from perception_node.wire.bags import BagMessage
 
 LABELS_TYPE = "vision_msgs/msg/LabelInfo"
 NODE_NAME, SUFFIX, FILE_SUFFIX = "perception", "/compressed", ".mcap"

@@ -17,19 +17,19 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 
+from perception_node.engines.loading import is_stuck
 from perception_node.errors import PerceptionError
-from perception_node.loading import is_stuck
-from perception_node.process import (
-    keep_large_blocks,
-    require_address_space,
-    use_one_opencv_thread,
-)
-from perception_node.realtime import name_thread
 from perception_node.ros.node import PerceptionNode
 from perception_node.ros.session import initialise
 from perception_node.ros.survival import make_executor
 from perception_node.ros.transport import use_large_frames
-from perception_node.signals import StopEvent, ignore_signals
+from perception_node.system.process import (
+    keep_large_blocks,
+    require_address_space,
+    use_one_opencv_thread,
+)
+from perception_node.system.realtime import name_thread
+from perception_node.system.signals import StopEvent, ignore_signals
 
 EXIT_OK, EXIT_BUG, EXIT_WRONG_INPUT = 0, 1, 2
 EXIT_GIVEN_UP = EXIT_BUG  # whatever starts processes again looks for a failure

@@ -13,9 +13,9 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from perception_node.errors import ConfigError, quote
-from perception_node.files import require_regular_file
-from perception_node.process import keep_large_blocks
 from perception_node.ros.transport import use_large_frames
+from perception_node.system.files import require_regular_file
+from perception_node.system.process import keep_large_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

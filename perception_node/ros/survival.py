@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from perception_node.printable import printable
 from perception_node.ros.compat import SturdyExecutor
 from perception_node.ros.outputs import LOG_PERIOD_S
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

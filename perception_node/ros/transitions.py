@@ -25,7 +25,7 @@ from perception_node.ros.compat import (
     find_transitions,
 )
 from perception_node.ros.outputs import LOG_PERIOD_S
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
-from perception_node.resources import FAST_DDS_PROFILE, find_resource
 from perception_node.ros.compat import PROFILE_VARIABLES, find_fast_dds
+from perception_node.system.resources import FAST_DDS_PROFILE, find_resource
 
 
 def use_large_frames() -> str:

@@ -27,9 +27,9 @@ from perception_node.serving.uploads import (
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
-    from perception_node.pipeline import Prediction
+    from perception_node.engines.pipeline import Prediction
+    from perception_node.live.live_view import LiveView
     from perception_node.serving.classification import ClassificationQueue
-    from perception_node.serving.live import LiveView
     from perception_node.serving.settings import ServerSettings
 
 PAGE = Path(__file__).resolve().parent / "page"

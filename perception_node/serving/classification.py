@@ -10,19 +10,18 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from logging import getLogger
 from typing import TYPE_CHECKING
 
-from perception_node.decode import Decoder
-from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy
-from perception_node.frame import Frame
-from perception_node.health import describe_loss
-from perception_node.realtime import name_thread
+from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy, describe_loss
+from perception_node.system.realtime import name_thread
+from perception_node.vision.decode import Decoder
+from perception_node.vision.frame import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from perception_node.config import NodeConfig
-    from perception_node.fallback import FallbackPipeline
-    from perception_node.pipeline import Prediction
+    from perception_node.config.node_config import NodeConfig
+    from perception_node.engines.fallback import FallbackPipeline
+    from perception_node.engines.pipeline import Prediction
     from perception_node.serving.settings import ServerSettings
 
 CLOSE_TIMEOUT_S = 1.0  # for the image at work

@@ -14,7 +14,7 @@ from waitress.server import TcpWSGIServer
 
 from perception_node.errors import ConfigError
 from perception_node.serving.channel import Channel
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from werkzeug.exceptions import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perception_node.serving.live import LiveView
+    from perception_node.live.live_view import LiveView
     from perception_node.serving.settings import ServerSettings
 
 QUIET_S = 5.0  # without a change; only writing finds out that a client is gone, or the server

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from perception_node.pipeline import StageTimes
+    from perception_node.engines.pipeline import StageTimes
+    from perception_node.live.live_view import LiveView
     from perception_node.serving.classification import ClassificationQueue
-    from perception_node.serving.live import LiveView
 
 # From a fast GPU to a small CPU with a full queue.
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)

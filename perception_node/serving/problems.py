@@ -20,7 +20,7 @@ from perception_node.errors import (
     ServerBusy,
     quote,
 )
-from perception_node.throttle import Throttle
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from flask import Flask, Response

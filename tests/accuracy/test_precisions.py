@@ -17,7 +17,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from perception_node.bundle import add_files, load_bundle
 from perception_node.calibration.calibrate import calibrate
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.quantization import quantize_for_cpu, quantize_for_tensorrt
@@ -25,6 +24,7 @@ from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
+from perception_node.model.bundle import add_files, load_bundle
 from tests.builders import ROOT
 
 SAMPLE = ROOT.parent / "shared/data/imagenet-sample"

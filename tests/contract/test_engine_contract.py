@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.base import Engine
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.errors import EngineError, ModelError, PerceptionError
+from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT, color_network, make_bundle
 from tests.standin_cuda import StandinCuda
 from tests.standin_tensorrt import standin_engine

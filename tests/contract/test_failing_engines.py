@@ -8,14 +8,14 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.bundle import load_bundle
-from perception_node.engine_thread import EngineThread
+from perception_node.engines.engine_thread import EngineThread
+from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost
-from perception_node.fallback import FallbackPipeline
-from perception_node.frame import Frame
-from perception_node.pipeline import Pipeline
+from perception_node.model.bundle import load_bundle
+from perception_node.vision.frame import Frame
 from tests.builders import BLUE, GREEN, RED, solid
 from tests.cuda_host import host_kernel
 from tests.standin_cuda import StandinCuda

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from perception_node.bench import gpu_check, gpu_engine_checks, gpu_measuring
-from perception_node.bundle import load_bundle
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
-from perception_node.frame import Frame
-from perception_node.pipeline import Pipeline
+from perception_node.model.bundle import load_bundle
+from perception_node.vision.frame import Frame
 from tests.builders import smooth
 from tests.standin_tensorrt import standin_engine, standin_tensorrt
 

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from perception_node.bundle import write_bundle
+from perception_node.model.bundle import write_bundle
 from tests.builders import MANIFEST
 from tests.ros.harness import Stream, make_image, wait_for
 

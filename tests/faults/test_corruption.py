@@ -8,10 +8,10 @@ import random
 import onnxruntime as ort
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.plans import DamagedPlan, PlanStore, load_stored_plan
 from perception_node.errors import ModelError, PlanIntegrityError
+from perception_node.model.bundle import load_bundle
 from tests.builders import color_network, make_bundle
 from tests.plan_builders import NAME, ORIN, builder
 

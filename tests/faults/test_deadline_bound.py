@@ -12,13 +12,13 @@ import tracemalloc
 import pytest
 
 from perception_node.bench.siege.load import busy_cores
-from perception_node.camera import Camera
-from perception_node.config import NodeConfig
-from perception_node.counters import FrameCounters
-from perception_node.deadline import Deadline, reserve_ns
-from perception_node.frame_loop import FrameLoop
-from perception_node.pipeline import Prediction, StageTimes
-from perception_node.ros.images import ImageReader
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.pipeline import Prediction, StageTimes
+from perception_node.flow.camera import Camera
+from perception_node.flow.counters import FrameCounters
+from perception_node.flow.deadline import Deadline, reserve_ns
+from perception_node.flow.frame_loop import FrameLoop
+from perception_node.wire.images import ImageReader
 from tests.builders import image_message, solid
 from tests.newest_images import Images
 

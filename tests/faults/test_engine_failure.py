@@ -41,7 +41,7 @@ class Faulty(OnnxRuntimeEngine):
 @pytest.fixture(autouse=True)
 def engines(monkeypatch):
     """Return the engines that the node makes, in their order; no thread of theirs may stay."""
-    monkeypatch.setattr("perception_node.selection.OnnxRuntimeEngine", Faulty)
+    monkeypatch.setattr("perception_node.engines.selection.OnnxRuntimeEngine", Faulty)
     monkeypatch.setattr(Faulty, "made", [], raising=False)
     yield Faulty.made
     for thread in threading.enumerate():
@@ -186,7 +186,7 @@ def make_robot(domain, color_model, peer, capfd):
 @pytest.fixture
 def no_other(monkeypatch):
     """After a loss the node goes on with the standby engine alone; see ``test_fallback.py``."""
-    monkeypatch.setattr("perception_node.fallback.FIRST_PAUSE_S", 600.0)
+    monkeypatch.setattr("perception_node.engines.fallback.FIRST_PAUSE_S", 600.0)
 
 
 @pytest.mark.usefixtures("no_other")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from perception_node.resources import find_resource
+from perception_node.system.resources import find_resource
 from tests.ros.harness import claim_domain
 from tests.started import start_family
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perception_node import engine_thread, selection, supervisor
+from perception_node.engines import engine_thread, selection
+from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
 from perception_node.errors import EngineError
-from perception_node.fallback import FallbackPipeline
-from perception_node.pipeline import Pipeline
+from perception_node.flow import supervisor
 from perception_node.ros import camera_topics, node, outputs
 from perception_node.ros.node import PerceptionNode
 from tests.builders import ROOT

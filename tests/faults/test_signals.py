@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from sensor_msgs.msg import Image
 
-from perception_node.bags import open_bag
-from perception_node.resources import find_resource
+from perception_node.system.resources import find_resource
+from perception_node.wire.bags import open_bag
 from tests.ros.harness import Stream, account, require_balance, wait_for
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]

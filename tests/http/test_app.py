@@ -9,12 +9,12 @@ from urllib.parse import unquote
 import pytest
 from flask.testing import FlaskClient
 
-from perception_node.config import NodeConfig
-from perception_node.selection import load_pipeline
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
+from perception_node.live.live_view import LiveView
 from perception_node.serving.app import PAGE, create_app
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.headers import SECURITY_HEADERS
-from perception_node.serving.live import LiveView
 from perception_node.serving.settings import ServerSettings
 from tests.builders import RED, encode, solid
 

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from perception_node.serving.live import LiveView
+from perception_node.live.live_view import LiveView
 from perception_node.serving.settings import ServerSettings
 from tests.browser import Visit, browser, picture  # noqa: F401 - a fixture
 from tests.builders import GREEN, ROOT, encode, solid

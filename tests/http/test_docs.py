@@ -11,9 +11,9 @@ import urllib.request
 import pytest
 
 from perception_node.cli import serve
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.live.live_view import LiveView
 from perception_node.serving.http_server import CONNECTIONS, MAX_HEADER_BYTES
-from perception_node.serving.live import LiveView
 from perception_node.serving.settings import ServerSettings
 from perception_node.serving.uploads import MAX_FIELDS
 from tests.builders import RED, ROOT, encode, solid

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from perception_node.live.live_view import LiveView
 from perception_node.serving.http_server import RECEIVE_BYTES
-from perception_node.serving.live import LiveView
 from perception_node.serving.settings import ServerSettings
 from tests.builders import RED, encode, solid
 from tests.engine_builders import wait_for

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from perception_node.errors import EngineLost
-from perception_node.serving.live import LiveView
-from perception_node.serving.node_status import CameraStatus
+from perception_node.live.live_view import LiveView
+from perception_node.live.node_status import CameraStatus
 from perception_node.serving.settings import ServerSettings
 from tests.browser import Visit, browser  # noqa: F401 - a fixture
 from tests.builders import LABELS, color_network, make_bundle, solid

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from perception_node.bundle import load_bundle
-from perception_node.config import NodeConfig
-from perception_node.decode import Decoder
-from perception_node.frame import Frame
-from perception_node.selection import load_pipeline
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
+from perception_node.model.bundle import load_bundle
 from perception_node.serving.settings import ServerSettings
+from perception_node.vision.decode import Decoder
+from perception_node.vision.frame import Frame
 from tests.builders import BLUE, GREEN, RED, encode, quadrants, smooth, solid
 from tests.engine_builders import Rig, wait_for
 from tests.http_builders import PATIENCE_S, ask, form, serve_process, serving, upload

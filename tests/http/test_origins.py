@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from perception_node.serving.live import LiveView
+from perception_node.live.live_view import LiveView
 from perception_node.serving.settings import ServerSettings
 from tests.builders import RED, encode, solid
 from tests.http_builders import serving

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from perception_node.bundle import load_bundle
-from perception_node.config import NodeConfig
-from perception_node.decode import Decoder
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EngineError
-from perception_node.frame import Frame
-from perception_node.selection import load_pipeline
+from perception_node.model.bundle import load_bundle
 from perception_node.serving.settings import ServerSettings
+from perception_node.vision.decode import Decoder
+from perception_node.vision.frame import Frame
 from tests.builders import BLUE, GREEN, RED, encode, quadrants, smooth, solid
 from tests.engine_builders import PATIENCE_S, Rig, raising, wait_for
 from tests.http_builders import ask, form, serving, upload

@@ -22,7 +22,7 @@ JPEG = encode(solid(RED))
 HANGING_ENGINES = """
 import sys, time
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.pipeline import WARM_UP_RUNS
+from perception_node.engines.pipeline import WARM_UP_RUNS
 infer = OnnxRuntimeEngine.infer
 def hang(engine):
     engine.runs = getattr(engine, "runs", 0) + 1

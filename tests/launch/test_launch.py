@@ -17,8 +17,8 @@ from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Classification
 
-from perception_node.resources import FAST_DDS_PROFILE, find_resource
 from perception_node.ros.compat import PROFILE_VARIABLES
+from perception_node.system.resources import FAST_DDS_PROFILE, find_resource
 from tests.ros.harness import (
     NANOSECONDS,
     NODE,

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 # pytester forgets what a run imports, which NumPy does not survive.
-from perception_node.replaying import fixture, report  # noqa: F401
+from perception_node.replay import fixture, report  # noqa: F401
 from tests.builders import (
     BLUE,
     RED,

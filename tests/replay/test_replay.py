@@ -10,8 +10,8 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin
 
 from perception_node.cli import main
-from perception_node.golden import compare
-from perception_node.tolerance import Tolerance
+from perception_node.replay.golden import compare
+from perception_node.replay.tolerance import Tolerance
 from tests.builders import (
     BLUE,
     GREEN,

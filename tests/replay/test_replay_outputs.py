@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-from perception_node.bags import BagMessage, open_bag
 from perception_node.cli import main
 from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
 from perception_node.ros.result_bag import name_prefixes, open_result_bag
+from perception_node.wire.bags import BagMessage, open_bag
 from tests.builders import (
     BLUE,
     GREEN,

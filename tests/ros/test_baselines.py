@@ -11,15 +11,15 @@ import pytest
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from perception_node.bags import open_bag
 from perception_node.bench.baselines import naive
 from perception_node.bench.camera.camera_messages import encode
 from perception_node.bench.levels.startup_level import measure_start, read_stages
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EnvironmentLacks
-from perception_node.frame import Unpacker
-from perception_node.ros.images import ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.vision.frame import Unpacker
+from perception_node.wire.bags import open_bag
+from perception_node.wire.images import ImageReader
 from tests.builders import SAMPLE_BAG, smooth
 from tests.ros.harness import Stream, make_compressed, make_image, serialize, stamp_of
 

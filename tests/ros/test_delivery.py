@@ -12,7 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from perception_node.errors import EnvironmentLacks, FrameError
 from perception_node.ros import delivery
 from perception_node.ros.delivery import BYTES, ENOUGH, MESSAGES, find_delivery
-from perception_node.ros.images import ImageReader, peek_header
+from perception_node.wire.images import ImageReader, peek_header
 from tests.ros.harness import (
     Stream,
     make_compressed,

@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from perception_node.cli import EXIT_CHECK_FAILED, EXIT_OK, demo, main
-from perception_node.resources import find_resource
+from perception_node.system.resources import find_resource
 from tests.ros.harness import start_cli
 
 pytestmark = pytest.mark.ros

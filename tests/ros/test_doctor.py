@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from perception_node.cli.findings import OPTIONAL
-from perception_node.cli.segment_findings import check_segments, find_segments
-from perception_node.cli.transport_findings import SHARED_MEMORY, export_ours, find_ros
+from perception_node.doctor.findings import OPTIONAL
+from perception_node.doctor.segment_findings import check_segments, find_segments
+from perception_node.doctor.transport_findings import SHARED_MEMORY, export_ours, find_ros
 from perception_node.ros.domain import PRIVATE_DOMAINS
 from tests.builders import ROOT
 from tests.ros.harness import Program, wait_for

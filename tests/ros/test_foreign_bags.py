@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from perception_node.bags import BagMessage
 from perception_node.errors import ConfigError, EnvironmentLacks
 from perception_node.ros.player import Player, import_type
-from perception_node.signals import StopEvent
+from perception_node.system.signals import StopEvent
+from perception_node.wire.bags import BagMessage
 from tests.builders import START_NS, compressed_message, string_message, write_bag
 from tests.foreign_text import FOREIGN, find_unprintable
 from tests.ros.harness import start_cli

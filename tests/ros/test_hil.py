@@ -13,7 +13,6 @@ import yaml
 from junitparser import JUnitXml
 from rclpy._rclpy_pybind11 import RCLError
 
-from perception_node.bags import open_bag
 from perception_node.bench.hil.camera import Playback
 from perception_node.bench.hil.pictures import read_pictures
 from perception_node.bench.hil.record import HilRecord
@@ -26,6 +25,7 @@ from perception_node.cli import (
     EXIT_OK,
     EXIT_WRONG_INPUT,
 )
+from perception_node.wire.bags import open_bag
 from tests.ros.harness import start_cli, wait_for
 
 pytestmark = pytest.mark.ros

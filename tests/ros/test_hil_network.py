@@ -14,8 +14,8 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from perception_node.bags import open_bag
 from perception_node.cli import EXIT_OK
+from perception_node.wire.bags import open_bag
 from tests.ros.harness import Program, wait_for
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone, pytest.mark.slow]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
 
-from perception_node.bags import open_bag
-from perception_node.config import NodeConfig
-from perception_node.ros.cdr import CdrReader
-from perception_node.ros.images import read_header
-from perception_node.selection import load_pipeline
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
 from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.settings import ServerSettings
+from perception_node.wire.bags import open_bag
+from perception_node.wire.cdr import CdrReader
+from perception_node.wire.images import read_header
 from tests.builders import SAMPLE_BAG, encode, quadrants, smooth
 from tests.ros.harness import Stream, make_compressed, make_image
 

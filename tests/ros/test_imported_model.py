@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from vision_msgs.msg import LabelInfo
 
-from perception_node.bags import open_bag
-from perception_node.bundle import ModelBundle, load_bundle
 from perception_node.calibration.quantization import quantize
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.engines.tensorrt.inspection import check_precision
-from perception_node.preprocess import FramePreprocessor
-from perception_node.ros.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.model.bundle import ModelBundle, load_bundle
 from perception_node.ros.qos import LATCHED
+from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.wire.bags import open_bag
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 from tests.builders import SAMPLE_BAG, perception
 from tests.import_builders import AERIAL, resnet18, script, torch
 from tests.ros.harness import (

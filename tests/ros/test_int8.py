@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from perception_node.bundle import INT8_ON_CPU
+from perception_node.model.bundle import INT8_ON_CPU
 from tests.builders import encode, make_bundle, perception
 from tests.gate_builders import INT8, color_pictures, gate, int8_bundle, int8_color_network
 from tests.ros.harness import Stream, make_image

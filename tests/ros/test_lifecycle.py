@@ -15,9 +15,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
-from perception_node.bags import open_bag
-from perception_node.resources import find_resource
 from perception_node.ros.qos import LATCHED
+from perception_node.system.resources import find_resource
+from perception_node.wire.bags import open_bag
 from tests.ros.harness import (
     NODE,
     SHUTDOWN,

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs.msg import Classification
 
-from perception_node.pipeline import Prediction, StageTimes
-from perception_node.postprocess import Hypothesis
+from perception_node.engines.pipeline import Prediction, StageTimes
 from perception_node.ros import messages
+from perception_node.vision.postprocess import Hypothesis
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 HYPOTHESES = st.builds(Hypothesis, st.integers(0, 65535), TEXT, st.floats(0.0, 1.0))

@@ -18,11 +18,11 @@ from rclpy.node import Node
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
 from perception_node.errors import ConfigError
-from perception_node.ros.node_watcher import NodeWatcher
+from perception_node.live.live_view import DEAF, LiveView
+from perception_node.live.node_status import CameraStatus
+from perception_node.live.node_watcher import NodeWatcher
+from perception_node.live.watched_topics import PICTURES, RESULTS, find_topics
 from perception_node.ros.qos import LATCHED
-from perception_node.ros.watched_topics import PICTURES, RESULTS, find_topics
-from perception_node.serving.live import DEAF, LiveView
-from perception_node.serving.node_status import CameraStatus
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
 pytestmark = pytest.mark.ros
@@ -139,7 +139,7 @@ def test_a_node_that_ends_is_absent_and_one_that_comes_back_is_not(live, start, 
 
 
 def test_a_node_that_hangs_is_absent_until_it_goes_on(live, start, monkeypatch):
-    monkeypatch.setattr("perception_node.ros.node_watcher.SILENT_S", 1.0)
+    monkeypatch.setattr("perception_node.live.node_watcher.SILENT_S", 1.0)
     with start() as node:
         wait_for_state(live, "active")
         node.process.send_signal(signal.SIGSTOP)
@@ -152,7 +152,7 @@ def test_a_node_that_hangs_is_absent_until_it_goes_on(live, start, monkeypatch):
 
 
 def test_a_watcher_that_hangs_is_noticed_and_goes_on(live, start, monkeypatch):
-    monkeypatch.setattr("perception_node.serving.live.DEAF_S", 1.0)
+    monkeypatch.setattr("perception_node.live.live_view.DEAF_S", 1.0)
     go_on, show_status = threading.Event(), live.show_status
 
     def hang(status):
@@ -171,7 +171,7 @@ def test_a_watcher_that_hangs_is_noticed_and_goes_on(live, start, monkeypatch):
 
 
 def test_a_node_that_says_something_seldom_is_not_taken_for_absent(live, start, monkeypatch):
-    monkeypatch.setattr("perception_node.ros.node_watcher.SILENT_S", 0.1)
+    monkeypatch.setattr("perception_node.live.node_watcher.SILENT_S", 0.1)
     shown = []
     show_status, show_absence = live.show_status, live.show_absence
     monkeypatch.setattr(live, "show_status", lambda s: shown.append("") or show_status(s))

@@ -15,8 +15,8 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 
-from perception_node.config import NodeConfig
-from perception_node.parameter import When
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.parameter import When
 from tests.ros.harness import (
     NODE,
     PARAMETERS,

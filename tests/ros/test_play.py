@@ -12,11 +12,11 @@ from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from perception_node.bags import open_bag
 from perception_node.cli import EXIT_OK, EXIT_WRONG_INPUT
-from perception_node.resources import find_resource
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.messages import to_nanoseconds
+from perception_node.system.resources import find_resource
+from perception_node.wire.bags import open_bag
 from tests.builders import write_bag
 from tests.ros.harness import start_cli, wait_for
 

@@ -25,7 +25,7 @@ SCHEDULING = f"SCHED_FIFO {PRIORITY} for the executor, 6 for the worker"
 # Takes the rights away for good, then becomes the node; who is not root has none to lose.
 UNPRIVILEGED = """
 import ctypes, os, resource, sys
-from perception_node.process import CAP_IPC_LOCK, CAP_SYS_NICE
+from perception_node.system.process import CAP_IPC_LOCK, CAP_SYS_NICE
 PR_CAPBSET_DROP = 24  # linux/prctl.h
 for capability in (CAP_IPC_LOCK, CAP_SYS_NICE):
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -14,8 +14,8 @@ from rcl_interfaces.srv import SetParameters
 from rosgraph_msgs.msg import Clock
 from vision_msgs.msg import Classification
 
-from perception_node.resources import find_resource
 from perception_node.ros.messages import to_time
+from perception_node.system.resources import find_resource
 from tests.builders import image_message, write_bag
 from tests.ros.harness import (
     NANOSECONDS,

@@ -6,10 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from perception_node.resources import FAST_DDS_PROFILE
 from perception_node.ros import transport
 from perception_node.ros.compat import PROFILE_VARIABLES, FastDds
 from perception_node.ros.transport import use_large_frames
+from perception_node.system.resources import FAST_DDS_PROFILE
 from tests.builders import ROOT
 
 pytestmark = pytest.mark.ros

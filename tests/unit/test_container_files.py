@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from perception_node import __version__
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from tests.builders import ROOT
 
 DEPLOY = ROOT / "deploy"

@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from perception_node import __version__
-from perception_node.config import NodeConfig
-from perception_node.selection import load_pipeline
+from perception_node.config.node_config import NodeConfig
+from perception_node.engines.selection import load_pipeline
 from tests.builders import ROOT
 
 ROS_PACKAGES = {
@@ -77,7 +77,7 @@ def test_generated_files_are_up_to_date(tool):
 
 
 def test_there_is_something_to_look_at():
-    assert {"perception_node/pipeline.py", "engines/base.py", "perception_node/cli/replay.py"} <= {
+    assert {"engines/pipeline.py", "engines/base.py", "perception_node/cli/replay.py"} <= {
         name_of(file) for file in SOURCES
     }
 
@@ -91,7 +91,7 @@ def test_the_core_knows_no_ros(file):
 @pytest.mark.parametrize("file", [f for f in SOURCES if "cli" not in f.parts], ids=name_of)
 def test_the_core_does_not_use_the_layers_above_it(file):
     above = {"perception_node.ros", "perception_node.cli", "perception_node.bench"}
-    modules = imports_of(file) - {"perception_node.ros.images"}  # reads bags, needs no ROS
+    modules = imports_of(file) - {"perception_node.wire.images"}  # reads bags, needs no ROS
     assert not {".".join(module.split(".")[:2]) for module in modules} & above
 
 
@@ -122,8 +122,8 @@ def test_the_network_is_not_used(color_bundle, monkeypatch):
 def test_onnx_runtime_reports_to_nobody(tmp_path):
     """Its telemetry begins with a file in the user's cache."""
     program = (
-        "from perception_node.config import NodeConfig\n"
-        "from perception_node.selection import load_pipeline\n"
+        "from perception_node.config.node_config import NodeConfig\n"
+        "from perception_node.engines.selection import load_pipeline\n"
         "load_pipeline(NodeConfig()).close()"
     )
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
@@ -136,7 +136,7 @@ def test_choosing_an_engine_needs_none_of_the_optional_packages():
     """A robot without a GPU has no TensorRT, a node converts nothing: both must start."""
     optional = ["tensorrt", "tensorrt_rtx_bindings", "pycuda", "torch", "onnx"]
     program = (
-        "import sys; import perception_node.selection, perception_node.engines.tensorrt.loading; "
+        "import sys; import perception_node.engines.selection, perception_node.engines.tensorrt.loading; "
         f"print([name for name in {optional} if name in sys.modules])"
     )
     found = subprocess.run(

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.frame import ENCODINGS
-from perception_node.resampling import SMALLEST_SIGMA, resample
+from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.resampling import SMALLEST_SIGMA, resample
 
 if TYPE_CHECKING:
-    from perception_node import resampling
-    from perception_node.bundle import Preprocessing
-    from perception_node.frame import Frame
+    from perception_node.model.bundle import Preprocessing
+    from perception_node.vision import resampling
+    from perception_node.vision.frame import Frame
 
 KERNEL_NAME = "prepare_input"
 TILE = 16  # a block makes TILE x TILE pixels of the input, one per thread

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The camera's bytes become the engine's input in one kernel: crop, halve, blur, resize, order of
-// colours, normalise. It does what perception_node/preprocess.py does with OpenCV, with the same
+// colours, normalise. It does what perception_node/vision/preprocess.py does with OpenCV, with the same
 // whole-number arithmetic, so both give the same pixels. kernel.py fills Parameters and launches.
 //
 // Nothing is included, little of CUDA is used, and every loop over a tile strides by blockDim:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from junitparser import JUnitXml
 from rich.console import Console
 
-from perception_node.bags import open_bag
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interval
 from perception_node.bench.hil import junit, page, report_json
 from perception_node.bench.hil import recorder as recording
@@ -44,6 +43,7 @@ from perception_node.bench.hil.svg import thin_out
 from perception_node.bench.reporting.durations import Durations
 from perception_node.errors import ConfigError
 from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
+from perception_node.wire.bags import open_bag
 from tests.builders import ROOT, START_NS, image_message, string_message
 
 RATE_HZ, BEGIN_NS, LATENCY_NS = 20, 7_000 * SECOND_NS, 12_000_000

@@ -18,13 +18,13 @@ from perception_node.bench.levels.node_level import RunInterrupted
 from perception_node.bench.levels.paced import Schedule, pace, read_config
 from perception_node.bench.levels.paced_run import PacedRun, read_load, to_task
 from perception_node.bench.levels.pipeline_level import measure_pipeline
-from perception_node.bundle import load_bundle
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
+from perception_node.engines.selection import load_pipeline
 from perception_node.errors import ConfigError, EnvironmentLacks
-from perception_node.pipeline import Pipeline
-from perception_node.ros.images import ImageReader
-from perception_node.selection import load_pipeline
+from perception_node.model.bundle import load_bundle
+from perception_node.wire.images import ImageReader
 
 RATE_HZ, FRAMES = 200.0, 20
 LOAD = Load(rate_hz=RATE_HZ, frames=FRAMES, warm_up_frames=3, width=64, height=48)

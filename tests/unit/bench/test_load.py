@@ -15,8 +15,8 @@ from perception_node.bench.camera import camera_messages, load_sources
 from perception_node.bench.camera.camera_messages import encode, serialize, write_stamp
 from perception_node.bench.camera.load import Load, make_messages, parse_size
 from perception_node.errors import BagError, ConfigError
-from perception_node.frame import ENCODINGS, MAX_SIDE, Unpacker
-from perception_node.ros.images import ImageReader
+from perception_node.vision.frame import ENCODINGS, MAX_SIDE, Unpacker
+from perception_node.wire.images import ImageReader
 from tests.builders import START_NS, compressed_message, image_message, smooth, write_bag
 from tests.builders import encode as encode_jpeg
 

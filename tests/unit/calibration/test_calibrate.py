@@ -7,11 +7,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.calibration.calibrate import METHODS, calibrate
 from perception_node.calibration.images import open_images
 from perception_node.engines.tensorrt.calibration_cache import parse_cache
 from perception_node.errors import CalibrationError, EngineBuildError
+from perception_node.model.bundle import load_bundle
 from tests.builders import encode, make_bundle, solid
 from tests.calibration_builders import SIDE, small_bundle, write_pictures
 

@@ -8,14 +8,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from perception_node.bundle import (
-    ACCURACY,
-    CALIBRATION,
-    INT8_ON_CPU,
-    MODEL,
-    add_files,
-    load_bundle,
-)
 from perception_node.calibration import evaluation as module
 from perception_node.calibration.evaluation import (
     Limits,
@@ -25,6 +17,14 @@ from perception_node.calibration.evaluation import (
 )
 from perception_node.calibration.images import open_images
 from perception_node.errors import CalibrationError, ConfigError, EngineError
+from perception_node.model.bundle import (
+    ACCURACY,
+    CALIBRATION,
+    INT8_ON_CPU,
+    MODEL,
+    add_files,
+    load_bundle,
+)
 from tests.builders import color_network, make_bundle, to_onnx
 from tests.gate_builders import (
     FP16,

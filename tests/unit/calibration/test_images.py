@@ -4,12 +4,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.calibration.images import open_images, read_labels
-from perception_node.decode import Decoder
 from perception_node.errors import BagError, CalibrationError, ConfigError
-from perception_node.frame import Frame
-from perception_node.preprocess import FramePreprocessor
+from perception_node.model.bundle import load_bundle
+from perception_node.vision.decode import Decoder
+from perception_node.vision.frame import Frame
+from perception_node.vision.preprocess import FramePreprocessor
 from tests.builders import (
     RED,
     START_NS,

@@ -12,7 +12,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.calibration import mixed_precision
 from perception_node.calibration.calibrate import calibrate
 from perception_node.calibration.images import open_images
@@ -24,6 +23,7 @@ from perception_node.calibration.mixed_precision import (
 from perception_node.calibration.sensitivity import rank_convolutions
 from perception_node.engines.tensorrt.calibration_cache import parse_cache
 from perception_node.errors import CalibrationError, ConfigError
+from perception_node.model.bundle import load_bundle
 from tests.builders import MANIFEST, make_bundle, smooth
 from tests.tensorrt_builders import resnet18
 

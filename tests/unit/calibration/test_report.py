@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from perception_node.bundle import load_bundle, write_bundle
 from perception_node.calibration.charts import Row, bars
 from perception_node.calibration.report import to_html
+from perception_node.model.bundle import load_bundle, write_bundle
 from tests.builders import MANIFEST
 from tests.gate_builders import color_pictures, int8_bundle, int8_color_network, judge
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.cli import main
+from perception_node.model.bundle import load_bundle
 from tests.builders import START_NS, compressed_message, encode, smooth, write_bag
 from tests.calibration_builders import small_bundle, small_network, write_pictures
 

@@ -12,7 +12,7 @@ import pytest
 
 from perception_node.cli import main
 from perception_node.cli.classify import to_records
-from perception_node.postprocess import Hypothesis
+from perception_node.vision.postprocess import Hypothesis
 from tests.builders import BLUE, GREEN, RED, ROOT, encode, make_bundle, perception, solid
 
 

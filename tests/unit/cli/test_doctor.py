@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft7Validator
 
-from perception_node.cli import (
-    doctor,
+from perception_node.cli import doctor, main
+from perception_node.doctor import (
     doctor_report,
     machine_findings,
-    main,
     ros_findings,
     transport_findings,
 )
-from perception_node.cli.doctor_report import hide_names
-from perception_node.cli.findings import MISSING, OK, OPTIONAL, Finding
+from perception_node.doctor.doctor_report import hide_names
+from perception_node.doctor.findings import MISSING, OK, OPTIONAL, Finding
 from tests.builders import ROOT, make_bundle, perception
 
 SCHEMA = json.loads((ROOT / "perception_node/cli/doctor.schema.json").read_text())

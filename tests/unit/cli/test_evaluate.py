@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from perception_node.bundle import ACCURACY, load_bundle
 from perception_node.cli import main
+from perception_node.model.bundle import ACCURACY, load_bundle
 from tests.builders import BLUE, GREEN, RED, START_NS, image_message, solid, write_bag
 from tests.gate_builders import (
     color_pictures,

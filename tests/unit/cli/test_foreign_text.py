@@ -18,8 +18,8 @@ import pytest
 from rich.table import Table
 
 from perception_node.cli import main
-from perception_node.cli.console import PrintableConsole, print_rows
 from perception_node.cli.serve import PrintableFormatter
+from perception_node.terminal.console import PrintableConsole, print_rows
 from tests.builders import (
     GREEN,
     MANIFEST,

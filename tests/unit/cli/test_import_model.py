@@ -15,8 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from perception_node.bundle import load_bundle
 from perception_node.cli import main
+from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT, color_network, encode, perception, solid
 from tests.import_builders import scores_network, script, small_module
 

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.calibration import mixed_precision
 from perception_node.cli import main
+from perception_node.model.bundle import load_bundle
 from tests.calibration_builders import small_bundle, write_pictures
 
 CONVOLUTIONS = 3

@@ -12,10 +12,10 @@ import yaml
 
 from perception_node.bench.hil.scenario_file import load_scenario
 from perception_node.cli import MODULES, VERBS, main
-from perception_node.cli.output import parse_count, parse_number
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import ConfigError
-from perception_node.replaying.golden_file import read_golden
+from perception_node.replay.golden_file import read_golden
+from perception_node.terminal.output import parse_count, parse_number
 
 HUGE = "1" + "0" * 400
 NUMBERS = [

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from perception_node.bags import open_bag
 from perception_node.cli import main
 from perception_node.errors import BagError, ConfigError
-from perception_node.files import read_regular_file, require_regular_file
+from perception_node.system.files import read_regular_file, require_regular_file
+from perception_node.wire.bags import open_bag
 from tests.builders import SAMPLE_BAG, encode, make_bundle, solid
 from tests.odd_files import ODD, put
 

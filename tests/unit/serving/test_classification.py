@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from perception_node.bundle import load_bundle
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import (
     DeadlineMissed,
     EngineError,
@@ -20,6 +19,7 @@ from perception_node.errors import (
     ServerBusy,
     UndecodableImage,
 )
+from perception_node.model.bundle import load_bundle
 from perception_node.serving import classification
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.settings import ServerSettings

@@ -4,16 +4,16 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from perception_node.bundle import load_bundle
-from perception_node.config import MAX_CAMERAS, NodeConfig
+from perception_node.config.node_config import MAX_CAMERAS, NodeConfig
+from perception_node.engines.pipeline import StageTimes
 from perception_node.errors import EngineError
-from perception_node.health import Level, Status
-from perception_node.pipeline import StageTimes
+from perception_node.flow.health import Level, Status
+from perception_node.live.live_view import LiveView
+from perception_node.live.node_status import read_status
+from perception_node.model.bundle import load_bundle
 from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
-from perception_node.serving.live import LiveView
 from perception_node.serving.metrics import Metrics
-from perception_node.serving.node_status import read_status
 from perception_node.serving.settings import ServerSettings
 from tests.builders import RED, encode, solid
 from tests.engine_builders import Rig, raising

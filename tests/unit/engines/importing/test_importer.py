@@ -16,7 +16,6 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing import importer
 from perception_node.engines.importing.child import STEPS
@@ -24,13 +23,14 @@ from perception_node.engines.importing.importer import Order, import_model
 from perception_node.engines.importing.sandbox import Answer
 from perception_node.engines.importing.settings import Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.engines.tensorrt.inspection import precision_table
 from perception_node.errors import ConfigError, ConversionError, EnvironmentLacks, LabelMismatch
-from perception_node.frame import Frame
-from perception_node.pipeline import Pipeline
+from perception_node.model.bundle import load_bundle
+from perception_node.vision.frame import Frame
 from tests.builders import color_network, smooth, to_onnx
 from tests.import_builders import (
     CLASSES,

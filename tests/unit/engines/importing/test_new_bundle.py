@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
 from perception_node.errors import ConfigError
+from perception_node.model.bundle import load_bundle
 from tests.builders import LABELS, MANIFEST, color_network, make_bundle
 
 

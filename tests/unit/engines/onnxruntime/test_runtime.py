@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from perception_node.bundle import INT8_ON_CPU, MODEL_FILES, load_bundle
-from perception_node.config import NodeConfig
+from perception_node.config.node_config import NodeConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
+from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EngineError, ModelFormatError, ModelIntegrityError
-from perception_node.selection import load_pipeline
+from perception_node.model.bundle import INT8_ON_CPU, MODEL_FILES, load_bundle
 from tests.builders import color_network, make_bundle, to_onnx
 from tests.gate_builders import int8_bundle
 

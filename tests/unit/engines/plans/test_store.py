@@ -25,7 +25,7 @@ from perception_node.errors import (
     PlanMismatch,
     PlanMissing,
 )
-from perception_node.sealed_json import parse, seal
+from perception_node.model.sealed_json import parse, seal
 from tests.plan_builders import NAME, ORIN, OTHER_VALUES, builder, never_built, with_other
 
 SAME_PLAN = ("precision", "backend")  # without these, it is another plan, not another build

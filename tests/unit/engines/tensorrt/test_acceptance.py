@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception_node.bundle import Output, load_bundle
 from perception_node.engines.base import Engine
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.tensorrt.acceptance import IMAGES, TOLERANCES, accept_plan
 from perception_node.errors import EngineBuildError, EngineError
+from perception_node.model.bundle import Output, load_bundle
 from tests.builders import MANIFEST, color_network, make_bundle
 
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt import api
 from perception_node.engines.tensorrt.api import GATED, LogTail, TensorRt, load_tensorrt
@@ -15,6 +14,7 @@ from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.engines.tensorrt.inspection import inspect_plan
 from perception_node.engines.tensorrt.network import Network
 from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
+from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT
 from tests.tensorrt_versions import VERSIONS, StandinVersion, has
 

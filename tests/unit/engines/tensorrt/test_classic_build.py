@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from perception_node.bundle import add_files, load_bundle
 from perception_node.cli import main
 from perception_node.engines.plans import NewPlan, PlanStore
 from perception_node.engines.tensorrt import build as build_module
@@ -21,6 +20,7 @@ from perception_node.errors import (
     PlanMissing,
     UngatedModel,
 )
+from perception_node.model.bundle import add_files, load_bundle
 from tests.builders import make_bundle
 from tests.standin_cuda import StandinCuda, standin_gpu
 from tests.standin_tensorrt import standin_engine, standin_tensorrt

@@ -4,7 +4,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.plans import BuildOptions, NewPlan, PlanStore
 from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.build import fingerprint_of
@@ -17,6 +16,7 @@ from perception_node.errors import (
     PlanMissing,
     UngatedModel,
 )
+from perception_node.model.bundle import load_bundle
 from tests.builders import color_network, make_bundle
 from tests.gate_builders import gate, int8_bundle
 from tests.standin_cuda import StandinCuda, standin_gpu

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from onnx import TensorProto
 
-from perception_node.bundle import Output, load_bundle
 from perception_node.engines.tensorrt.network import Network
 from perception_node.errors import EngineError
+from perception_node.model.bundle import Output, load_bundle
 from tests.builders import MANIFEST, color_network, make_bundle
 from tests.standin_tensorrt import CudaEngine, TensorFormat, standin_tensorrt
 

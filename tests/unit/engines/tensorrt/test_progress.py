@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import TensorRt, load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
 from perception_node.errors import EngineBuildError
+from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT
 from tests.tensorrt_versions import StandinVersion
 

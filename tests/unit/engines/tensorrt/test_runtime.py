@@ -8,12 +8,12 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.bundle import load_bundle
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
-from perception_node.frame import ENCODINGS, Frame
-from perception_node.pipeline import Pipeline
+from perception_node.model.bundle import load_bundle
+from perception_node.vision.frame import ENCODINGS, Frame
 from tests.builders import smooth
 from tests.cuda_host import host_kernel
 from tests.standin_cuda import StandinCuda

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.bags import open_bag
 from perception_node.engines.tensorrt.cuda import kernel
 from perception_node.engines.tensorrt.cuda.kernel import (
     KERNEL_NAME,
@@ -28,9 +27,10 @@ from perception_node.engines.tensorrt.cuda.kernel import (
     kernel_source,
     plan_launch,
 )
-from perception_node.frame import ENCODINGS, Frame, view_pixels
-from perception_node.preprocess import FramePreprocessor
-from perception_node.ros.images import ImageReader
+from perception_node.vision.frame import ENCODINGS, Frame, view_pixels
+from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.wire.bags import open_bag
+from perception_node.wire.images import ImageReader
 from tests.builders import SAMPLE_BAG, with_preprocessing
 from tests.cuda_host.host_kernel import HostKernel, compiler
 

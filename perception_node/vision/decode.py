@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode JPEG and PNG, after a look of our own has shown what that will cost.
+
+A PNG of 100 kB can ask for gigabytes, by the size of its image or of a chunk, and a JPEG can ask
+for its pixels thousands of times. Neither reaches a decoder. ``FORMATS`` has what is decoded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from perception_node.errors import UndecodableImage
+from perception_node.vision.codecs import png
+from perception_node.vision.codecs.exif import turn_upright
+from perception_node.vision.codecs.jpeg import Jpeg
+from perception_node.vision.frame import require_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class CodedImage(Protocol):
+    """An image of which the header is read; a format has a class of these."""
+
+    @property
+    def width(self) -> int:
+        """Return the pixels of a row, as the file has them."""
+
+    @property
+    def height(self) -> int:
+        """Return the rows, as the file has them."""
+
+    @property
+    def orientation(self) -> int:
+        """Return which way up it is, 1 to 8, as EXIF numbers it; known once it is decoded."""
+
+    def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
+        """Return uint8 BGR of 1/``reduction`` of the size, or raise UndecodableImage.
+
+        It is called once the size is known to be allowed, and must take no more memory and time
+        than that size accounts for.
+        """
+
+
+class Format(NamedTuple):
+    """One format: how files of it begin and are called, and what reads their header."""
+
+    signature: bytes
+    suffixes: tuple[str, ...]
+    open: Callable[[bytes], CodedImage]
+
+
+FORMATS = (
+    Format(b"\xff\xd8\xff", (".jpg", ".jpeg"), Jpeg),
+    Format(png.SIGNATURE, (".png",), png.Png),
+)
+IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
+
+
+class Decoder:
+    """Decodes JPEG and PNG into BGR, within limits."""
+
+    def __init__(self, max_pixels: int, smallest_side: int, damaged_images: str = "drop") -> None:
+        """Accept up to ``max_pixels``.
+
+        An image is decoded at 1/2, 1/4 or 1/8 of its size, which is faster for a JPEG, as long
+        as its shorter side keeps ``smallest_side`` pixels. ``damaged_images`` is that of
+        ``NodeConfig``: drop or use.
+        """
+        self._max_pixels = max_pixels
+        self._smallest_side = smallest_side
+        self._use_damaged = damaged_images == "use"
+
+    def decode(self, data: memoryview | bytes) -> NDArray[np.uint8]:
+        """Return the image as uint8 BGR of shape (height, width, 3), upright as EXIF says.
+
+        Raises:
+            UndecodableImage: neither a JPEG nor a PNG, animated, damaged or cut short.
+            FrameTooLarge: the header states more than ``max_pixels``.
+            MalformedImage: the header states a side that is longer than ``MAX_SIDE``.
+
+        """
+        image = _open(data)
+        require_size(image.width, image.height, self._max_pixels)
+        reduction = self._reduction(image.width, image.height)
+        pixels = image.decode(reduction, use_damaged=self._use_damaged)
+        _require_shape(pixels, image, reduction)
+        return turn_upright(pixels, image.orientation)
+
+    def _reduction(self, width: int, height: int) -> int:
+        shorter_side = min(width, height)
+        fitting = (r for r in (8, 4, 2) if shorter_side // r >= self._smallest_side)
+        return next(fitting, 1)
+
+
+def read_size(data: memoryview | bytes) -> tuple[int, int]:
+    """Return (width, height) in pixels from the header of a JPEG or PNG.
+
+    Raises:
+        UndecodableImage: the data is neither, or what stands before its pixels is damaged.
+
+    """
+    image = _open(data)
+    return image.width, image.height
+
+
+def _open(data: memoryview | bytes) -> CodedImage:
+    content = bytes(data)  # no copy where it is that already
+    for form in FORMATS:
+        if content.startswith(form.signature):
+            return form.open(content)
+    msg = f"neither JPEG nor PNG: it begins with {content[:8]!r}"
+    raise UndecodableImage(msg)
+
+
+def _require_shape(pixels: NDArray[np.uint8], image: CodedImage, reduction: int) -> None:
+    """Refuse what a decoder has found a larger or smaller image in than the header states."""
+    for found, stated in zip(pixels.shape, (image.height, image.width), strict=False):
+        if not stated // reduction <= found <= -(-stated // reduction):
+            msg = (
+                f"the header states {image.width}x{image.height} pixels, decoded were "
+                f"{pixels.shape[1]}x{pixels.shape[0]} at 1/{reduction}"
+            )
+            raise UndecodableImage(msg)

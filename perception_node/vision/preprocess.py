@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packed pixels become the engine's input: one pass, into buffers made once per image size.
+
+Only the part of the image that ends up in the input is touched. It is halved by averaging 2x2
+pixels while it is far larger than needed, smoothed by what the last step still lacks, resized
+once, split into planes and normalised into the input. The result is close to an antialiased
+resize (Pillow's, torchvision's), which is what models are trained with, in a fraction of the time;
+``perception_node.bench.preprocessing`` prints how close. ``resampling.py`` says which pixels go
+where, also to the CUDA kernel that does the same on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.opencv import resize
+from perception_node.vision.resampling import SMALLEST_SIGMA, resample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from perception_node.model.bundle import Interpolation, Preprocessing
+    from perception_node.vision.frame import Frame, PackedOrder
+
+_INTERPOLATION: dict[Interpolation, int] = {
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+}
+# OpenCV works on so many pixels at once at most, and rounds those left over at the end of a plane
+# in another way. Where none are, all planes together give the same input as one by one.
+LANES = 64
+
+
+class FramePreprocessor:
+    """Fills a fixed input array from frames of any encoding and size, on the CPU."""
+
+    def __init__(self, preprocessing: Preprocessing, output: NDArray[np.float32]) -> None:
+        """Prepare to fill ``output``: float32, C-contiguous, shape (1, 3, height, width)."""
+        self._unpacker = Unpacker()
+        self._preprocess = Preprocessor(preprocessing, output)
+
+    def __call__(self, frame: Frame) -> None:
+        """Fill the input from one frame."""
+        self._preprocess(*self._unpacker.unpack(frame))
+
+
+class Preprocessor:
+    """Fills a fixed input array from images of any size."""
+
+    def __init__(self, preprocessing: Preprocessing, output: NDArray[np.float32]) -> None:
+        """Prepare to fill ``output``: float32, C-contiguous, shape (1, 3, height, width)."""
+        self._preprocessing = preprocessing
+        self._size = output.shape[2:]
+        self._planes = np.empty((4, *self._size), np.uint8)  # of the image; the last takes alpha
+        self._normalise = Normaliser(preprocessing, self._planes[:3], output[0])
+        self._shape: tuple[int, ...] = ()
+        self._order: PackedOrder | None = None
+        self._resize: Resizer | None = None
+        self._split_into: list[NDArray[np.uint8]] = []
+
+    def __call__(self, pixels: NDArray[np.uint8], order: PackedOrder) -> None:
+        """Fill the input from packed uint8 pixels of shape (height, width[, channels])."""
+        if self._resize is None or pixels.shape != self._shape:
+            self._resize = Resizer(self._preprocessing, pixels.shape, self._size)
+            self._shape = pixels.shape
+        image = self._resize(pixels)
+        if order == "GRAY":
+            self._planes[:3] = image
+        else:
+            if order != self._order:
+                self._split_into = [self._plane_of(channel) for channel in order]
+                self._order = order
+            cv2.split(image, self._split_into)
+        self._normalise()
+
+    def _plane_of(self, channel: str) -> NDArray[np.uint8]:
+        index = self._preprocessing.color.find(channel)  # alpha: -1, the last
+        plane: NDArray[np.uint8] = self._planes[index]
+        return plane
+
+
+class Normaliser:
+    """Turns planes of uint8 pixels into planes of the input, both fixed arrays."""
+
+    def __init__(
+        self, preprocessing: Preprocessing, planes: NDArray[np.uint8], output: NDArray[np.float32]
+    ) -> None:
+        """Prepare to fill ``output``; both have the shape (3, height, width), C-contiguous."""
+        # (pixel * scale - mean) / std as one multiplication and one addition
+        terms = [
+            (preprocessing.scale / std, -mean / std)
+            for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
+        ]
+        self._parts = list(zip(planes, output, terms, strict=True))
+        if len(set(terms)) == 1 and planes[0].size % LANES == 0:  # one call does for all
+            width = planes.shape[-1]
+            self._parts = [(planes.reshape(-1, width), output.reshape(-1, width), terms[0])]
+
+    def __call__(self) -> None:
+        """Fill the output."""
+        for plane, target, (factor, offset) in self._parts:
+            cv2.addWeighted(plane, factor, plane, 0.0, offset, target, cv2.CV_32F)
+
+
+class Resizer:
+    """Resizes images of one shape to the input's size, with its own buffers."""
+
+    def __init__(
+        self, preprocessing: Preprocessing, shape: tuple[int, ...], size: tuple[int, ...]
+    ) -> None:
+        """Prepare for uint8 images of ``shape`` (height, width[, channels]).
+
+        ``size`` is the (height, width) of the result.
+        """
+        resampling = resample(preprocessing, shape[:2], size)
+        rows, columns = resampling.rows, resampling.columns
+        self._crop = tuple(slice(axis.start, axis.start + axis.count) for axis in (rows, columns))
+        self._halved = [
+            np.empty((rows.count >> step, columns.count >> step, *shape[2:]), np.uint8)
+            for step in range(1, resampling.halvings + 1)
+        ]
+        self._is_blurred = resampling.blurred
+        self._blurred = np.empty((rows.halved, columns.halved, *shape[2:]), np.uint8)
+        self._image = np.full(size + shape[2:], preprocessing.fill, np.uint8)
+        self._inner = self._image[
+            rows.first : rows.first + rows.filled, columns.first : columns.first + columns.filled
+        ]
+        self._interpolation = _INTERPOLATION[preprocessing.interpolation]
+        self._kernel = (2 * columns.radius + 1, 2 * rows.radius + 1)
+        self._sigmas = (max(columns.sigma, SMALLEST_SIGMA), max(rows.sigma, SMALLEST_SIGMA))
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the resized image, in a buffer that the next call overwrites."""
+        image = pixels[self._crop]
+        for halved in self._halved:
+            resize(image, halved, cv2.INTER_AREA)
+            image = halved
+        if self._is_blurred:
+            across, down = self._sigmas
+            cv2.GaussianBlur(
+                image, self._kernel, across, self._blurred, down, cv2.BORDER_REPLICATE
+            )
+            image = self._blurred
+        resize(image, self._inner, self._interpolation)
+        return self._image

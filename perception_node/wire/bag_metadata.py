@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``metadata.yaml`` says of a bag: which files it has, and how they are packed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from perception_node.system.files import read_regular_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METADATA = "metadata.yaml"
+NEWEST_VERSION = 9
+MAX_BYTES = 1 << 22
+MAX_NODES = 50_000  # a bag of 100 topics and 1000 files has about 20 000
+MAX_DEPTH = 20
+STORAGES = {"mcap", "sqlite3"}
+
+
+@dataclass(frozen=True, slots=True)
+class BagMetadata:
+    """How a bag lies on the disk.
+
+    Attributes:
+        files: their names, in the order of time.
+        packs_files: each is packed as a whole, by zstd.
+        message_packing: how each message is packed: ``zstd``, or empty.
+
+    """
+
+    files: list[str]
+    packs_files: bool = False
+    message_packing: str = ""
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader without links from one place to another, and with an end."""
+
+    nodes = depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - as in PyYAML
+        self.nodes += 1
+        self.depth += 1
+        if self.check_event(yaml.AliasEvent) or self.nodes > MAX_NODES or self.depth > MAX_DEPTH:
+            raise ValueError("metadata.yaml has links, or too many or too deep entries")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def read_metadata(path: Path) -> BagMetadata:
+    """Read the metadata of a bag.
+
+    Raises:
+        ValueError, OSError, yaml.YAMLError: it cannot be read, or says something unknown.
+
+    """
+    content = read_regular_file(path, MAX_BYTES)
+    loader = _Loader(content)
+    try:
+        about = loader.get_single_data()["rosbag2_bagfile_information"]
+        files, version = about["relative_file_paths"], about["version"]
+        storage, mode = about["storage_identifier"], about.get("compression_mode") or "none"
+        method = about.get("compression_format") or ""
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"metadata.yaml lacks something: {error}") from error
+    finally:
+        loader.dispose()
+    if not isinstance(version, int) or version > NEWEST_VERSION or storage not in STORAGES:
+        raise ValueError(f"metadata.yaml is of version {version!a:.20}, storage {storage!a:.20}")
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        raise ValueError("metadata.yaml names no files")
+    mode = str(mode).lower()
+    if mode not in {"none", "file", "message"} or (mode != "none" and method != "zstd"):
+        raise ValueError(f"it is packed as {mode[:20]!a} by {method!a:.20}; only zstd can be read")
+    return BagMetadata(files, mode == "file", "zstd" if mode == "message" else "")

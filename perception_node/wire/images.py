@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an image message to a Frame, without copying raw pixels.
+
+Mostly from its serialized bytes, whose fields are read in the order of sensor_msgs/msg/Image and
+sensor_msgs/msg/CompressedImage. Neither rclpy nor a message class is needed, so bags are read
+without ROS as well. Where a middleware does not hand over bytes, from the message itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perception_node.errors import InvalidStamp
+from perception_node.vision.decode import Decoder
+from perception_node.vision.frame import Frame, view_pixels
+from perception_node.wire.cdr import CdrReader, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RAW_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+NANOSECONDS = 1_000_000_000
+# Each with the length of what follows it: the frame, the encoding, the pixels.
+STAMP_AND_LENGTH, SIZE_AND_LENGTH, STEP_AND_LENGTH = Layout("iII"), Layout("III"), Layout("II")
+
+
+class Header(NamedTuple):
+    """std_msgs/Header."""
+
+    stamp_ns: int
+    frame_id: str
+
+
+class ImageReader:
+    """Reads images of one type into Frames: bytes, or messages as rclpy makes them.
+
+    The pixels of a raw image are a view of the message, which must stay unchanged.
+    """
+
+    def __init__(
+        self, transport: str, max_pixels: int, smallest_side: int, damaged_images: str = "drop"
+    ) -> None:
+        """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits."""
+        self._max_pixels = max_pixels
+        self._decoder = Decoder(max_pixels, smallest_side, damaged_images)
+        readers = {"raw": self._read_raw, "compressed": self._read_compressed}
+        self._read_body = readers[transport]
+
+    def open(self, message: Any) -> OpenImage:  # noqa: ANN401 - bytes or an image message
+        """Read the header of a message, whose pixels may never be needed.
+
+        Raises:
+            InvalidStamp: the stamp is negative or has 1e9 nanoseconds or more.
+            MalformedMessage: these bytes are no message, or end too soon.
+
+        """
+        if is_serialized(message):
+            body = CdrReader(message)
+            return OpenImage(read_header(body), body, self._read_body)
+        return OpenImage(peek_header(message), message, self._read_body)
+
+    def read(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or an image message
+        """Read a whole message.
+
+        Raises:
+            FrameError: the message, its stamp, layout, encoding or size cannot be used.
+
+        """
+        return self.open(message).read()
+
+    def _read_raw(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+        """Read what follows the header of a sensor_msgs/Image."""
+        if isinstance(body, CdrReader):
+            height, width, length = body.numbers(SIZE_AND_LENGTH)
+            encoding, is_bigendian = body.text(length), bool(body.uint8())
+            step, length = body.numbers(STEP_AND_LENGTH)
+            octets = body.view(length)
+        else:
+            height, width, encoding = body.height, body.width, body.encoding
+            is_bigendian, step = bool(body.is_bigendian), body.step
+            octets = memoryview(body.data).toreadonly()
+        pixels = view_pixels(
+            octets,
+            height=height,
+            width=width,
+            encoding=encoding,
+            step=step,
+            max_pixels=self._max_pixels,
+        )
+        return Frame(pixels, encoding, height, width, is_bigendian, stamp_ns, frame_id)
+
+    def _read_compressed(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+        """Read what follows the header of a sensor_msgs/CompressedImage: a JPEG or a PNG.
+
+        ``format`` is not consulted: drivers fill it in many ways, the data itself is clear.
+        """
+        if isinstance(body, CdrReader):
+            body.string()
+            octets = body.octets()
+        else:
+            octets = memoryview(body.data)
+        return Frame.from_bgr(self._decoder.decode(octets), stamp_ns, frame_id)
+
+
+class OpenImage:
+    """An image message of which only the header is read.
+
+    Attributes:
+        stamp_ns: acquisition time from the header, nanoseconds since the epoch.
+        frame_id: coordinate frame from the header.
+
+    """
+
+    __slots__ = ("_body", "_read_body", "frame_id", "stamp_ns")
+
+    def __init__(self, header: Header, body: Any, read_body: Callable[..., Frame]) -> None:  # noqa: ANN401
+        """Hold a ``CdrReader`` that stands behind the header, or the message itself."""
+        self.stamp_ns, self.frame_id = header
+        self._body = body
+        self._read_body = read_body
+
+    def read(self) -> Frame:
+        """Read the rest of the message, once.
+
+        Raises:
+            FrameError: its layout, encoding or size cannot be used, or it ends too soon.
+
+        """
+        return self._read_body(self._body, self.stamp_ns, self.frame_id)
+
+
+def is_serialized(message: object) -> bool:
+    """Tell the bytes of a message from a message that rclpy has made of them."""
+    return isinstance(message, (bytes, bytearray, memoryview))
+
+
+def peek_header(message: Any) -> Header:  # noqa: ANN401 - bytes or a message with a header
+    """Read the std_msgs/Header that a message begins with; raises what ``read_header`` raises."""
+    if is_serialized(message):
+        return read_header(CdrReader(message))
+    stamp = message.header.stamp
+    return Header(_to_nanoseconds(stamp.sec, stamp.nanosec), message.header.frame_id)
+
+
+def read_header(cdr: CdrReader) -> Header:
+    """Read a std_msgs/Header.
+
+    Raises:
+        InvalidStamp: the stamp is negative or has 1e9 nanoseconds or more.
+        MalformedMessage: the message ends too soon.
+
+    """
+    sec, nanosec, length = cdr.numbers(STAMP_AND_LENGTH)
+    return Header(_to_nanoseconds(sec, nanosec), cdr.text(length))
+
+
+def _to_nanoseconds(sec: int, nanosec: int) -> int:
+    if sec < 0 or nanosec >= NANOSECONDS:
+        raise InvalidStamp(sec, nanosec)
+    return sec * NANOSECONDS + nanosec
