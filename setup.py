@@ -15,7 +15,7 @@ EXTRAS = {
     "import": ["onnx", "torch==2.13.0"],  # perception import
     # perception serve, on a machine without ROS: all that it imports, as requirements/serve.in
     "serve": [
-        "flask>=3.1",  # these four as in cli/http_findings.py
+        "flask>=3.1",  # these four as in doctor/http_findings.py
         "flask-cors>=6.0",
         "jsonschema",
         "numpy",

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks: latency by stage and workload; nothing else imports this package."""
+"""Measuring and rehearsing: benchmarks, hardware in the loop, soak, siege."""

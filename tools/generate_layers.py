@@ -80,9 +80,9 @@ def table() -> str:
     """Return the table in Markdown: the highest folder first."""
     rows = ["| folder | holds | may import |", "|---|---|---|"]
     for folder in reversed(LAYERS):
-        text = next(file for file in sources(folder) if file.name == "__init__.py")
-        holds = (ast.get_docstring(ast.parse(text.read_text(encoding="utf-8"))) or "").split("\n")[0]
         path = f"{folder}/" if folder in TOP_LEVEL else f"{PACKAGE}/{folder}/"
+        tree = ast.parse((ROOT / path / "__init__.py").read_text(encoding="utf-8"))
+        holds = (ast.get_docstring(tree) or "").split("\n")[0]
         allowed = ", ".join(LAYERS[folder]) or "no other folder"
         rows.append(f"| `{path}` | {holds.replace('``', '`')} | {allowed} |")
     return "\n".join(rows) + "\n"

@@ -16,6 +16,8 @@ from perception_node import __version__
 from perception_node.config.node_config import NodeConfig
 from perception_node.engines.selection import load_pipeline
 from tests.builders import ROOT
+from tools import generate_layers
+from tools.generate_layers import LAYERS
 
 ROS_PACKAGES = {
     "action_msgs",
@@ -33,13 +35,10 @@ ROS_PACKAGES = {
     "vision_msgs",
 }
 FOLDERS = ("perception_node", "engines", "calibration", "bench")
-SOURCES = sorted(
-    file
-    for folder in FOLDERS
-    for file in (ROOT / folder).rglob("*.py")
-    if not {"ros", "bench"} & set(file.relative_to(ROOT).parts)
-)
-EVERYTHING = sorted({*SOURCES, *(ROOT / "perception_node/ros").glob("*.py")})
+EVERYTHING = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+# What imports rclpy and messages: the border to ROS, who watches a node, who attacks one.
+SPEAKS_ROS = ("perception_node/ros/", "perception_node/live/node_watcher.py", "bench/")
+SPEAKS_ROS += ("perception_node/live/watched_topics.py",)
 
 
 def name_of(file):
@@ -63,7 +62,9 @@ def test_package_xml_has_the_version_of_the_package():
     assert package.findtext("name") == "perception_node"
 
 
-@pytest.mark.parametrize("tool", ["generate_parameters", "generate_benchmark_table"])
+@pytest.mark.parametrize(
+    "tool", ["generate_parameters", "generate_benchmark_table", "generate_layers"]
+)
 def test_generated_files_are_up_to_date(tool):
     result = subprocess.run(
         [sys.executable, f"tools/{tool}.py", "--check"],
@@ -77,22 +78,36 @@ def test_generated_files_are_up_to_date(tool):
 
 
 def test_there_is_something_to_look_at():
-    assert {"engines/pipeline.py", "engines/base.py", "perception_node/cli/replay.py"} <= {
-        name_of(file) for file in SOURCES
-    }
+    names = {name_of(file) for file in EVERYTHING}
+    assert {"engines/pipeline.py", "bench/hil/host.py", "perception_node/cli/replay.py"} <= names
+    assert all(any(name.startswith(each) for name in names) for each in SPEAKS_ROS)
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+@pytest.mark.parametrize(
+    "file", [f for f in EVERYTHING if not name_of(f).startswith(SPEAKS_ROS)], ids=name_of
+)
 def test_the_core_knows_no_ros(file):
     packages = {module.partition(".")[0] for module in imports_of(file)}
     assert not packages & ROS_PACKAGES
 
 
-@pytest.mark.parametrize("file", [f for f in SOURCES if "cli" not in f.parts], ids=name_of)
-def test_the_core_does_not_use_the_layers_above_it(file):
-    above = {"perception_node.ros", "perception_node.cli", "perception_node.bench"}
-    modules = imports_of(file) - {"perception_node.wire.images"}  # reads bags, needs no ROS
-    assert not {".".join(module.split(".")[:2]) for module in modules} & above
+@pytest.mark.parametrize("folder", LAYERS)
+def test_a_folder_imports_what_architecture_says_and_that_is_lower(folder):
+    assert generate_layers.arrows(folder) == set(LAYERS[folder])
+    lower = [*LAYERS][: [*LAYERS].index(folder)]
+    assert set(LAYERS[folder]) <= set(lower)
+
+
+def test_all_lies_in_a_folder_that_has_a_place():
+    folders = {file.parent.name for file in (ROOT / "perception_node").glob("*/__init__.py")}
+    assert folders == set(LAYERS)
+    modules = {file.stem for file in (ROOT / "perception_node").glob("*.py")}
+    known = {*generate_layers.EVERYBODYS, *generate_layers.ENTRIES, "__init__"}
+    assert modules == known
+    for name in known:
+        imported = generate_layers.imported_by(ROOT / f"perception_node/{name}.py")
+        allowed = {*generate_layers.ENTRIES.get(name, ()), ""}
+        assert {generate_layers.folder_of(module) for module in imported} <= allowed
 
 
 @pytest.mark.parametrize("file", EVERYTHING, ids=name_of)
@@ -136,7 +151,8 @@ def test_choosing_an_engine_needs_none_of_the_optional_packages():
     """A robot without a GPU has no TensorRT, a node converts nothing: both must start."""
     optional = ["tensorrt", "tensorrt_rtx_bindings", "pycuda", "torch", "onnx"]
     program = (
-        "import sys; import perception_node.engines.selection, perception_node.engines.tensorrt.loading; "
+        "import sys; import perception_node.engines.selection\n"
+        "import perception_node.engines.tensorrt.loading\n"
         f"print([name for name in {optional} if name in sys.modules])"
     )
     found = subprocess.run(

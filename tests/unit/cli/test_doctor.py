@@ -22,7 +22,7 @@ from perception_node.doctor.doctor_report import hide_names
 from perception_node.doctor.findings import MISSING, OK, OPTIONAL, Finding
 from tests.builders import ROOT, make_bundle, perception
 
-SCHEMA = json.loads((ROOT / "perception_node/cli/doctor.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "perception_node/doctor/doctor.schema.json").read_text())
 
 
 def block(monkeypatch, *names):
