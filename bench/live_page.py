@@ -30,7 +30,7 @@ from perception_node.bench.reporting.measurement import END_TO_END
 from perception_node.bench.reporting.merging import describe_machine
 from perception_node.config.node_config import NodeConfig
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.domain import private_domain
+from perception_node.rehearsal.domain import private_domain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

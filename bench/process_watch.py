@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.ros.node_process import NodeProcess, Program
+from perception_node.rehearsal.node_process import NodeProcess, Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

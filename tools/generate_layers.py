@@ -31,16 +31,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "flow": ("system", "config", "vision", "engines"),
     "replay": ("system", "config", "vision", "wire"),
     "ros": ("system", "config", "vision", "wire", "engines", "flow", "replay"),
+    "rehearsal": ("system", "config", "wire", "replay", "ros"),
     "live": ("config", "wire", "flow", "ros"),
     "serving": ("system", "config", "vision", "engines", "live"),
-    "doctor": ("system", "model", "engines", "ros"),
+    "doctor": ("system", "model", "wire", "engines", "ros", "rehearsal"),
     "bench": (
         *("system", "terminal", "config", "model", "vision", "wire", "engines", "ros"),
-        "doctor",
+        *("rehearsal", "doctor"),
     ),
     "cli": (
         *("system", "terminal", "config", "model", "vision", "wire", "engines", "calibration"),
-        *("replay", "ros", "live", "serving", "doctor", "bench"),
+        *("replay", "ros", "rehearsal", "live", "serving", "doctor", "bench"),
     ),
 }
 EVERYBODYS = ("errors", "installing", "printable")

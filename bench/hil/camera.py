@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from perception_node.bench.camera.camera_faults import Emission
     from perception_node.bench.hil.record import HilRecord
     from perception_node.bench.hil.scenario import Scenario
-    from perception_node.ros.player import Player
+    from perception_node.rehearsal.player import Player
 
     Write = Callable[[str, str, bytes, int], None]
 

@@ -16,7 +16,7 @@ from perception_node.bench.hil.listener import DEPTH, UNREACHABLE, HilListener
 from perception_node.bench.hil.record import HilRecord, StepDone
 from perception_node.bench.hil.services import DeviceServices
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.player import Player
+from perception_node.rehearsal.player import Player
 from perception_node.ros.qos import named_qos
 from perception_node.ros.session import open_session
 

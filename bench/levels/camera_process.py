@@ -25,8 +25,8 @@ from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.levels.camera_schedule import plan, to_system_ns
 from perception_node.bench.levels.child_process import take_task
 from perception_node.bench.levels.frame_records import MATCHED, SENT
+from perception_node.rehearsal.player import DEPTH
 from perception_node.ros.compat import make_raw_sender
-from perception_node.ros.player import DEPTH
 from perception_node.ros.session import open_session
 from perception_node.system.process import freeze_garbage
 

@@ -16,7 +16,7 @@ from perception_node.bench.levels.node_session import NodeSession, Processes, Ru
 from perception_node.bench.levels.node_topics import Topics
 from perception_node.bench.process_watch import WatchedNode
 from perception_node.errors import ConfigError
-from perception_node.ros.domain import private_domain
+from perception_node.rehearsal.domain import private_domain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

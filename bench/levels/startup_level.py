@@ -18,11 +18,11 @@ from perception_node.bench.process_watch import read_sample
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import Run
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.domain import private_domain
-from perception_node.ros.listener import Listener
-from perception_node.ros.node_process import NodeProcess
-from perception_node.ros.player import Player
-from perception_node.ros.rehearsal import NODE, TYPES
+from perception_node.rehearsal.domain import private_domain
+from perception_node.rehearsal.listener import Listener
+from perception_node.rehearsal.node_process import NodeProcess
+from perception_node.rehearsal.player import Player
+from perception_node.rehearsal.rehearsal import NODE, TYPES
 from perception_node.ros.session import open_session
 from perception_node.system.resources import SAMPLE_TOPICS
 from perception_node.wire.bags import BagMessage

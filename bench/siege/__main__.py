@@ -28,7 +28,7 @@ from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
 from perception_node.bench.siege.run import Siege
 from perception_node.bench.soak.limits import print_rows
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.domain import use_private_domain
+from perception_node.rehearsal.domain import use_private_domain
 from perception_node.system.signals import StopEvent
 from perception_node.terminal.console import make_console
 

@@ -11,7 +11,7 @@ from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.siege.asking import RATE_HZ
 from perception_node.bench.siege.attack import Attack
 from perception_node.bench.siege.record import SECOND_NS
-from perception_node.ros.player import import_type
+from perception_node.rehearsal.player import import_type
 
 if TYPE_CHECKING:
     import random

@@ -20,7 +20,7 @@ from perception_node.bench.soak.listener import SoakListener
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.parameter import When
 from perception_node.errors import EnvironmentLacks, PerceptionError
-from perception_node.ros.player import DEPTH, import_type
+from perception_node.rehearsal.player import DEPTH, import_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

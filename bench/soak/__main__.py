@@ -26,7 +26,7 @@ from perception_node.bench.soak.messages import MessageTrial
 from perception_node.bench.soak.run import Soak
 from perception_node.bench.soak.verdict import SoakRun, judge
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.domain import use_private_domain
+from perception_node.rehearsal.domain import use_private_domain
 from perception_node.terminal.console import make_console
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from perception_node.wire.bags import BagMessage, open_bag
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from perception_node.ros.player import Player
+    from perception_node.rehearsal.player import Player
 
 PICTURES = 8
 LATEST_NS = 50_000_000  # a camera that this process keeps from sending in time loses the frame

@@ -18,9 +18,9 @@ from perception_node.bench.soak.log import is_balanced, read_account
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.parameter import When
 from perception_node.errors import ConfigError, EnvironmentLacks
-from perception_node.ros.listener import Listener, Result
-from perception_node.ros.player import Player
-from perception_node.ros.rehearsal import NODE, START_TIMEOUT_S, TYPES
+from perception_node.rehearsal.listener import Listener, Result
+from perception_node.rehearsal.player import Player
+from perception_node.rehearsal.rehearsal import NODE, START_TIMEOUT_S, TYPES
 from perception_node.ros.session import open_session
 from perception_node.wire.bags import BagMessage
 from perception_node.wire.images import peek_header

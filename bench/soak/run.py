@@ -14,8 +14,8 @@ from perception_node.bench.soak.camera import Playback, read_camera
 from perception_node.bench.soak.listener import SoakListener
 from perception_node.bench.soak.verdict import SoakRun
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.player import Player
-from perception_node.ros.rehearsal import NODE, START_TIMEOUT_S, TYPES
+from perception_node.rehearsal.player import Player
+from perception_node.rehearsal.rehearsal import NODE, START_TIMEOUT_S, TYPES
 from perception_node.ros.session import open_session
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ def _play(
     from perception_node.ros.required import require_ros  # noqa: PLC0415
 
     require_ros()
-    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
+    from perception_node.rehearsal.domain import use_private_domain  # noqa: PLC0415 - needs ROS
 
     if scenario.node.is_local:
         use_private_domain()

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_rate(arguments.rate)
     stop = StopEvent()
     require_ros()
-    from perception_node.ros.player import Player  # noqa: PLC0415 - needs ROS
+    from perception_node.rehearsal.player import Player  # noqa: PLC0415 - needs ROS
     from perception_node.ros.session import open_session  # noqa: PLC0415
 
     with (

@@ -45,11 +45,11 @@ def check_drivers() -> Finding:
 
 @once
 def find_delivery() -> dict[str, Any]:
-    """Return what ``perception_node.ros.loopback`` prints, in a process that may crash or hang."""
+    """Return what ``doctor/loopback.py`` prints, in a process that may crash or hang."""
     if find_ros() is None:
         return {"problem": f"{NO_ROS}; run: see ROS 2 and node"}
     try:
-        child = run_module("perception_node.ros.loopback", TIMEOUT_S)
+        child = run_module("perception_node.doctor.loopback", TIMEOUT_S)
         found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"problem": f"not tried, the middleware hangs for {TIMEOUT_S:g} s"}

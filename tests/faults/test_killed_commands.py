@@ -21,7 +21,7 @@ COMMANDS = {
     "hil": (("hil", "endurance", "--out", "{folder}/hil"), (NODE,)),
     "bench node": (("bench", "node", "--frames", "100000"), (NODE, CAMERA)),
     "bench engine": (("bench", "engine", "--frames", "1000000"), (MEASURING,)),
-    "doctor": (("doctor",), ("perception_node.ros.loopback_camera",)),
+    "doctor": (("doctor",), ("perception_node.doctor.loopback_camera",)),
 }
 
 

@@ -27,11 +27,11 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, LabelInfo
 
+from perception_node.rehearsal.domain import PRIVATE_DOMAINS
+from perception_node.rehearsal.domain import claim_domain as claim_free_domain
+from perception_node.rehearsal.node_process import to_argument
 from perception_node.ros.compat import TELLS_MATCHES
-from perception_node.ros.domain import PRIVATE_DOMAINS
-from perception_node.ros.domain import claim_domain as claim_free_domain
 from perception_node.ros.node import PerceptionNode
-from perception_node.ros.node_process import to_argument
 from perception_node.ros.qos import LATCHED
 from perception_node.ros.spinning import SpinningThread
 

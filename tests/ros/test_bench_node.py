@@ -14,7 +14,7 @@ from perception_node.bench.levels.frame_join import FrameJoin
 from perception_node.bench.levels.frame_records import LATENCY_STAGES
 from perception_node.bench.levels.node_level import RunInterrupted, measure_node
 from perception_node.errors import ConfigError, EnvironmentLacks
-from perception_node.ros.domain import private_domain
+from perception_node.rehearsal.domain import private_domain
 from perception_node.system.resources import find_resource
 from tests.ros.harness import IS_NUMBERED
 

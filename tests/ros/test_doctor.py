@@ -16,7 +16,7 @@ import pytest
 from perception_node.doctor.findings import OPTIONAL
 from perception_node.doctor.segment_findings import check_segments, find_segments
 from perception_node.doctor.transport_findings import SHARED_MEMORY, export_ours, find_ros
-from perception_node.ros.domain import PRIVATE_DOMAINS
+from perception_node.rehearsal.domain import PRIVATE_DOMAINS
 from tests.builders import ROOT
 from tests.ros.harness import Program, wait_for
 
@@ -93,7 +93,7 @@ def try_cameras():
         for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
             if name not in variables:
                 environment.pop(name, None)
-        command = [sys.executable, "-m", "perception_node.ros.loopback"]
+        command = [sys.executable, "-m", "perception_node.doctor.loopback"]
         result = subprocess.run(
             command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
         )
@@ -147,7 +147,7 @@ def test_the_domain_and_the_discovery_of_the_shell_are_left(domain):
     """A robot that runs there must not see our cameras; nobody answers at this address."""
     probe = (
         "import os, json\n"
-        "from perception_node.ros import loopback\n"
+        "from perception_node.doctor import loopback\n"
         "loopback._leave_the_network()\n"
         "print(json.dumps(dict(os.environ)))"
     )
@@ -168,7 +168,7 @@ def test_the_domain_and_the_discovery_of_the_shell_are_left(domain):
 
 def test_a_camera_that_is_left_ends(domain):
     """Where the doctor is killed, its cameras end with it."""
-    command = [sys.executable, "-m", "perception_node.ros.loopback_camera", "node"]
+    command = [sys.executable, "-m", "perception_node.doctor.loopback_camera", "node"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
     process.stdin.close()

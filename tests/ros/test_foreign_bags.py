@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from perception_node.errors import ConfigError, EnvironmentLacks
-from perception_node.ros.player import Player, import_type
+from perception_node.rehearsal.player import Player, import_type
 from perception_node.system.signals import StopEvent
 from perception_node.wire.bags import BagMessage
 from tests.builders import START_NS, compressed_message, string_message, write_bag

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from perception_node.ros.domain import private_domain
+from perception_node.rehearsal.domain import private_domain
 from tests.builders import ROOT
 
 pytestmark = pytest.mark.ros

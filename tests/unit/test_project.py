@@ -36,9 +36,10 @@ ROS_PACKAGES = {
 }
 FOLDERS = ("perception_node", "engines", "calibration", "bench")
 EVERYTHING = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
-# What imports rclpy and messages: the border to ROS, who watches a node, who attacks one.
+# What imports rclpy and messages: the border to ROS, who watches, plays to or attacks a node.
 SPEAKS_ROS = ("perception_node/ros/", "perception_node/live/node_watcher.py", "bench/")
-SPEAKS_ROS += ("perception_node/live/watched_topics.py",)
+SPEAKS_ROS += ("perception_node/live/watched_topics.py", "perception_node/rehearsal/")
+SPEAKS_ROS += ("perception_node/doctor/loopback",)
 
 
 def name_of(file):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether camera images reach a node on this machine: tried out between processes.
 
-    python -m perception_node.ros.loopback
+    python -m perception_node.doctor.loopback
 
 plays a camera's driver twice: with the Fast DDS profile that the node uses, and as this shell
 would start it. It prints the JSON object that ``try_cameras`` returns, or ``{"problem": ...}``.
@@ -21,11 +21,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from sensor_msgs.msg import Image
 
+from perception_node.doctor.loopback_camera import FRAME, SENSOR_DATA, SENT, SIZES, topic_of
 from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.rehearsal.domain import use_private_domain
 from perception_node.ros.compat import DISCOVERY_RANGE, LOCALHOST_ONLY, knows_discovery_range, take
 from perception_node.ros.delivery import BYTES, find_delivery
-from perception_node.ros.domain import use_private_domain
-from perception_node.ros.loopback_camera import FRAME, SENSOR_DATA, SENT, SIZES, topic_of
 from perception_node.ros.session import open_session
 from perception_node.ros.transport import use_large_frames
 from perception_node.system.guardian import ended_with_us
@@ -137,7 +137,7 @@ class _Camera:
     """A process that plays a camera's driver from entering to leaving."""
 
     def __init__(self, who: str, environment: dict[str, str]) -> None:
-        self._command = [sys.executable, "-m", "perception_node.ros.loopback_camera", who]
+        self._command = [sys.executable, "-m", "perception_node.doctor.loopback_camera", who]
         self._environment = environment
 
     def __enter__(self) -> _Camera:

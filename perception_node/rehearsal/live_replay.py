@@ -22,13 +22,13 @@ from sensor_msgs.msg import CompressedImage
 
 from perception_node.config.node_config import MAX_DEADLINE_MS, NodeConfig
 from perception_node.errors import EnvironmentLacks, MalformedMessage
+from perception_node.rehearsal.live_answers import LiveAnswers
+from perception_node.rehearsal.live_cameras import plan_nodes
+from perception_node.rehearsal.node_process import NodeProcess
+from perception_node.rehearsal.player import Player, Timeline, import_type
 from perception_node.ros.compat import RCLError
 from perception_node.ros.delivery import BYTES, find_delivery
-from perception_node.ros.live_answers import LiveAnswers
-from perception_node.ros.live_cameras import plan_nodes
 from perception_node.ros.messages import to_header, to_image, to_nanoseconds
-from perception_node.ros.node_process import NodeProcess
-from perception_node.ros.player import Player, Timeline, import_type
 from perception_node.ros.session import open_session
 from perception_node.wire.bags import BagMessage
 from perception_node.wire.images import RAW_TYPE
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from perception_node.config.parameter import Value
+    from perception_node.rehearsal.live_answers import Answer
+    from perception_node.rehearsal.live_cameras import LiveCamera, LiveNode
     from perception_node.replay.golden import Record
-    from perception_node.ros.live_answers import Answer
-    from perception_node.ros.live_cameras import LiveCamera, LiveNode
 
 # Nothing may be dropped because this machine is slow or because of the stamps in the bag: what is
 # asked is what the node says of each image.

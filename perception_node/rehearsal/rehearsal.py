@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros.listener import Listener, Result
-from perception_node.ros.node_process import NodeProcess
-from perception_node.ros.player import Player
+from perception_node.rehearsal.listener import Listener, Result
+from perception_node.rehearsal.node_process import NodeProcess
+from perception_node.rehearsal.player import Player
 from perception_node.ros.session import open_session
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, peek_header
 

@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from perception_node.errors import EnvironmentLacks
-from perception_node.ros import domain
-from perception_node.ros.domain import claim_domain, private_domain
+from perception_node.rehearsal import domain
+from perception_node.rehearsal.domain import claim_domain, private_domain
 
 FREE = (197, 198, 199)  # tests that run beside this one use lower ones
 DDS_PORT = 7400 + 250 * 198 + 10  # a participant's, OMG DDSI-RTPS 9.6.1.1

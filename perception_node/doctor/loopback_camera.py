@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver of a camera, as far as its images go: typed, best effort, of two sizes.
 
-    python -m perception_node.ros.loopback_camera WHO
+    python -m perception_node.doctor.loopback_camera WHO
 
 sends tiny images until a line comes on stdin, then ``SENT`` of each size, and then says so on
 stdout. It ends when stdin does. It sets nothing up: what its environment says is what it has.
