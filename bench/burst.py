@@ -21,8 +21,8 @@ import numpy as np
 from perception_node.bench.camera.camera_faults import with_stamp
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.process_watch import read_sample
+from perception_node.rehearsal.bag_rehearsal import Rehearsal
 from perception_node.rehearsal.domain import PRIVATE_DOMAINS
-from perception_node.rehearsal.rehearsal import Rehearsal
 from perception_node.ros.compat import keep_discovery_local
 from perception_node.system.resources import SAMPLE_TOPICS
 from perception_node.wire.bags import BagMessage
@@ -31,7 +31,7 @@ from perception_node.wire.images import NANOSECONDS, RAW_TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perception_node.rehearsal.listener import Result
+    from perception_node.rehearsal.heard import Result
 
 BURST = 1000
 PERIOD_NS = NANOSECONDS // 30

@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perception_node.bench.process_watch import WatchedProgram
 from perception_node.errors import EnvironmentLacks
+from perception_node.rehearsal.node_process import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ POLL_S = 0.05
 ADDRESS = re.compile(r"http://[^\s)]+:\d+")
 
 
-class PageServer(WatchedProgram):
+class PageServer(Program):
     """``perception serve --ros`` on a port that is free; what it says goes to its log."""
 
     name = "perception serve"

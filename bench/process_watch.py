@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-from perception_node.rehearsal.node_process import NodeProcess, Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,33 +72,12 @@ class StolenTime(NamedTuple):
         return (later.stolen - self.stolen) / max(1, later.total - self.total)
 
 
-class WatchedProgram(Program):
-    """A process of its own that can be looked at, also after its end."""
-
-    @property
-    def exit_code(self) -> int | None:
-        """Return its exit code, None while it runs; negative if a signal has killed it."""
-        return self._process.poll()
-
-    def end(self) -> int:
-        """End the process with SIGTERM and return its exit code; negative if it was killed."""
-        self._process.terminate()
-        try:
-            return self._process.wait(self.stop_timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-    def sample(self) -> ProcessSample | None:
-        """Look at the process; None once it has ended."""
-        try:
-            return read_sample(self._process.pid)
-        except (OSError, KeyError):  # gone, or a zombie, which has no memory
-            return None
-
-
-class WatchedNode(WatchedProgram, NodeProcess):
-    """A node that can be looked at, also after its end."""
+def look_at(process: int) -> ProcessSample | None:
+    """Look at a process of the same user; None once it has ended."""
+    try:
+        return read_sample(process)
+    except (OSError, KeyError):  # gone, or a zombie, which has no memory
+        return None
 
 
 def read_sample(process: int) -> ProcessSample:

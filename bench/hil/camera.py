@@ -16,14 +16,13 @@ from perception_node.ros.compat import RCLError
 from perception_node.wire.bags import BagMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from perception_node.bench.camera.camera_faults import Emission
     from perception_node.bench.hil.record import HilRecord
     from perception_node.bench.hil.scenario import Scenario
+    from perception_node.rehearsal.listener import Write
     from perception_node.rehearsal.player import Player
-
-    Write = Callable[[str, str, bytes, int], None]
 
 SEED = 1  # of what is random within a fault
 LEAD_NS = 100_000_000  # from the start of the thread to the first frame

@@ -31,6 +31,27 @@ class DiagnosticDemand:
 
 
 @dataclass(frozen=True)
+class LeakLimits:
+    """What the node's process may have more at the end of a run than after its warm-up.
+
+    Attributes:
+        memory_mib: of its own.
+        memory_mib_per_h: the slope of that; None: it is not judged, as in a short run.
+        shared_mib: memory that it shares, at most at any time. As it comes: the segments of two
+            participants (launch/fastdds_profile.xml), which fill up as they are used.
+        descriptors: open files and sockets.
+        threads: threads.
+
+    """
+
+    memory_mib: float = 10.0
+    memory_mib_per_h: float | None = None
+    shared_mib: float = 2 * 32.0 + 8.0
+    descriptors: float = 0.0
+    threads: float = 0.0
+
+
+@dataclass(frozen=True)
 class Expectations:
     """What must hold. None, empty or False: it is not judged.
 
@@ -47,9 +68,15 @@ class Expectations:
         same_labels: answers to the same picture have the same label.
         recovery_s: until the first answer after ``fault``, ``activate`` and ``kill``.
         diagnostics: rows of /diagnostics that must be seen.
+        faults_named: rows of /diagnostics name each fault of the camera that lasts long enough,
+            and no longer than it does; those that judge the node itself are well at the end.
         no_unexpected_alarms: no others may be seen, but those that faults and steps explain.
         exit_code: of the node, after SIGTERM.
         account_exact: the node's account adds up, and all that it published has come.
+        leaks: what the node's process may have more at the end.
+        published_age_ms: no result is older when it is published, as ~/latency states it.
+        steady_ages: these ages do not grow from the first third of the run to the last.
+        expected_log: the node has logged only what faults of a camera explain, and not too often.
 
     """
 
@@ -65,6 +92,16 @@ class Expectations:
     same_labels: bool = False
     recovery_s: dict[str, float] = field(default_factory=dict)
     diagnostics: tuple[DiagnosticDemand, ...] = ()
+    faults_named: bool = False
     no_unexpected_alarms: bool = False
     exit_code: int | None = None
     account_exact: bool = False
+    leaks: LeakLimits | None = None
+    published_age_ms: float | None = None
+    steady_ages: bool = False
+    expected_log: bool = False
+
+    @property
+    def needs_ages(self) -> bool:
+        """Something is judged by ~/latency."""
+        return self.steady_ages or self.published_age_ms is not None

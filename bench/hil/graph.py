@@ -20,11 +20,11 @@ VARIABLES = {
 }
 
 
-def describe_silence(node: Node, scenario: Scenario, what: str) -> str:
-    """Say in one line that something did not come in time, who is there, and what to check."""
-    plan = scenario.node
-    topics = describe_topics(node, (scenario.camera.full_topic, f"{plan.target}/classification"))
-    return f"{what} within {plan.timeout_s:g} s; {topics}; {describe_environment()}"
+def describe_silence(node: Node, scenario: Scenario) -> str:
+    """Say in one line who is there, and what to check."""
+    results = f"{scenario.node.target}/classification"
+    topics = describe_topics(node, (scenario.camera.full_topic, results))
+    return f"{topics}; {describe_environment()}"
 
 
 def describe_topics(node: Node, topics: Iterable[str]) -> str:

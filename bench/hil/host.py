@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 from perception_node.bench.camera.fault_schedule import SECOND_NS
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.camera import Playback
-from perception_node.bench.hil.device import LocalDevice
 from perception_node.bench.hil.graph import describe_silence
-from perception_node.bench.hil.listener import DEPTH, UNREACHABLE, HilListener
+from perception_node.bench.hil.listener import UNREACHABLE, HilListener
 from perception_node.bench.hil.record import HilRecord, StepDone
 from perception_node.bench.hil.services import DeviceServices
-from perception_node.errors import EnvironmentLacks
+from perception_node.bench.process_watch import look_at
+from perception_node.errors import ConfigError, EnvironmentLacks
+from perception_node.rehearsal.driver import NODE, Driver
+from perception_node.rehearsal.listener import DEPTH
+from perception_node.rehearsal.node_process import NodeProcess
 from perception_node.rehearsal.player import Player
 from perception_node.ros.qos import named_qos
 from perception_node.ros.session import open_session
@@ -25,11 +29,12 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node  # noqa: TID251 - a host is a camera and a subscriber in ROS
 
-    from perception_node.bench.hil.camera import Write
     from perception_node.bench.hil.scenario import Scenario
+    from perception_node.config.parameter import Value
+    from perception_node.rehearsal.listener import Write
 
-POLL_S, PROGRESS_S = 0.02, 0.25
-QUIET_S = 0.5  # no answer for so long: all that will come are here
+PROGRESS_S, SAMPLE_S = 0.25, 1.0
+PYTHON = "python3"  # in a scenario: the interpreter that runs this command
 ASKED = ("deadline_ms", "camera_deadlines_ms", "age_reference", "classification_qos")
 
 
@@ -61,8 +66,12 @@ class Host:
         self.record = HilRecord()
         self._scenario, self._pictures = scenario, pictures
         self._write, self._on_progress = write, on_progress
-        self._progress_s = 0.0
-        self._local: LocalDevice | None = None
+        self._progress_s = self._sample_s = 0.0
+        self._process = _describe_process(scenario) if scenario.node.is_local else None
+        programs = [] if self._process is None else [self._process]
+        self._driver = Driver(
+            *programs, respawn=scenario.node.respawn, meanwhile=self._do_meanwhile
+        )
 
     def run(self, ros_arguments: list[str] | None = None) -> HilRecord:
         """Run it; a keyboard interrupt ends it early, and the record is not complete then.
@@ -77,27 +86,35 @@ class Host:
         return self.record
 
     def _run(self, ros_arguments: list[str] | None) -> None:
-        scenario, record = self._scenario, self.record
+        scenario, record, driver = self._scenario, self.record, self._driver
+        target, camera = scenario.node.target, scenario.camera
         with ExitStack() as stack:
             node = stack.enter_context(open_session("perception_hil", ros_arguments))
-            listener = HilListener(node, scenario.node.target, record, self._write)
-            if scenario.node.is_local:
-                self._local = stack.enter_context(LocalDevice(scenario, record))
+            listener = HilListener(node, target, record, self._write)
+            stack.callback(self._note_process)
+            self._start(stack)
             stack.enter_context(listener)
-            services = DeviceServices(
-                node, scenario.node.target, scenario.node.timeout_s, self._wait
-            )
-            camera = scenario.camera
+            services = DeviceServices(node, target, scenario.node.timeout_s, driver.wait)
             player = Player(node, {camera.full_topic: TYPES[camera.transport]})
             self._meet(node, listener, services, player)
+            driver.may_end = True
             playback = Playback(scenario, self._pictures, player, record, self._write)
             stack.callback(self._note_end, playback)
             playback.thread.start()
             self._conduct(playback, services)
-            self._wait_until_quiet()
-            if self._local is not None:
-                self._local.end()
+            driver.wait_until_quiet(lambda: len(record.answers))
+            record.exit_code = driver.end()
             record.complete = True
+
+    def _start(self, stack: ExitStack) -> None:
+        try:
+            stack.enter_context(self._driver)
+        except ConfigError as error:
+            raise ConfigError(f"node.command: {error}") from error
+
+    def _note_process(self) -> None:
+        self.record.unexpected_ends = self._driver.unexpected_ends
+        self.record.log = [] if self._process is None else self._process.log()
 
     def _note_end(self, playback: Playback) -> None:
         playback.end()
@@ -113,13 +130,11 @@ class Host:
 
         """
         plan = self._scenario.node
-        end_s = time.monotonic() + plan.timeout_s
 
-        def require(what: str, condition: Callable[[], bool]) -> None:
-            if not self._wait(condition, end_s - time.monotonic(), is_start=True):
-                if self._local is not None:
-                    what += f" (its last word: {self._local.last_words()})"
-                raise EnvironmentLacks(describe_silence(node, self._scenario, what))
+        def require(problem: str, condition: Callable[[], bool]) -> None:
+            self._driver.require(
+                condition, problem, plan.timeout_s, lambda: describe_silence(node, self._scenario)
+            )
 
         require(f"no answer of {plan.target}/get_state", lambda: listener.state != UNREACHABLE)
         if plan.apply_parameters:
@@ -133,10 +148,10 @@ class Host:
         self.record.device.update({name: str(value) for name, value in found.items()})
         qos = named_qos(str(found.get("classification_qos", "default")))
         qos.depth = DEPTH
-        listener.subscribe(qos)
+        listener.listen(qos, with_ages=self._scenario.expect.needs_ages)
         if self._is_to_be_active(services):
             require(f"{plan.target} did not become active", lambda: listener.state == "active")
-            require(f"{plan.target} says no labels", lambda: listener.has_labels)
+            require(f"{plan.target} says no labels", lambda: listener.is_matched)
             require(f"{plan.target} does not hear the camera", lambda: player.has_subscribers)
 
     def _is_to_be_active(self, services: DeviceServices) -> bool:
@@ -159,44 +174,41 @@ class Host:
         """Take the steps, each at its time, until the camera has ended."""
         for step in self._scenario.steps:
             due_ns = self.record.begin_ns + int(step.at_s * SECOND_NS)
-            self._wait(lambda due_ns=due_ns: time.monotonic_ns() >= due_ns, step.at_s + 1.0)  # type: ignore[misc]
+            self._driver.wait(lambda due_ns=due_ns: time.monotonic_ns() >= due_ns)  # type: ignore[misc]
             self._take(step.do, services)
-        while playback.thread.is_alive():
-            self._pause()
+        self._driver.wait(lambda: not playback.thread.is_alive())
 
     def _take(self, what: str, services: DeviceServices) -> None:
         begin_ns = time.monotonic_ns()
-        if what == "kill":
-            problem = self._local.kill() if self._local is not None else "not our process"
-        else:
-            problem = services.change(what)
+        problem = self._driver.kill() if what == "kill" else services.change(what)
         seconds = (time.monotonic_ns() - begin_ns) / SECOND_NS
         self.record.steps.append(StepDone(begin_ns, what, seconds, problem))
 
-    def _wait_until_quiet(self) -> None:
-        heard, since_s = -1, time.monotonic()
-        while time.monotonic() - since_s < QUIET_S:
-            if heard != len(self.record.answers):
-                heard, since_s = len(self.record.answers), time.monotonic()
-            self._pause()
+    def _do_meanwhile(self) -> None:
+        """Do what is always to be done while something is waited for."""
+        now_s, record, process = time.monotonic(), self.record, self._process
+        if now_s - self._progress_s >= PROGRESS_S:
+            self._progress_s = now_s
+            self._on_progress(record)
+        is_due = self._scenario.expect.leaks is not None and now_s - self._sample_s >= SAMPLE_S
+        if is_due and process is not None and record.begin_ns and not record.complete:
+            self._sample_s = now_s
+            sample = look_at(process.pid)
+            record.samples += [] if sample is None else [sample]
 
-    def _wait(
-        self, condition: Callable[[], bool], timeout_s: float, *, is_start: bool = False
-    ) -> bool:
-        """Wait for a condition; return whether it holds in time."""
-        end_s = time.monotonic() + timeout_s
-        while not (holds := condition()) and time.monotonic() < end_s:
-            self._pause(is_start=is_start)
-        return holds
 
-    def _pause(self, *, is_start: bool = False) -> None:
-        """Let a moment pass, and do meanwhile what is always to be done."""
-        time.sleep(POLL_S)
-        if self._local is not None:
-            if is_start:
-                self._local.require_alive()
-            else:
-                self._local.watch()
-        if time.monotonic() - self._progress_s >= PROGRESS_S:
-            self._progress_s = time.monotonic()
-            self._on_progress(self.record)
+def _describe_process(scenario: Scenario) -> NodeProcess:
+    """Describe the node where this host starts it."""
+    node, camera = scenario.node, scenario.camera
+    parameters: dict[str, Value] = {
+        "autostart": True,
+        "image_transport": camera.transport,
+        **node.parameters,
+    }
+    namespace, _, name = node.target.rpartition("/")
+    remaps = {"image": "/" + camera.topic.lstrip("/")}
+    if node.target != NODE:
+        remaps |= {"__node": name, "__ns": namespace or "/"}
+    is_ours = node.command[:1] == (PYTHON,)
+    command = (sys.executable, *node.command[1:]) if is_ours else node.command
+    return NodeProcess(parameters, remaps, command)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from perception_node.bench.hil.record import Check
+    from perception_node.bench.check import Check
 
 
 def write(

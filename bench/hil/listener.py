@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listen to all that a device says, on a thread of its own, with times of the host's clock."""
+"""Note all that a device says, with times of the host's clock."""
 
 from __future__ import annotations
 
@@ -7,40 +7,37 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.clock import Clock, ClockType  # noqa: TID251 - a host is a camera and a subscriber
-from rclpy.serialization import deserialize_message  # noqa: TID251
-from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
-from perception_node.bench.hil.record import Answer, DiagnosticChange, StateChange
+from perception_node.bench.hil.record import Age, DiagnosticChange, StateChange
+from perception_node.rehearsal.listener import (
+    DIAGNOSTICS,
+    INFO,
+    LATENCY,
+    RESULTS,
+    Listener,
+    read_age_ms,
+)
 from perception_node.ros.messages import to_nanoseconds
-from perception_node.ros.qos import LATCHED
-from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.node import Node  # noqa: TID251
     from rclpy.qos import QoSProfile  # noqa: TID251
+    from vision_msgs.msg import Classification, VisionInfo
 
-    from perception_node.bench.hil.camera import Write
     from perception_node.bench.hil.record import HilRecord
+    from perception_node.rehearsal.listener import Write
 
-DEPTH = 1000  # what waits for this process's turn must not be lost: it is counted
 STATE_PERIOD_S, ASK_AGAIN_S, UNREACHABLE_S = 0.1, 1.0, 2.0
 LEVELS = ("OK", "WARN", "ERROR", "STALE")
 UNREACHABLE = "unreachable"
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-class HilListener:
-    """Fills a record from entering to leaving.
-
-    Attributes:
-        has_labels: the device is configured, and what it publishes reaches us.
-
-    """
+class HilListener(Listener):
+    """Fills a record from entering to leaving."""
 
     def __init__(self, node: Node, target: str, record: HilRecord, write: Write) -> None:
         """Ask the node named ``target`` for its state again and again, from entering on.
@@ -52,26 +49,14 @@ class HilListener:
             write: gets each message as it came, as a bag wants it.
 
         """
-        self.has_labels = False
-        self._node, self._target = node, target
-        self._record, self._write = record, write
-        self._labels: dict[str, str] = {}
+        super().__init__(node, write)
+        self._target, self._record = target, record
         self._last_rows: dict[str, tuple[str, str]] = {}
         self._get_state = node.create_client(GetState, f"{target}/get_state")
         self._asked: Any = None
         self._asked_s, self._heard_s = 0.0, 0.0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(STATE_PERIOD_S, self._ask_state, clock=steady)
-        self._thread = SpinningThread(node, "listener")
-
-    def __enter__(self) -> HilListener:
-        """Start the thread."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop the thread."""
-        self._thread.stop()
 
     @property
     def state(self) -> str:
@@ -79,42 +64,33 @@ class HilListener:
         states = self._record.states
         return states[-1].state if states else UNREACHABLE
 
-    def subscribe(self, results_qos: QoSProfile) -> None:
-        """Subscribe to everything; ``results_qos`` must fit the device's classifications."""
-        target = self._target
-        self._hear(Classification, f"{target}/classification", results_qos, self._on_result)
-        self._hear(DiagnosticArray, "/diagnostics", DEPTH, self._on_diagnostics)
-        self._hear(VisionInfo, f"{target}/vision_info", LATCHED, self._on_info)
-        # The last: discovery keeps this order, so the target knows the others by then.
-        self._hear(LabelInfo, f"{target}/label_info", LATCHED, self._on_labels)
+    def listen(self, results_qos: QoSProfile, *, with_ages: bool) -> None:
+        """Subscribe to everything.
 
-    def _hear(
-        self, kind: type, topic: str, qos: QoSProfile | int, note: Callable[[Any, int], None]
-    ) -> None:
-        package = kind.__module__.partition(".")[0]
-        type_name = f"{package}/msg/{kind.__name__}"
+        Args:
+            results_qos: must fit the device's classifications.
+            with_ages: listen to ~/latency as well, which costs the device a part of a
+                millisecond for each frame.
 
-        def on_message(data: bytes) -> None:
-            received_ns = time.monotonic_ns()
-            note(deserialize_message(data, kind), received_ns)
-            self._write(topic, type_name, data, time.time_ns())
-
-        self._node.create_subscription(kind, topic, on_message, qos, raw=True)
-
-    def _on_labels(self, message: LabelInfo, _received_ns: int) -> None:
-        self._labels = {str(c.class_id): c.class_name for c in message.class_map}
-        self.has_labels = True
+        """
+        notes = {
+            RESULTS: self._on_result,
+            DIAGNOSTICS: self._on_diagnostics,
+            INFO: self._on_info,
+        }
+        more = {LATENCY: self._on_latency} if with_ages else {}
+        self.subscribe(self._target, {**notes, **more}, results_qos)
 
     def _on_info(self, message: VisionInfo, _received_ns: int) -> None:
         self._record.device["method"] = message.method
 
     def _on_result(self, message: Classification, received_ns: int) -> None:
-        label, score = "", 0.0
-        if message.results:
-            best = message.results[0]
-            label, score = self._labels.get(best.class_id, best.class_id), float(best.score)
-        stamp_ns = to_nanoseconds(message.header.stamp)
-        self._record.answers.append(Answer(stamp_ns, received_ns, label, score))
+        self._record.answers.append(self.to_result(self._target, message, received_ns))
+
+    def _on_latency(self, message: DiagnosticArray, _received_ns: int) -> None:
+        age_ms = read_age_ms(message)
+        if age_ms is not None:
+            self._record.ages.append(Age(to_nanoseconds(message.header.stamp), age_ms))
 
     def _on_diagnostics(self, message: DiagnosticArray, received_ns: int) -> None:
         """Note rows that change; other numbers in the same words are no change."""

@@ -32,7 +32,8 @@ from perception_node.system.files import replace_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perception_node.bench.hil.record import Check, HilRecord
+    from perception_node.bench.check import Check
+    from perception_node.bench.hil.record import HilRecord
     from perception_node.bench.hil.round_trips import RoundTrips
     from perception_node.bench.hil.scenario import Scenario
 

@@ -15,7 +15,8 @@ from perception_node.bench.hil.svg import format_time
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perception_node.bench.hil.record import Check, DiagnosticChange, HilRecord
+    from perception_node.bench.check import Check
+    from perception_node.bench.hil.record import DiagnosticChange, HilRecord
     from perception_node.bench.hil.round_trips import FaultEffect, RoundTrips
     from perception_node.bench.hil.scenario import Scenario
     from perception_node.bench.reporting.durations import Durations

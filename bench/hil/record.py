@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from perception_node.bench.hil.packed import Packed
+from perception_node.rehearsal.heard import Result
+
 if TYPE_CHECKING:
     from perception_node.bench.camera.fault_schedule import Fault, Interval
+    from perception_node.bench.process_watch import ProcessSample
 
 
 class SentFrame(NamedTuple):
@@ -33,13 +37,11 @@ class SentFrame(NamedTuple):
     picture: int
 
 
-class Answer(NamedTuple):
-    """One Classification; ``label`` is empty if no class reached the threshold."""
+class Age(NamedTuple):
+    """How old a result was when the device published it, as its ~/latency states."""
 
     stamp_ns: int
-    received_ns: int
-    label: str
-    score: float
+    age_ms: float
 
 
 class DiagnosticChange(NamedTuple):
@@ -95,6 +97,9 @@ class HilRecord:
         sent, answers, diagnostics, steps, states: in the order of their time.
         device: what the device says of itself: ``method`` (of ~/vision_info), ``host`` and others.
         log: lines of the node's log, where the host started it; empty otherwise.
+        ages: in the order of arrival; empty where the scenario does not judge them.
+        samples: looks at the node's process once a second, where the host started it and the
+            scenario judges them.
         skipped: frames that this host could not send in time, and did not send.
         held_back: when frames were due that were not sent because the publish call before did not
             return: of a network that takes nothing, for example. They count as not answered.
@@ -107,23 +112,16 @@ class HilRecord:
     end_ns: int = 0
     complete: bool = False
     faults: list[Interval] = field(default_factory=list)
-    sent: list[SentFrame] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    sent: Packed[SentFrame] = field(default_factory=lambda: Packed(SentFrame, "qqqoq"))
+    answers: Packed[Result] = field(default_factory=lambda: Packed(Result, "qqodo"))
+    ages: Packed[Age] = field(default_factory=lambda: Packed(Age, "qd"))
     diagnostics: list[DiagnosticChange] = field(default_factory=list)
     steps: list[StepDone] = field(default_factory=list)
     states: list[StateChange] = field(default_factory=list)
     held_back: list[int] = field(default_factory=list)
     device: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    samples: list[ProcessSample] = field(default_factory=list)
     skipped: int = 0
     unexpected_ends: int = 0
     exit_code: int | None = None
-
-
-class Check(NamedTuple):
-    """One thing that the scenario demands, and what was found."""
-
-    name: str
-    found: str
-    limit: str
-    is_ok: bool

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from perception_node.bench.hil.record import Check, HilRecord
+    from perception_node.bench.check import Check
+    from perception_node.bench.hil.record import HilRecord
     from perception_node.bench.hil.scenario import Scenario
     from perception_node.bench.reporting.durations import Durations
 

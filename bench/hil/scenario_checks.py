@@ -38,6 +38,8 @@ def _check_node(scenario: Scenario) -> Iterator[str]:
         "node.respawn": lambda: node.respawn,
         "expect.exit_code": lambda: expect.exit_code is not None,
         "expect.account_exact": lambda: expect.account_exact,
+        "expect.leaks": lambda: expect.leaks is not None,
+        "expect.expected_log": lambda: expect.expected_log,
         "steps: kill": lambda: any(step.do == "kill" for step in scenario.steps),
     }
     for what, is_given in not_ours.items():

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.fault_schedule import Fault
-from perception_node.bench.hil.expectations import DiagnosticDemand, Expectations
+from perception_node.bench.hil.expectations import (
+    DiagnosticDemand,
+    Expectations,
+    LeakLimits,
+)
 from perception_node.bench.hil.pictures import make_load
 from perception_node.bench.hil.scenario import (
     CameraPlan,
@@ -59,7 +63,11 @@ def load_scenario(path: Path) -> Scenario:
         ConfigError: a field is wrong, or two of them contradict each other.
 
     """
-    data = read_yaml(path)
+    return parse_scenario(path, read_yaml(path))
+
+
+def parse_scenario(path: Path, data: Any) -> Scenario:  # noqa: ANN401 - YAML can be anything
+    """Check what the file at ``path`` says; errors as in ``load_scenario``."""
     check_schema(path, data)
     try:
         return _parse(data, path.parent)
@@ -145,6 +153,8 @@ def _parse_expect(data: dict[str, Any], folder: Path) -> Expectations:
         rest["agreement_percent"] = labels.get("agreement_percent", 99.0)
     rest["same_labels"] = "per_picture" in labels
     rest["diagnostics"] = tuple(DiagnosticDemand(**row) for row in data.get("diagnostics", ()))
+    if "leaks" in data:
+        rest["leaks"] = LeakLimits(**data["leaks"])
     recovery_s = data.get("recovery_s", {})
     if not isinstance(recovery_s, dict):
         rest["recovery_s"] = dict.fromkeys(RECOVERIES, recovery_s)

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perception_node.bench.camera.fault_schedule import Fault
+from perception_node.bench.check import Check
 from perception_node.bench.hil.calm import (
     count_held_back,
     deadline_ms,
     find_calm,
     find_outages,
 )
-from perception_node.bench.hil.record import Check
 from perception_node.bench.hil.round_trips import join
 from perception_node.bench.hil.verdict_alarms import judge_alarms, judge_diagnostics
 from perception_node.bench.hil.verdict_labels import judge_labels
+from perception_node.bench.hil.verdict_leaks import judge_leaks
 from perception_node.bench.hil.verdict_recovery import judge_recovery
-from perception_node.bench.soak.log import is_balanced, read_account
+from perception_node.bench.node_log import judge_account, read_account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ def judge(scenario: Scenario, record: HilRecord, golden_labels: Sequence[str] = 
         *judge_recovery(scenario, record, trips),
         *judge_diagnostics(scenario, record),
         *judge_alarms(scenario, record),
+        *judge_leaks(scenario, record, calm),
         *_judge_state(scenario, record),
         *_judge_process(scenario, record),
     ]
@@ -174,9 +176,7 @@ def _judge_process(scenario: Scenario, record: HilRecord) -> list[Check]:
 
 def _judge_account(record: HilRecord) -> list[Check]:
     account = read_account(record.log)
-    found = ", ".join(f"{name} {number}" for name, number in account.items() if number)
-    limit = "exact, nothing in flight"
-    checks = [Check("account of the node", found or "none", limit, is_balanced(account))]
+    checks = [judge_account("account of the node", account)]
     if any(step.what == "kill" for step in record.steps) or record.unexpected_ends:
         return checks  # what the process published that was killed is not known
     answers, published = len(record.answers), account.get("published", -1)

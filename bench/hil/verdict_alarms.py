@@ -3,22 +3,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.bench.camera.fault_schedule import SECOND_NS
+from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
+from perception_node.bench.check import Check
 from perception_node.bench.hil.calm import Span, find_outages
-from perception_node.bench.hil.record import Check
-from perception_node.bench.soak.alarms import BUSY, NAMED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from perception_node.bench.camera.fault_schedule import Interval
     from perception_node.bench.hil.expectations import DiagnosticDemand
     from perception_node.bench.hil.record import DiagnosticChange, HilRecord
     from perception_node.bench.hil.scenario import Scenario
 
 ALARMS = ("WARN", "ERROR")
 NOTICED_NS = 2 * SECOND_NS  # after the end of its cause
+# Where /diagnostics names a fault, and in which words. A burst and a few lost frames are no fault
+# of the node's input: the newest frame wins.
+NAMED = {
+    Fault.OFF: ("input", "Timeout"),
+    Fault.STUCK: ("picture", "stuck"),
+    Fault.GARBAGE: ("input", "unusable"),
+    Fault.WRONG: ("input", "unusable"),
+    Fault.CORRUPT: ("input", "unusable"),
+    Fault.SLOW: ("rate", "images per second"),
+    Fault.DELAYED: ("deadline", "missed the deadline"),
+}
+VISIBLE_NS = 6 * SECOND_NS // 5  # a shorter fault may end before /diagnostics says so
+PROMPT_NS = SECOND_NS  # after its end, where each fault must be named
+BUSY = ("rate", "deadline", "connection", "Timeout")  # a busy machine may be, at any time
+WELL_AT_END = ("engine", "inference", "process", "input", "picture")
+
+
+class Alarm(NamedTuple):
+    """A row of /diagnostics that is not well, and until when."""
+
+    change: DiagnosticChange
+    end_ns: int
 
 
 def judge_diagnostics(scenario: Scenario, record: HilRecord) -> list[Check]:
@@ -39,27 +61,70 @@ def judge_diagnostics(scenario: Scenario, record: HilRecord) -> list[Check]:
 
 
 def judge_alarms(scenario: Scenario, record: HilRecord) -> list[Check]:
-    """Judge whether each alarm has a cause, and whether none is left."""
-    if not scenario.expect.no_unexpected_alarms:
-        return []
+    """Judge whether faults are named, whether each alarm has a cause, and whether none is left."""
+    alarms, expect = list(_find_alarms(record)), scenario.expect
+    checks = [_judge_named(alarms, record)] if expect.faults_named else []
+    if not expect.no_unexpected_alarms:
+        return checks
     warm_ns = record.begin_ns + int(scenario.camera.warm_up_s * SECOND_NS)
     wrong = {
-        f"{change.row}: {change.message}"
-        for change in record.diagnostics
-        if warm_ns <= change.time_ns < record.end_ns
-        and change.level in ALARMS
-        and not _is_explained(change, scenario, record)
+        f"{alarm.change.row}: {alarm.change.message}"
+        for alarm in alarms
+        if (alarm.end_ns if expect.faults_named else alarm.change.time_ns) >= warm_ns
+        and not _is_explained(alarm, scenario, record)
     }
     last = {c.row: c for c in record.diagnostics if c.time_ns < record.end_ns}
-    left = [
+    left = {
         change.row
         for change in last.values()
         if change.level in ALARMS and not _is_explained_at_end(change, scenario, record)
-    ]
+    }
+    if expect.faults_named:
+        left |= {row for row in WELL_AT_END if row not in last or last[row].level != "OK"}
     return [
+        *checks,
         Check("other alarms", "; ".join(sorted(wrong)) or "none", "none", not wrong),
         Check("alarms at the end", ", ".join(sorted(left)) or "none", "none", not left),
     ]
+
+
+def _find_alarms(record: HilRecord) -> Iterator[Alarm]:
+    """Yield each row that was not well, until it has changed or the camera has ended."""
+    ends_ns: dict[str, int] = {}
+    for change in reversed(record.diagnostics):
+        end_ns = ends_ns.get(change.row, record.end_ns)
+        ends_ns[change.row] = change.time_ns
+        if change.level in ALARMS and change.time_ns < record.end_ns:
+            yield Alarm(change, end_ns)
+
+
+def _judge_named(alarms: Sequence[Alarm], record: HilRecord) -> Check:
+    """Judge whether /diagnostics named each fault that was there for long enough."""
+    visible = [
+        fault
+        for fault in record.faults
+        if fault.fault in NAMED
+        and fault.end_ns - fault.begin_ns >= VISIBLE_NS
+        and fault.end_ns <= record.end_ns  # not after an interrupt
+    ]
+    missed = [
+        str(fault.fault)
+        for fault in visible
+        if not any(
+            _names(alarm.change, fault)
+            and alarm.end_ns > fault.begin_ns
+            and alarm.change.time_ns <= fault.end_ns + PROMPT_NS
+            for alarm in alarms
+        )
+    ]
+    found = f"{len(visible) - len(missed)} of {len(visible)}"
+    found += f"; not: {', '.join(missed)}" if missed else ""
+    return Check("faults that /diagnostics named", found, "all", not missed)
+
+
+def _names(change: DiagnosticChange, fault: Interval) -> bool:
+    row, words = NAMED.get(fault.fault, ("", ""))
+    return change.row == row and words in change.message
 
 
 def _find_begins(demand: DiagnosticDemand, record: HilRecord) -> Iterator[int]:
@@ -96,18 +161,22 @@ def _is_demanded(demand: DiagnosticDemand, change: DiagnosticChange, record: Hil
     return any(_is_near(change, cause) for cause in causes)
 
 
-def _is_explained(change: DiagnosticChange, scenario: Scenario, record: HilRecord) -> bool:
+def _is_explained(alarm: Alarm, scenario: Scenario, record: HilRecord) -> bool:
     """Return whether a fault, an outage, a demand or a busy machine explains an alarm."""
+    change = alarm.change
     if change.row in BUSY or change.message.startswith(BUSY):
         return True
     if any(_is_demanded(demand, change, record) for demand in scenario.expect.diagnostics):
         return True
-    for interval in record.faults:
-        row, words = NAMED.get(interval.fault, ("", ""))
-        is_named = change.row == row and words in change.message
-        if is_named and _is_near(change, Span(interval.begin_ns, interval.end_ns)):
-            return True
-    return any(_is_near(change, outage) for outage in find_outages(record))
+    if any(_is_near(change, outage) for outage in find_outages(record)):
+        return True
+    causes = [Span(f.begin_ns, f.end_ns) for f in record.faults if _names(change, f)]
+    if not scenario.expect.faults_named:
+        return any(_is_near(change, cause) for cause in causes)
+    period_s = float(str(scenario.node.parameters.get("diagnostics_period_s", 1.0)))
+    latest_ns = PROMPT_NS + int(period_s * SECOND_NS)  # for what says that it is well again
+    begins = any(c.begin_ns <= change.time_ns <= c.end_ns + PROMPT_NS for c in causes)
+    return begins and any(c.begin_ns < alarm.end_ns <= c.end_ns + latest_ns for c in causes)
 
 
 def _is_explained_at_end(change: DiagnosticChange, scenario: Scenario, record: HilRecord) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from perception_node.bench.hil.record import Check
+from perception_node.bench.check import Check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS
+from perception_node.bench.check import Check
 from perception_node.bench.hil.calm import find_outages
-from perception_node.bench.hil.record import Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

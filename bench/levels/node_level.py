@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from perception_node.bench.levels.child_process import ChildProcess
 from perception_node.bench.levels.node_session import NodeSession, Processes, RunInterrupted
 from perception_node.bench.levels.node_topics import Topics
-from perception_node.bench.process_watch import WatchedNode
 from perception_node.errors import ConfigError
 from perception_node.rehearsal.domain import private_domain
+from perception_node.rehearsal.node_process import NodeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,14 +78,14 @@ def _make_subject(
     deadline_ms: float,
     parameters: dict[str, Value],
     command: Sequence[str],
-) -> WatchedNode:
+) -> NodeProcess:
     topics = Topics(load)
     common: dict[str, Value] = {**parameters, "image_transport": load.transport}
     if subject in BASELINES:
         program = (sys.executable, "-m", f"perception_node.bench.baselines.{subject}")
-        return WatchedNode(common, topics.remaps, program)
+        return NodeProcess(common, topics.remaps, program)
     own: dict[str, Value] = {"autostart": True, "deadline_ms": max(1, math.ceil(deadline_ms))}
-    return WatchedNode({**own, **topics.parameters, **common}, topics.remaps, command)
+    return NodeProcess({**own, **topics.parameters, **common}, topics.remaps, command)
 
 
 def _make_camera(load: Load) -> ChildProcess:

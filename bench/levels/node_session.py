@@ -3,28 +3,26 @@
 
 from __future__ import annotations
 
-import re
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from perception_node.bench.levels.frame_join import FrameJoin
 from perception_node.bench.levels.frame_records import GRAPH, MATCHED, READY, take_heard, take_sent
 from perception_node.bench.levels.node_run import Looks, make_run
-from perception_node.bench.process_watch import read_stolen_time, read_usage
+from perception_node.bench.process_watch import look_at, read_stolen_time, read_usage
 from perception_node.errors import EnvironmentLacks
+from perception_node.rehearsal.driver import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perception_node.bench.camera.load import Load
     from perception_node.bench.levels.child_process import ChildProcess
-    from perception_node.bench.process_watch import WatchedNode
     from perception_node.bench.reporting.measurement import Run
     from perception_node.bench.reporting.progress import Progress
+    from perception_node.rehearsal.node_process import NodeProcess
 
-FAILED = re.compile(r"\[ERROR\] .*: (configure|activate) failed: ")
-START_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 10.0  # from the first frame to the first word of the subject
 SILENT_CAMERA_S = 10.0
 QUIET_S, LAST_RESULT_TIMEOUT_S = 0.5, 5.0  # no news for so long and more: all results are here
@@ -49,7 +47,7 @@ class Processes(NamedTuple):
     """What takes part in a run; none of them is started yet."""
 
     subject: str
-    node: WatchedNode  # or what takes its place
+    node: NodeProcess  # or what takes its place
     camera: ChildProcess
     subscriber: ChildProcess
 
@@ -61,12 +59,13 @@ class NodeSession:
         """Prepare; ``processes`` are not started yet."""
         self._load, self._deadline_ns = load, deadline_ns
         self._subject, self._process, self._camera, self._subscriber = processes
+        self._driver = Driver(self._process, poll_s=POLL_S, meanwhile=self._receive)
         self._join = FrameJoin(load, self._deadline_ns)
         self._looks = Looks()
         self._is_matched = self._is_ready = False
         self._graph = ""
-        self._news_s = 0.0  # steady time
-        self._read_ns = 0  # the same: what happened before is known
+        self._news = 0  # records that were read
+        self._read_ns = 0  # steady time: what happened before is known
 
     def run(self, on_progress: Callable[[Progress], None]) -> Run:
         """Do it all.
@@ -76,12 +75,14 @@ class NodeSession:
             RunInterrupted: the user pressed Ctrl-C.
 
         """
-        with ExitStack() as stack:
-            process = stack.enter_context(self._process)
-            for child in (self._subscriber, self._camera):
-                stack.enter_context(child)
+        process = self._process
+        with self._driver, self._subscriber, self._camera:
             try:
-                self._wait_until_ready()
+                self._driver.require(
+                    lambda: self._is_matched and self._is_ready,
+                    f"{self._subject} did not become ready",
+                    explain=self._describe_graph,
+                )
                 self._camera.tell("go")
                 self._play(on_progress)
                 self._wait_until_quiet()
@@ -107,32 +108,22 @@ class NodeSession:
             interrupted_ns=interrupted_ns,
         )
 
-    def _wait_until_ready(self) -> None:
-        end_s = time.monotonic() + START_TIMEOUT_S
-        while not (self._is_matched and self._is_ready):
-            self._receive()
-            last = (self._process.log() or ["it logged nothing"])[-1]
-            if FAILED.search(last):
-                raise EnvironmentLacks(f"{self._subject} did not become ready: {last}")
-            if time.monotonic() > end_s:
-                problem = f"{self._subject} did not become ready in {START_TIMEOUT_S:.0f} s"
-                self._fail(problem, last)
-            time.sleep(POLL_S)
-
     def _play(self, on_progress: Callable[[Progress], None]) -> None:
         """Read what the others say until the last frame was sent."""
         load, join = self._load, self._join
         warm_up = load.warm_up_frames * load.cameras
-        start_s = progress_s = self._news_s = time.monotonic()
+        start_s = progress_s = news_s = time.monotonic()
+        news = self._news
         while len(join.frames) < warm_up + load.total:
-            time.sleep(POLL_S)
-            self._receive()
+            self._driver.pause()
             now_s = time.monotonic()
+            if news != self._news:
+                news, news_s = self._news, now_s
             if not self._looks.has_begun and len(join.frames) >= warm_up:
                 self._look()
             if now_s - start_s > ANSWER_TIMEOUT_S and not (join.results or join.traces):
                 self._fail(f"{self._subject} gave no answer in {ANSWER_TIMEOUT_S:.0f} s")
-            if now_s - self._news_s > SILENT_CAMERA_S + load.period_ns / 1e9:
+            if now_s - news_s > SILENT_CAMERA_S + load.period_ns / 1e9:
                 self._fail(f"the camera has sent nothing for {SILENT_CAMERA_S:.0f} s")
             if now_s >= progress_s:
                 progress_s = now_s + PROGRESS_PERIOD_S
@@ -141,31 +132,24 @@ class NodeSession:
 
     def _wait_until_quiet(self) -> None:
         """Wait for the last results."""
-        join, end_s = self._join, time.monotonic() + LAST_RESULT_TIMEOUT_S
-        self._news_s = time.monotonic()
-        while join.results < len(join.frames) and time.monotonic() < end_s:
-            if time.monotonic() - self._news_s > QUIET_S + 2 * join.oldest_ns / 1e9:
-                break
-            time.sleep(POLL_S)
-            self._receive()
-        time.sleep(POLL_S)  # ~/latency of the last frame comes after its result
-        self._receive()
+        join = self._join
+        self._driver.wait_until_quiet(
+            lambda: self._news,
+            QUIET_S + 2 * join.oldest_ns / 1e9,
+            timeout_s=LAST_RESULT_TIMEOUT_S,
+            is_complete=lambda: join.results >= len(join.frames),
+        )
+        self._driver.pause()  # ~/latency of the last frame comes after its result
         if not (join.results or join.traces):
             self._fail(f"{self._subject} gave no answer to {len(join.frames)} frames")
 
     def _look(self) -> None:
         """Note what the subject has used so far."""
         self._looks.add(read_usage(self._process.pid), read_stolen_time())
-        self._looks.sample = self._process.sample()
+        self._looks.sample = look_at(self._process.pid)
 
     def _receive(self) -> None:
-        """Take what camera and subscriber have said.
-
-        Raises:
-            EnvironmentLacks: a process has ended.
-
-        """
-        self._process.require_alive()
+        """Take what camera and subscriber have said."""
         read_ns = time.monotonic_ns()
         self._camera.receive()
         self._subscriber.receive()
@@ -180,14 +164,13 @@ class NodeSession:
         self._graph = next((o.payload.decode() for o in heard if o.kind == GRAPH), self._graph)
         self._join.add_heard(one for one in heard if one.kind not in {READY, GRAPH})
         self._read_ns = read_ns
-        if sent or heard:
-            self._news_s = time.monotonic()
+        self._news += len(sent) + len(heard)
 
-    def _fail(self, problem: str, *words: str) -> NoReturn:
-        """Raise ``EnvironmentLacks`` with who is on which topic."""
+    def _fail(self, problem: str) -> NoReturn:
+        raise EnvironmentLacks(f"{problem}; {self._describe_graph()}")
+
+    def _describe_graph(self) -> str:
+        """Ask the subscriber who is on which topic."""
         self._subscriber.tell("graph")
-        end_s = time.monotonic() + GRAPH_TIMEOUT_S
-        while not self._graph and time.monotonic() < end_s:
-            time.sleep(POLL_S)
-            self._receive()
-        raise EnvironmentLacks("; ".join(filter(None, (problem, *words, self._graph))))
+        self._driver.wait(lambda: bool(self._graph), GRAPH_TIMEOUT_S)
+        return self._graph

@@ -18,11 +18,12 @@ from perception_node.bench.process_watch import read_sample
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import Run
 from perception_node.errors import EnvironmentLacks
+from perception_node.rehearsal.bag_rehearsal import TYPES
 from perception_node.rehearsal.domain import private_domain
-from perception_node.rehearsal.listener import Listener
+from perception_node.rehearsal.driver import NODE, Driver
+from perception_node.rehearsal.listener import RESULTS, Listener
 from perception_node.rehearsal.node_process import NodeProcess
 from perception_node.rehearsal.player import Player
-from perception_node.rehearsal.rehearsal import NODE, TYPES
 from perception_node.ros.session import open_session
 from perception_node.system.resources import SAMPLE_TOPICS
 from perception_node.wire.bags import BagMessage
@@ -37,7 +38,6 @@ LOG_LINE = re.compile(r"\[INFO\] \[(\d+)\.(\d{9})\] \[[^]]+\]: (.*)")
 MARKS = {"import": IMPORTED, "configure": "model ", "activate": "active: "}
 START_TO_ACTIVE, START_TO_RESULT = "start to active", "start to first result"
 TIMEOUT_S = 60.0
-POLL_S = 0.1
 # The pictures bear old stamps. Several cameras would have their results elsewhere.
 FIXED: dict[str, Any] = {"autostart": True, "age_reference": "arrival", "image_topics": ("image",)}
 
@@ -61,22 +61,19 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
     load = Load(transport=transport)
     first_ns, steady_ns = measure_first_inference(load, parameters)
     fixed = {**parameters, **FIXED, "camera_deadlines_ms": (0,)}
-    arrived = threading.Event()
     arrivals_ns: list[int] = []
 
-    def note() -> None:
-        arrivals_ns.append(time.monotonic_ns())
-        arrived.set()
-
+    node = NodeProcess(fixed, {"image": SAMPLE_TOPICS["raw"]}, COMMAND)
     with (
         private_domain(),
         open_session("perception_startup") as session,
-        Listener(session, NODE, lambda _: note()),
+        Listener(session) as listener,
         _playing(Player(session, {SAMPLE_TOPICS[transport]: TYPES[transport]}), load),
     ):
+        listener.subscribe(NODE, {RESULTS: lambda _, arrived_ns: arrivals_ns.append(arrived_ns)})
         begin_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
-        with NodeProcess(fixed, {"image": SAMPLE_TOPICS["raw"]}, COMMAND) as node:
-            _wait(node, arrived)
+        with Driver(node) as driver:
+            driver.require(lambda: bool(arrivals_ns), "the node sent no result", TIMEOUT_S)
             memory_mib = read_sample(node.pid).own_mib
             log = node.log()
     stages_ns = {
@@ -135,14 +132,3 @@ def _playing(player: Player, load: Load) -> Iterator[None]:
     finally:
         stop.set()
         camera.join()
-
-
-def _wait(node: NodeProcess, arrived: threading.Event) -> None:
-    """Wait for the first result."""
-    end_s = time.monotonic() + TIMEOUT_S
-    while not arrived.wait(POLL_S):
-        node.require_alive()
-        if time.monotonic() > end_s:
-            last = (node.log() or ["it logged nothing"])[-1]
-            msg = f"the node sent no result within {TIMEOUT_S:.0f} s of its start: {last}"
-            raise EnvironmentLacks(msg)

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
+from perception_node.bench.check import print_checks, to_row
 from perception_node.bench.siege.judge import judge
 from perception_node.bench.siege.plan import ATTACKS, Plan
 from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
 from perception_node.bench.siege.run import Siege
-from perception_node.bench.soak.limits import print_rows
 from perception_node.errors import EnvironmentLacks
 from perception_node.rehearsal.domain import use_private_domain
 from perception_node.system.signals import StopEvent
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from perception_node.bench.check import Check
     from perception_node.bench.siege.record import SiegeRecord
     from perception_node.bench.siege.run import Stop
-    from perception_node.bench.soak.limits import Row
 
 SHORTEST_MIN = 0.3
 EXIT_OK, EXIT_FAILED, EXIT_ENVIRONMENT = 0, 1, 3
@@ -64,7 +64,7 @@ def write_logs(folder: Path, record: SiegeRecord) -> None:
 
 
 def to_report(
-    plan: Plan, record: SiegeRecord, sections: Mapping[str, Sequence[Row]]
+    plan: Plan, record: SiegeRecord, sections: Mapping[str, Sequence[Check]]
 ) -> dict[str, Any]:
     """Return the report as it is written to a file."""
     return {
@@ -77,7 +77,7 @@ def to_report(
         "recovery_s": RECOVERY_S,
         "phases": [list(phase.attacks) for phase in record.phases],
         "inputs": dict(record.inputs),
-        "rows": {name: [row._asdict() for row in rows] for name, rows in sections.items()},
+        "rows": {name: [to_row(row) for row in rows] for name, rows in sections.items()},
     }
 
 
@@ -121,7 +121,7 @@ def main(
     print_attacks(console, record)
     for name, rows in sections.items():
         console.print(f"\n{name}")
-        print_rows(console, rows)
+        print_checks(console, rows)
     if record.interrupted:
         console.print("ended early; what was seen until then is judged")
     if arguments.logs is not None:

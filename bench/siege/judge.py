@@ -8,9 +8,9 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
+from perception_node.bench.check import Check
+from perception_node.bench.node_log import LINE, is_balanced, read_account
 from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
-from perception_node.bench.soak.limits import Row
-from perception_node.bench.soak.log import LINE, is_balanced, read_account
 
 if TYPE_CHECKING:
     from perception_node.bench.siege.record import Calm, SiegeRecord, Subject
@@ -27,7 +27,7 @@ Spans = list[tuple[int, int]]
 TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Segmentation fault|terminate called")
 
 
-def judge(record: SiegeRecord) -> dict[str, list[Row]]:
+def judge(record: SiegeRecord) -> dict[str, list[Check]]:
     """Judge everything; return the rows of each process, and of the siege itself."""
     calms = record.calms()
     broken = "; ".join(record.broken) or "none"
@@ -35,13 +35,13 @@ def judge(record: SiegeRecord) -> dict[str, list[Row]]:
     return {
         **{one.name: judge_subject(one, record, calms) for one in record.subjects},
         "siege": [
-            Row("attacks that went wrong", broken, "none", not record.broken),
-            Row("calm seconds that were judged", f"{seconds:.0f}", "more than 0", seconds > 0),
+            Check("attacks that went wrong", broken, "none", not record.broken),
+            Check("calm seconds that were judged", f"{seconds:.0f}", "more than 0", seconds > 0),
         ],
     }
 
 
-def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> list[Row]:
+def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> list[Check]:
     """Judge what was seen of one process."""
     held_up = merge([*subject.held_up, *record.busy])
     rows = [
@@ -58,7 +58,7 @@ def judge_subject(subject: Subject, record: SiegeRecord, calms: list[Calm]) -> l
     return rows
 
 
-def judge_exit(subject: Subject, record: SiegeRecord) -> Row:
+def judge_exit(subject: Subject, record: SiegeRecord) -> Check:
     """Judge that it lived to the end, and then ended as it was asked to."""
     ended = subject.ended
     if ended is not None:
@@ -67,12 +67,12 @@ def judge_exit(subject: Subject, record: SiegeRecord) -> Row:
             f"ended with code {ended.code} after {after_s:.0f} s in or after "
             f"{record.phase_at(ended.time_ns)}: {ended.last_line}"
         )
-        return Row("exit", found, "none", is_ok=False)
+        return Check("exit", found, "none", is_ok=False)
     found = f"code {subject.exit_code} at the end"
-    return Row("exit", found, "code 0 at the end", subject.exit_code == 0)
+    return Check("exit", found, "code 0 at the end", subject.exit_code == 0)
 
 
-def judge_silence(subject: Subject, calms: list[Calm], held_up: Spans) -> Row:
+def judge_silence(subject: Subject, calms: list[Calm], held_up: Spans) -> Check:
     """Find the longest time without a right answer in a calm time.
 
     Time in which the siege itself could not ask, or other programs took the processors, is no
@@ -87,27 +87,27 @@ def judge_silence(subject: Subject, calms: list[Calm], held_up: Spans) -> Row:
     limit = f"at most 1 s, from {RECOVERY_S:g} s after an attack on"
     found = f"{longest_ns / SECOND_NS:.2f} s" + (f" after {where}" if where else "")
     is_ok = longest_ns <= LONGEST_SILENCE_NS and bool(subject.answers_ns)
-    return Row("longest silence in calm", found, limit, is_ok)
+    return Check("longest silence in calm", found, limit, is_ok)
 
 
-def judge_asking(calms: list[Calm], held_up: Spans) -> Row:
+def judge_asking(calms: list[Calm], held_up: Spans) -> Check:
     """Judge that the machine let the siege ask, and be answered: else it proves nothing."""
     calm_ns = sum(calm.end_ns - calm.begin_ns for calm in calms)
     held_ns = sum(_overlap_ns(held_up, calm.begin_ns, calm.end_ns) for calm in calms)
     share = held_ns / max(1, calm_ns)
     what, limit = "calm time that cannot be judged", f"at most {MOST_UNJUDGED:.0%}"
-    return Row(what, f"{share:.0%}", limit, share <= MOST_UNJUDGED)
+    return Check(what, f"{share:.0%}", limit, share <= MOST_UNJUDGED)
 
 
-def judge_answers(subject: Subject) -> Row:
+def judge_answers(subject: Subject) -> Check:
     """Judge that each good picture had its own label, and no damaged one any."""
     kinds = ", ".join(f"{number} {what}" for what, number in sorted(subject.wrong.items()))
     found = f"{len(subject.answers_ns)} right" + (f", {kinds}" if kinds else "")
     is_ok = bool(subject.answers_ns) and not subject.wrong
-    return Row("answers", found, "only right ones", is_ok)
+    return Check("answers", found, "only right ones", is_ok)
 
 
-def judge_memory(subject: Subject) -> Row:
+def judge_memory(subject: Subject) -> Check:
     """Compare the peak with the memory of the calm, less what others put into shared segments."""
     shared = [sample.shared_mib for _, sample in subject.samples] or [0.0]
     others_mib = max(shared) - shared[0]
@@ -115,10 +115,10 @@ def judge_memory(subject: Subject) -> Row:
     limit_mib = MOST_MEMORY * subject.calm_mib
     found = f"{peak_mib - others_mib:.0f}" + (f" in or after {phase}" if phase else "")
     limit = f"at most {limit_mib:.0f}, {MOST_MEMORY:g} times that of the calm"
-    return Row("memory, MiB", found, limit, bool(phase) and peak_mib - others_mib <= limit_mib)
+    return Check("memory, MiB", found, limit, bool(phase) and peak_mib - others_mib <= limit_mib)
 
 
-def judge_leaks(subject: Subject, calms: list[Calm]) -> list[Row]:
+def judge_leaks(subject: Subject, calms: list[Calm]) -> list[Check]:
     """Compare descriptors and threads of the first calm time with those of the last."""
     parts = [
         [sample for time_ns, sample in subject.samples if calm.begin_ns <= time_ns <= calm.end_ns]
@@ -126,16 +126,16 @@ def judge_leaks(subject: Subject, calms: list[Calm]) -> list[Row]:
     ]
     parts = [part for part in parts if part]
     if not parts:
-        return [Row("looks at it in calm", "none", "at least one", is_ok=False)]
+        return [Check("looks at it in calm", "none", "at least one", is_ok=False)]
     rows = []
     for what in ("descriptors", "threads"):
         first, last = (median(getattr(s, what) for s in part) for part in (parts[0], parts[-1]))
         limit = f"at most {first + MOST_LEAKED:g}"
-        rows.append(Row(what, f"{last:g}", limit, last <= first + MOST_LEAKED))
+        rows.append(Check(what, f"{last:g}", limit, last <= first + MOST_LEAKED))
     return rows
 
 
-def judge_log(subject: Subject, record: SiegeRecord) -> list[Row]:
+def judge_log(subject: Subject, record: SiegeRecord) -> list[Check]:
     """Judge that the log is short and that nothing in it is a bug."""
     minutes = max(1.0, (record.end_ns - record.begin_ns) / 60 / SECOND_NS)
     lines = sum(not line.startswith(OF_ROS) for line in subject.log)
@@ -145,12 +145,12 @@ def judge_log(subject: Subject, record: SiegeRecord) -> list[Row]:
     is_ok = lines <= MOST_LINES_PER_MIN * minutes and longest <= LONGEST_LINE
     bugs = [line for line in subject.log if TRACEBACK.search(line)]
     return [
-        Row("lines of log per minute", found, limit, is_ok),
-        Row("tracebacks", str(len(bugs)), "0", not bugs),
+        Check("lines of log per minute", found, limit, is_ok),
+        Check("tracebacks", str(len(bugs)), "0", not bugs),
     ]
 
 
-def judge_account(subject: Subject) -> list[Row]:
+def judge_account(subject: Subject) -> list[Check]:
     """Judge each account that the node has logged, and the last against what was heard."""
     accounts = [line for line in subject.log if LINE.match(line) and "frames: received " in line]
     broken = [line for line in accounts if not is_balanced(read_account([line]))]
@@ -160,18 +160,18 @@ def judge_account(subject: Subject) -> list[Row]:
     published = last.get("published", -1)
     heard = f"{subject.published} of {published} published"
     return [
-        Row("account", found, "exact, nothing in flight", bool(accounts) and not broken),
-        Row("results heard", heard, "not more", subject.published <= published),
+        Check("account", found, "exact, nothing in flight", bool(accounts) and not broken),
+        Check("results heard", heard, "not more", subject.published <= published),
     ]
 
 
-def judge_ages(subject: Subject) -> Row:
+def judge_ages(subject: Subject) -> Check:
     """Judge that no result was older than the deadline, as the node states its age."""
     oldest = max(subject.ages_ms, default=-1.0)
     found = f"{oldest:.1f} of {len(subject.ages_ms)}" if subject.ages_ms else "none"
     limit = f"at most {subject.deadline_ms:g}"
     is_ok = bool(subject.ages_ms) and oldest <= subject.deadline_ms
-    return Row("age of the oldest result, ms", found, limit, is_ok)
+    return Check("age of the oldest result, ms", found, limit, is_ok)
 
 
 def _silences(subject: Subject, calm: Calm) -> list[tuple[int, int]]:

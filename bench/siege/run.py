@@ -15,12 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.bench.process_watch import forget_peak, read_busy_s, read_memory_mib
+from perception_node.bench.process_watch import (
+    forget_peak,
+    look_at,
+    read_busy_s,
+    read_memory_mib,
+)
 from perception_node.bench.siege.attack import Until
 from perception_node.bench.siege.pictures import make_pictures
 from perception_node.bench.siege.plan import CALM_S, Plan
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
-from perception_node.bench.siege.scene import build_scene, wait_for, wait_until_quiet
+from perception_node.bench.siege.scene import build_scene
 from perception_node.ros.session import open_session
 from perception_node.system.resources import find_model
 
@@ -29,9 +34,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from perception_node.bench.process_watch import WatchedProgram
     from perception_node.bench.siege.attack import Attack
     from perception_node.bench.siege.scene import Scene
+    from perception_node.rehearsal.node_process import Program
     from perception_node.system.signals import StopEvent
 
     Stop = StopEvent | threading.Event
@@ -146,13 +151,13 @@ class Siege:
         for node in scene.nodes:
             node.camera.stop()
         scene.server.client.stop()
-        wait_until_quiet(scene)
+        scene.wait_until_quiet()
         fills = scene.fills()
         for subject, (_, program), fill in zip(
             self.record.subjects, scene.programs(), fills, strict=True
         ):
             if self.record.interrupted:  # Ctrl-C has reached it, too; a second signal may kill it
-                wait_for(partial(_has_ended, program), LAST_S)
+                scene.driver.wait(partial(_has_ended, program), LAST_S)
             if subject.ended is None:
                 subject.exit_code = program.end()
             subject.log = program.log()
@@ -160,7 +165,7 @@ class Siege:
         self.record.broken += scene.accepted
 
 
-def _has_ended(program: WatchedProgram) -> bool:
+def _has_ended(program: Program) -> bool:
     return program.exit_code is not None
 
 
@@ -240,7 +245,7 @@ class Watch:
         self._thread.join()
         self._record.end_ns = time.time_ns()
 
-    def _pairs(self) -> list[tuple[Subject, WatchedProgram]]:
+    def _pairs(self) -> list[tuple[Subject, Program]]:
         programs = [program for _, program in self._scene.programs()]
         return list(zip(self._record.subjects, programs, strict=True))
 
@@ -266,8 +271,8 @@ class Watch:
             self._record.busy.append((before[0], now[0]))
         return now
 
-    def _look(self, subject: Subject, program: WatchedProgram) -> None:
-        sample, time_ns = program.sample(), time.time_ns()
+    def _look(self, subject: Subject, program: Program) -> None:
+        sample, time_ns = look_at(program.pid), time.time_ns()
         code = program.exit_code
         if code is not None and subject.ended is None and not self._asked.is_set():
             last = (program.log() or ["no log"])[-1]

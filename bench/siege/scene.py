@@ -13,13 +13,14 @@ from rclpy.qos import QoSProfile
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.services import WAY_UP, DeviceServices
 from perception_node.bench.page_server import PageServer
-from perception_node.bench.process_watch import WatchedNode, WatchedProgram
 from perception_node.bench.siege.asking import Camera, Client
+from perception_node.bench.siege.hearing import Hearing
 from perception_node.bench.siege.images import make_bombs
-from perception_node.bench.soak.listener import SoakListener
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.parameter import When
-from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.errors import PerceptionError
+from perception_node.rehearsal.driver import Driver
+from perception_node.rehearsal.node_process import NodeProcess, Program
 from perception_node.rehearsal.player import DEPTH, import_type
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ DEADLINE_MS = 250
 TRANSPORTS = ("raw", "compressed")
 # As docs/http.md has it for a small robot: whole bodies are in memory, several for each thread.
 SERVER_ARGUMENTS = ("--max-body-mib", "2", "--queue", "8", "--viewers", "4")
-START_TIMEOUT_S, BRING_UP_S, ANSWER_S, POLL_S = 60.0, 30.0, 5.0, 0.02
+START_TIMEOUT_S, BRING_UP_S, ANSWER_S = 60.0, 30.0, 5.0
 LEFT_UP = {"unconfigured": WAY_UP, "inactive": WAY_UP[1:]}
 
 
@@ -61,8 +62,8 @@ class NodeTarget:
     transport: str
     topic: str
     ros: Node
-    program: WatchedNode
-    listener: SoakListener
+    program: Program
+    listener: Hearing
     camera: Camera
     services: DeviceServices
 
@@ -92,7 +93,7 @@ class NodeTarget:
 
     def fill(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
         """Say what it has answered; labels and ages do not count in the phases ``unjudged``."""
-        record, camera = self.listener.record, self.camera
+        record, camera = self.listener, self.camera
         self._judge_answers(subject, unjudged)
         for stamp_ns, age_ms in zip(record.aged_stamps_ns, record.ages_ms, strict=False):
             if stamp_ns in camera.sent and not _is_in(stamp_ns, unjudged):
@@ -101,7 +102,7 @@ class NodeTarget:
         subject.frames, subject.published = True, len(record.stamps_ns)
 
     def _judge_answers(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
-        record, camera = self.listener.record, self.camera
+        record, camera = self.listener, self.camera
         answered: set[int] = set()
         for stamp_ns, time_ns, found in zip(
             record.stamps_ns, record.arrivals_ns, record.classes, strict=False
@@ -148,6 +149,7 @@ class Scene:
     """All that may be attacked.
 
     Attributes:
+        driver: it runs all of them.
         nodes: one for raw images, one for compressed ones.
         server: it watches the first node.
         pictures: the good ones.
@@ -157,6 +159,7 @@ class Scene:
 
     """
 
+    driver: Driver
     nodes: list[NodeTarget]
     server: ServerTarget
     pictures: Sequence[Picture]
@@ -164,7 +167,7 @@ class Scene:
     bundle: Path
     accepted: list[str]
 
-    def programs(self) -> list[tuple[str, WatchedProgram]]:
+    def programs(self) -> list[tuple[str, Program]]:
         """Return every process with its name."""
         named = [(f"node {node.name}", node.program) for node in self.nodes]
         return [*named, ("server", self.server.program)]
@@ -172,6 +175,10 @@ class Scene:
     def fills(self) -> list[Callable[[Subject, Sequence[Phase]], None]]:
         """Return who says what was answered, for each process in the same order."""
         return [*(node.fill for node in self.nodes), self.server.fill]
+
+    def wait_until_quiet(self) -> None:
+        """Wait until no more results come."""
+        self.driver.wait_until_quiet(lambda: sum(len(n.listener.stamps_ns) for n in self.nodes))
 
     def reset(self) -> None:
         """Set the parameters of every node as they were; as in ``bring_up``."""
@@ -218,71 +225,43 @@ def build_scene(
         EnvironmentLacks: something does not start.
 
     """
-    nodes = [_start_node(stack, t, pictures, bundle, command) for t in TRANSPORTS]
-    program = PageServer(nodes[0].name, *SERVER_ARGUMENTS)
-    stack.enter_context(program)
-    host, _, port = program.wait_for_address().removeprefix("http://").rpartition(":")
+    programs = [NodeProcess(parameters(t, bundle), {"__ns": f"/{t}"}, command) for t in TRANSPORTS]
+    page = PageServer(f"/{TRANSPORTS[0]}/perception", *SERVER_ARGUMENTS)
+    driver = stack.enter_context(Driver(*programs, page))
+    nodes = [
+        _meet(stack, driver, program, transport, pictures)
+        for program, transport in zip(programs, TRANSPORTS, strict=True)
+    ]
+    host, _, port = page.wait_for_address().removeprefix("http://").rpartition(":")
     client = Client(host, int(port), pictures)
-    server = ServerTarget(host, int(port), program, client)
-    scene = Scene(nodes, server, pictures, make_bombs(), bundle, [])
+    server = ServerTarget(host, int(port), page, client)
     for node in nodes:
         stack.enter_context(node.camera)
     stack.enter_context(client)
-    _wait_for_answers(scene, is_stopped)
-    return scene
+
+    def is_answered() -> bool:
+        heard = all(node.listener.stamps_ns for node in nodes) and bool(client.answers_ns)
+        return heard or is_stopped()
+
+    driver.require(is_answered, "not all is answered", START_TIMEOUT_S)
+    driver.may_end = True  # which is judged
+    return Scene(driver, nodes, server, pictures, make_bombs(), bundle, [])
 
 
-def _start_node(
+def _meet(
     stack: ExitStack,
+    driver: Driver,
+    program: Program,
     transport: str,
     pictures: Sequence[Picture],
-    bundle: Path,
-    command: Sequence[str],
 ) -> NodeTarget:
-    space = f"/{transport}"
-    name, topic = f"{space}/perception", f"{space}/image"
+    name, topic = f"/{transport}/perception", f"/{transport}/image"
     topic += "" if transport == "raw" else "/compressed"
     ros = rclpy.create_node(f"siege_{transport}")
     stack.callback(ros.destroy_node)
-    program = WatchedNode(parameters(transport, bundle), {"__ns": space}, command)
-    stack.enter_context(program)
-    listener = SoakListener(ros, name)
-    services = DeviceServices(ros, name, ANSWER_S, wait_for)
+    listener = Hearing(ros, name)
+    services = DeviceServices(ros, name, ANSWER_S, driver.wait)
     publisher = ros.create_publisher(import_type(TYPES[transport]), topic, QoSProfile(depth=DEPTH))
     stack.enter_context(listener)
     camera = Camera(publisher, pictures, transport)
     return NodeTarget(name, transport, topic, ros, program, listener, camera, services)
-
-
-def _wait_for_answers(scene: Scene, is_stopped: Callable[[], bool]) -> None:
-    def answered() -> bool:
-        if is_stopped():
-            return True
-        for _, program in scene.programs():
-            program.require_alive()
-        heard = all(node.listener.record.stamps_ns for node in scene.nodes)
-        return heard and bool(scene.server.client.answers_ns)
-
-    if not wait_for(answered, START_TIMEOUT_S):
-        logs = [(program.log() or ["no log"])[-1] for _, program in scene.programs()]
-        raise EnvironmentLacks(f"not all is answered in {START_TIMEOUT_S:g} s; {'; '.join(logs)}")
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait for a condition; return whether it holds."""
-    end_s = time.monotonic() + timeout_s
-    while not (holds := condition()) and time.monotonic() < end_s:
-        time.sleep(POLL_S)
-    return holds
-
-
-def wait_until_quiet(scene: Scene, quiet_s: float = 0.5) -> None:
-    """Wait until no more results come."""
-
-    def has_news() -> bool:
-        before, heard[0] = heard[0], sum(len(n.listener.record.stamps_ns) for n in scene.nodes)
-        return before != heard[0]
-
-    heard = [-1]
-    while wait_for(has_news, quiet_s):
-        pass

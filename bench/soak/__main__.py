@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
 from perception_node.bench.camera.fault_schedule import FAULTS
-from perception_node.bench.soak.limits import print_rows
+from perception_node.bench.check import print_checks, to_row
+from perception_node.bench.hil.host import Host
+from perception_node.bench.hil.pictures import read_pictures
+from perception_node.bench.hil.scenario_file import find_scenario, parse_scenario
+from perception_node.bench.hil.strict_yaml import read_yaml
+from perception_node.bench.hil.verdict import judge
 from perception_node.bench.soak.messages import MessageTrial
-from perception_node.bench.soak.run import Soak
-from perception_node.bench.soak.verdict import SoakRun, judge
 from perception_node.errors import EnvironmentLacks
 from perception_node.rehearsal.domain import use_private_domain
 from perception_node.terminal.console import make_console
@@ -32,24 +35,80 @@ from perception_node.terminal.console import make_console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perception_node.bench.soak.limits import Row
+    from rich.console import Console
+
+    from perception_node.bench.check import Check
+    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.scenario import Scenario
 
 SHORTEST_S, HIGHEST_RATE_HZ = 10.0, 1000.0
+LONG_S, LONG_SETTLED_S = 1800.0, 2100.0  # the latter with the warm-up of the process
+PICTURES = 8
 EXIT_OK, EXIT_FAILED, EXIT_ENVIRONMENT = 0, 1, 3
+# What the rows of a soak are called, where a scenario calls them otherwise.
+NAMES = {
+    "account of the node": "account",
+    "answers received": "results received",
+    "answered": "answers while nothing is wrong",
+    "other label for the same picture": "other class for the same picture",
+    "recovery after a fault": "longest recovery, s",
+    "state at the end": "active at the end",
+}
 
 
-def to_report(soak: Soak, run: SoakRun, rows: Sequence[Row]) -> dict[str, Any]:
+def make_scenario(
+    seconds: float, rate_hz: float, seed: int, transport: str, command: Sequence[str] = ()
+) -> Scenario:
+    """Return the scenario ``soak`` with these values, and the limits of its length.
+
+    Long runs have the limits of a release. In short ones the other programs of the machine weigh
+    more: a busy minute, which an hour would outweigh.
+    """
+    path = find_scenario("soak")
+    data = read_yaml(path)
+    data["camera"] |= {"seconds": seconds, "rate_hz": rate_hz, "transport": transport}
+    faults = [str(fault) for fault in FAULTS[transport]]
+    data["faults"]["random"] |= {"seed": seed, "faults": faults}
+    rates = {"stuck_after": max(2, int(rate_hz / 2)), "warn_rate_hz": rate_hz / 2}
+    data["node"]["parameters"] |= rates
+    data["node"] |= {"command": list(command)} if command else {}
+    if seconds >= LONG_S:
+        data["expect"] |= {"answered_percent": 50, "recovery_s": {"fault": 1}}
+    if seconds >= LONG_SETTLED_S:
+        data["expect"]["leaks"] |= {"memory_mib": 20, "memory_mib_per_h": 1}
+    return parse_scenario(path, data)
+
+
+def run_scenario(scenario: Scenario, console: Console) -> HilRecord:
+    """Play it and tell how it goes."""
+    pictures = read_pictures(scenario.camera)[:PICTURES]
+    with console.status("starting") as status:
+
+        def show(record: HilRecord) -> None:
+            text = f"{len(record.sent)} frames, {len(record.answers)} results"
+            for sample in record.samples[-1:]:
+                text += f", {sample.own_mib:.0f} MiB, {sample.descriptors} descriptors"
+                text += f", {sample.threads} threads"
+            status.update(text)
+
+        return Host(scenario, pictures, on_progress=show).run()
+
+
+def to_report(
+    scenario: Scenario, seed: int, record: HilRecord, checks: Sequence[Check]
+) -> dict[str, Any]:
     """Return the report as it is written to a file."""
+    camera = scenario.camera
     return {
         "made_by": f"perception_node {__version__}, perception_node.bench.soak",
         "time_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
-        "seconds": soak.seconds,
-        "rate_hz": soak.rate_hz,
-        "seed": soak.seed,
-        "transport": soak.transport,
-        "results": len(run.record.stamps_ns),
-        "rows": [row._asdict() for row in rows],
+        "seconds": camera.seconds,
+        "rate_hz": camera.rate_hz,
+        "seed": seed,
+        "transport": camera.transport,
+        "results": len(record.answers),
+        "rows": [to_row(check) for check in checks],
     }
 
 
@@ -76,22 +135,24 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
             f"at least {SHORTEST_S:g} seconds, 1 to {HIGHEST_RATE_HZ:g} frames per second"
         )
     use_private_domain()
-    console = make_console()
-    soak = Soak(arguments.seconds, arguments.rate, arguments.seed, arguments.transport, command)
+    console, seed = make_console(), arguments.seed
+    scenario = make_scenario(arguments.seconds, arguments.rate, seed, arguments.transport, command)
     try:
-        run = soak.run(console)
-        rows = judge(run)
+        record = run_scenario(scenario, console)
+        if not record.complete:
+            raise KeyboardInterrupt
+        checks = [c._replace(name=NAMES.get(c.name, c.name)) for c in judge(scenario, record)]
         if arguments.messages:
             with console.status(f"{arguments.messages} hostile messages"):
-                rows += MessageTrial(arguments.messages, arguments.seed, command=command).run()
+                checks += MessageTrial(arguments.messages, seed, command=command).run()
     except EnvironmentLacks as error:
         print(error, file=sys.stderr)
         return EXIT_ENVIRONMENT
-    print_rows(console, rows)
+    print_checks(console, checks)
     if arguments.json is not None:
-        report = json.dumps(to_report(soak, run, rows), indent=2)
+        report = json.dumps(to_report(scenario, seed, record, checks), indent=2)
         arguments.json.write_text(report + "\n", encoding="utf-8")
-    return EXIT_OK if all(row.is_ok for row in rows) else EXIT_FAILED
+    return EXIT_OK if all(check.is_ok for check in checks) else EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
     from perception_node.cli.demo_report import Photo
-    from perception_node.rehearsal.rehearsal import Rehearsal
+    from perception_node.rehearsal.bag_rehearsal import Rehearsal
 
 EXAMPLE = "perception demo --transport raw --picture cat.png"
 
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     sample = find_resource(SAMPLE_BAG)
     photos = read_photos(sample / "expected.json")
     require_ros()
+    from perception_node.rehearsal.bag_rehearsal import Rehearsal  # noqa: PLC0415
     from perception_node.rehearsal.domain import use_private_domain  # noqa: PLC0415 - needs ROS
-    from perception_node.rehearsal.rehearsal import Rehearsal  # noqa: PLC0415
 
     use_private_domain()
     console = make_console()

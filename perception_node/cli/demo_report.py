@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from perception_node.rehearsal.listener import Result
-    from perception_node.rehearsal.rehearsal import Rehearsal
+    from perception_node.rehearsal.bag_rehearsal import Rehearsal
+    from perception_node.rehearsal.heard import Result
 
 NEEDED_SHARE = 0.95
 ROWS_SHOWN = 14

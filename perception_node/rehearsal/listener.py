@@ -1,72 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watch a node from outside: its classifications, labels, overlay and diagnostics."""
+"""Hear what nodes say: classifications, labels, ~/latency, overlays, /diagnostics, their state."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Classification, LabelInfo
+from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
+from perception_node.rehearsal.heard import Result
 from perception_node.ros.messages import to_nanoseconds
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
     from rclpy.node import Node
+    from rclpy.qos import QoSProfile
+
+    Note = Callable[[Any, int], None]  # a message, and when it came on the steady clock
+    Write = Callable[[str, str, bytes, int], None]
+
+PUBLISHED = "published"  # the outcome of a frame that was not dropped
+DEPTH = 1000  # what waits for this process's turn must not be lost: it is counted
 
 
-class Result(NamedTuple):
-    """One classification as a subscriber gets it.
+@dataclass(frozen=True, eq=False)  # rclpy's QoS has no hash
+class Output:
+    """What a node publishes.
 
     Attributes:
-        stamp_ns: the image's own stamp.
-        received_ns: when it arrived, on this process's steady clock.
-        label: name of the best class, empty if none reached the threshold.
-        score: its score.
+        topic: where, behind the node's name; from the root if all nodes share it.
+        kind: class of the messages.
+        qos: with which it is subscribed to.
 
     """
 
-    stamp_ns: int
-    received_ns: int
-    label: str
-    score: float
+    topic: str
+    kind: type
+    qos: QoSProfile | int = DEPTH
+
+
+RESULTS = Output("classification", Classification)
+LATENCY = Output("latency", DiagnosticArray)
+DIAGNOSTICS = Output("/diagnostics", DiagnosticArray)
+INFO = Output("vision_info", VisionInfo, LATCHED)
+LABELS = Output("label_info", LabelInfo, LATCHED)
+OVERLAYS = Output("overlay", Image, named_qos("sensor_data"))
 
 
 class Listener:
-    """Subscribes to all that a node says; callbacks run on a thread of its own.
+    """Hears on a thread of its own, from entering to leaving.
 
     Attributes:
-        pictures: overlays, uint8 BGR (height, width, 3), by the image's stamp.
-        diagnostics: values of the last /diagnostics of the node.
-        diagnostics_received: number of /diagnostics messages so far.
+        labels: names of the classes by their ids, of each node that has said them.
 
     """
 
-    def __init__(self, node: Node, target: str, on_result: Callable[[Result], None]) -> None:
-        """Listen with ``node`` to the node named ``target``, such as ``/perception``."""
-        self.pictures: dict[int, NDArray[np.uint8]] = {}
-        self.diagnostics: dict[str, str] = {}
-        self.diagnostics_received = 0
-        self._node = node
-        self._target = target
-        self._on_result = on_result
-        self._labels: dict[str, str] = {}
+    def __init__(self, node: Node, write: Write | None = None) -> None:
+        """Prepare to listen with ``node``.
+
+        Args:
+            node: owner of the subscriptions.
+            write: gets each message but the overlays as it came: topic, type, CDR bytes,
+                nanoseconds since the epoch.
+
+        """
+        self.labels: dict[str, dict[str, str]] = {}
+        self._node, self._write = node, write
+        self._targets: list[str] = []
         self._thread = SpinningThread(node, "listener")
 
     def __enter__(self) -> Listener:
-        """Subscribe and start the thread."""
-        subscribe, target = self._node.create_subscription, self._target
-        subscribe(LabelInfo, f"{target}/label_info", self._on_labels, LATCHED)
-        subscribe(Classification, f"{target}/classification", self._on_classification, 10)
-        subscribe(Image, f"{target}/overlay", self._on_overlay, named_qos("sensor_data"))
-        subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        """Start the thread."""
         self._thread.start()
         return self
 
@@ -74,29 +86,60 @@ class Listener:
         """Stop the thread."""
         self._thread.stop()
 
+    def subscribe(
+        self,
+        target: str,
+        notes: Mapping[Output, Note],
+        results_qos: QoSProfile | None = None,
+    ) -> None:
+        """Listen to outputs of a node.
+
+        Args:
+            target: the node's name such as ``/perception``, or what its topics begin with.
+            notes: what gets the messages of each output.
+            results_qos: must fit the node's classifications; None for the usual one.
+
+        """
+        self._targets.append(target)
+        for output, note in notes.items():
+            qos = results_qos if output is RESULTS and results_qos else output.qos
+            self._subscribe(target, output, note, qos)
+        # The last: discovery keeps this order, so the node knows the others by then.
+        self._subscribe(target, LABELS, partial(self._on_labels, target), LATCHED)
+
     @property
-    def has_labels(self) -> bool:
-        """The node is configured, and what it publishes reaches us."""
-        return bool(self._labels)
+    def is_matched(self) -> bool:
+        """All nodes are configured, and what they publish will reach us."""
+        return bool(self._targets) and all(target in self.labels for target in self._targets)
 
-    def _on_labels(self, message: LabelInfo) -> None:
-        self._labels = {str(c.class_id): c.class_name for c in message.class_map}
+    def to_result(self, target: str, message: Classification, received_ns: int) -> Result:
+        """Return a classification as a record of its best class."""
+        stamp_ns = to_nanoseconds(message.header.stamp)
+        if not message.results:
+            return Result(stamp_ns, received_ns, "", 0.0)
+        best = message.results[0]
+        label = self.labels.get(target, {}).get(best.class_id, best.class_id)
+        return Result(stamp_ns, received_ns, label, float(best.score), best.class_id)
 
-    def _on_classification(self, message: Classification) -> None:
-        received_ns = time.monotonic_ns()
-        label, score = "", 0.0
-        if message.results:
-            best = message.results[0]
-            label, score = self._labels.get(best.class_id, best.class_id), best.score
-        self._on_result(Result(to_nanoseconds(message.header.stamp), received_ns, label, score))
+    def _subscribe(self, target: str, output: Output, note: Note, qos: QoSProfile | int) -> None:
+        topic = output.topic if output.topic.startswith("/") else f"{target}/{output.topic}"
+        kind, is_bytes = output.kind, output is not OVERLAYS  # which a middleware may keep back
+        type_name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
-    def _on_overlay(self, message: Image) -> None:
-        pixels = np.frombuffer(message.data, np.uint8)
-        picture = pixels.reshape(message.height, message.width, 3)
-        self.pictures[to_nanoseconds(message.header.stamp)] = picture
+        def on_message(message: Any) -> None:  # noqa: ANN401 - bytes, or an object
+            received_ns = time.monotonic_ns()
+            note(deserialize_message(message, kind) if is_bytes else message, received_ns)
+            if self._write is not None and is_bytes:
+                self._write(topic, type_name, message, time.time_ns())
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if f"/{status.name}".startswith(f"{self._target}:"):
-                self.diagnostics.update((pair.key, pair.value) for pair in status.values)
-        self.diagnostics_received += 1
+        self._node.create_subscription(kind, topic, on_message, qos, raw=is_bytes)
+
+    def _on_labels(self, target: str, message: LabelInfo, _received_ns: int) -> None:
+        self.labels[target] = {str(c.class_id): c.class_name for c in message.class_map}
+
+
+def read_age_ms(message: DiagnosticArray) -> float | None:
+    """Return the age that a message of ~/latency states; None of a frame that was dropped."""
+    status = message.status[0]
+    ages = (float(pair.value) for pair in status.values if pair.key == "age (ms)")
+    return next(ages, None) if status.message == PUBLISHED else None

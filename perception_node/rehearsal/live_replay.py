@@ -11,7 +11,6 @@ import math
 import threading
 import time
 from array import array
-from contextlib import ExitStack
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ from sensor_msgs.msg import CompressedImage
 
 from perception_node.config.node_config import MAX_DEADLINE_MS, NodeConfig
 from perception_node.errors import EnvironmentLacks, MalformedMessage
+from perception_node.rehearsal.driver import Driver
+from perception_node.rehearsal.listener import Listener
 from perception_node.rehearsal.live_answers import LiveAnswers
 from perception_node.rehearsal.live_cameras import plan_nodes
 from perception_node.rehearsal.node_process import NodeProcess
@@ -51,7 +52,7 @@ PARAMETERS: dict[str, Value] = {
     "image_qos": "default",  # reliable
 }
 START_TIMEOUT_S, PROBE_TIMEOUT_S, MARGIN_S = 60.0, 1.0, 10.0
-POLL_S, LONGEST_SLEEP_S = 0.02, 0.2
+LONGEST_SLEEP_S = 0.2
 PROBE = "perception replay: is somebody there?"  # frame_id of images that are not the bag's
 PROBE_SIDE = 64  # pixels
 SCORE_DIGITS = 6  # as without DDS
@@ -71,7 +72,7 @@ class LiveReplay:
         self._nodes = plan_nodes(topics)
         self._cameras = {c.topic: c for node in self._nodes for c in node.cameras}
         self._config = config
-        self._processes: list[NodeProcess] = []
+        self._driver = Driver(*map(self._describe_process, self._nodes))
         self._deliveries: dict[str, str] = {}
 
     def run(self, messages: Iterable[BagMessage], rate: float) -> Iterator[Record]:
@@ -85,23 +86,20 @@ class LiveReplay:
             EnvironmentLacks: a node does not start, ends, or does not answer.
 
         """
-        published = {camera.published: camera.type_name for camera in self._cameras.values()}
-        prefixes = [camera.prefix for camera in self._cameras.values()]
-        with ExitStack() as stack:
-            node = stack.enter_context(open_session("perception_replay"))
+        cameras = self._cameras.values()
+        published = {camera.published: camera.type_name for camera in cameras}
+        with open_session("perception_replay") as node:
             self._deliveries = {
-                topic: find_delivery(node, import_type(camera.type_name))
-                for topic, camera in self._cameras.items()
+                camera.topic: find_delivery(node, import_type(camera.type_name))
+                for camera in cameras
             }
-            answers = stack.enter_context(LiveAnswers(node, prefixes))
-            self._processes = [
-                stack.enter_context(self._describe_process(planned)) for planned in self._nodes
-            ]
-            player = Player(node, published, with_clock=True)
-            self._wait_until_active(answers, player)
-            for camera in self._cameras.values():
-                self._probe(camera, answers, player)
-            yield from self._replay(messages, rate, answers, player)
+            with Listener(node) as listener, self._driver as driver:
+                answers = LiveAnswers(listener, [c.prefix for c in cameras], driver.look)
+                player = Player(node, published, with_clock=True)
+                driver.wait_until_ready(listener, player, START_TIMEOUT_S)
+                for camera in cameras:
+                    self._probe(camera, answers, player)
+                yield from self._replay(messages, rate, answers, player)
 
     def _describe_process(self, node: LiveNode) -> NodeProcess:
         changed = {
@@ -117,27 +115,20 @@ class LiveReplay:
         }
         return NodeProcess(parameters, {"__ns": node.namespace})
 
-    def _wait_until_active(self, answers: LiveAnswers, player: Player) -> None:
-        end_s = time.monotonic() + START_TIMEOUT_S
-        while len(answers.labels) < len(self._cameras) or not player.has_subscribers:
-            self._require_alive()
-            if time.monotonic() > end_s:
-                raise self._lack(f"the node did not become active in {START_TIMEOUT_S:.0f} s")
-            time.sleep(POLL_S)
-
     def _probe(self, camera: LiveCamera, answers: LiveAnswers, player: Player) -> None:
         """Send black images until one is answered: then all ways are open in both directions."""
-        message = _make_probe(camera.type_name)
-        end_s = time.monotonic() + START_TIMEOUT_S
-        answer = None
-        while answer is None and time.monotonic() < end_s:
+        message, topic = _make_probe(camera.type_name), camera.published
+        found: list[Answer | None] = []
+
+        def is_answered() -> bool:
             _play(player, camera, message, 0)
-            answer = answers.wait(
-                camera.prefix, lambda name: name == PROBE, PROBE_TIMEOUT_S, self._require_alive
-            )
-        if answer is None or answer.result is None:
-            outcome = "is not answered" if answer is None else f"is dropped ({answer.outcome})"
-            raise self._lack(f"a black image on {camera.published} {outcome}")
+            found.append(answers.wait(camera.prefix, PROBE.__eq__, PROBE_TIMEOUT_S))
+            return found[-1] is not None
+
+        problem = f"a black image on {topic} is not answered"
+        self._driver.require(is_answered, problem, START_TIMEOUT_S)
+        if (answer := found[-1]) and answer.result is None:
+            raise EnvironmentLacks(f"a black image on {topic} is dropped ({answer.outcome})")
 
     def _replay(
         self,
@@ -151,19 +142,18 @@ class LiveReplay:
         for message in messages:
             camera = self._cameras[message.topic]
             while (left_s := timeline.seconds_until(message.time_ns)) > 0.0:
-                self._require_alive()
+                self._driver.look()
                 time.sleep(min(left_s, LONGEST_SLEEP_S))
             _play(player, camera, message.data, message.time_ns)
             if self._never_reaches_node(message):
                 record: Record = {"topic": message.topic, "time_ns": message.time_ns}
                 yield {**record, "dropped": MalformedMessage.kind, "why": "ROS cannot read it"}
                 continue
-            answer = answers.wait(
-                camera.prefix, lambda name: name != PROBE, timeout_s, self._require_alive
-            )
+            answer = answers.wait(camera.prefix, PROBE.__ne__, timeout_s)
             if answer is None:
                 what = f"the image of {message.topic} at {message.time_ns}"
-                raise self._lack(f"no answer to {what} in {timeout_s:.0f} s")
+                problem = f"no answer to {what} within {timeout_s:g} s"
+                raise EnvironmentLacks(f"{problem}: {self._driver.last_lines}")
             yield _to_record(message, answer, answers.labels[camera.prefix])
 
     def _never_reaches_node(self, message: BagMessage) -> bool:
@@ -175,14 +165,6 @@ class LiveReplay:
         except (RuntimeError, RCLError):
             return True
         return False
-
-    def _require_alive(self) -> None:
-        for process in self._processes:
-            process.require_alive()
-
-    def _lack(self, problem: str) -> EnvironmentLacks:
-        last = [(process.log() or ["it logged nothing"])[-1] for process in self._processes]
-        return EnvironmentLacks(f"{problem}: {'; '.join(last)}")
 
 
 def _play(player: Player, camera: LiveCamera, data: bytes, time_ns: int) -> None:

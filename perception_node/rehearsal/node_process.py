@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from perception_node.errors import EnvironmentLacks
+from perception_node.errors import ConfigError, EnvironmentLacks
 from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
@@ -31,29 +31,63 @@ class Program:
     def __init__(self, command: Sequence[str]) -> None:
         """Prepare to start ``command``."""
         self._command = list(command)
+        self._lines: list[str] = []  # of its log, once that is closed
 
     def __enter__(self: Started) -> Started:  # noqa: PYI019 - Self is not in Python 3.10
-        """Start the process; its log goes to a file."""
+        """Start the process; its log goes to a file.
+
+        Raises:
+            ConfigError: the command cannot be started.
+
+        """
         self._log = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            self._command, stdout=self._log, stderr=self._log, env=ended_with_us()
-        )
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """End the process; kill it if it does not end by itself."""
-        self._process.terminate()
-        try:
-            self._process.wait(self.stop_timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self.end()
+        self._lines = self.log()
         self._log.close()
+
+    def start(self) -> None:
+        """Start the process, or another one after its end; the log goes on.
+
+        Raises:
+            ConfigError: the command cannot be started.
+
+        """
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdout=self._log, stderr=self._log, env=ended_with_us()
+            )
+        except OSError as error:
+            self._log.close()
+            msg = f"{self._command[0]} cannot be started: {error.strerror}"
+            raise ConfigError(msg) from error
 
     @property
     def pid(self) -> int:
         """Return the number of the process."""
         return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return its exit code, None while it runs; negative if a signal has killed it."""
+        return self._process.poll()
+
+    def end(self) -> int:
+        """End the process with SIGTERM and return its exit code; negative if it was killed."""
+        self._process.terminate()
+        try:
+            return self._process.wait(self.stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """End the process with SIGKILL and return its exit code."""
+        self._process.kill()
+        return self._process.wait()
 
     def cpu_s(self) -> float:
         """Return the processor time the process has used, in seconds."""
@@ -63,16 +97,21 @@ class Program:
 
     def log(self) -> list[str]:
         """Return the lines it has logged so far; the place it writes at stays."""
+        if self._log.closed:
+            return self._lines
         number = self._log.fileno()
         content = os.pread(number, os.fstat(number).st_size, 0)
         return content.decode(errors="replace").splitlines()
 
+    @property
+    def last_line(self) -> str:
+        """Return the last line of its log."""
+        return (self.log() or ["it logged nothing"])[-1]
+
     def require_alive(self) -> None:
         """Raise ``EnvironmentLacks`` with the last log line if the process has ended."""
-        code = self._process.poll()
-        if code is not None:
-            last = (self.log() or ["no log"])[-1]
-            msg = f"{self.name} ended with code {code}: {last}"
+        if self.exit_code is not None:
+            msg = f"{self.name} ended with code {self.exit_code}: {self.last_line}"
             raise EnvironmentLacks(msg)
 
 

@@ -37,7 +37,7 @@ def test_demo_says_what_it_did(domain, tmp_path, transport, frames):
 
 def test_demo_fails_where_the_labels_are_wrong(domain, tmp_path, monkeypatch, capsys):
     sample = tmp_path / "photos"
-    shutil.copytree(find_resource(demo.SAMPLE), sample)
+    shutil.copytree(find_resource(demo.SAMPLE_BAG), sample)
     expected = json.loads((sample / "expected.json").read_bytes())
     expected[0]["accepted"] = ["zebra"]
     (sample / "expected.json").write_text(json.dumps(expected), encoding="utf-8")

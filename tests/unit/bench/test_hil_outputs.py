@@ -22,9 +22,8 @@ from perception_node.bench.hil import junit, page, report_json
 from perception_node.bench.hil import recorder as recording
 from perception_node.bench.hil.expectations import Expectations
 from perception_node.bench.hil.live import LiveView, Tally
+from perception_node.bench.check import Check
 from perception_node.bench.hil.record import (
-    Answer,
-    Check,
     DiagnosticChange,
     HilRecord,
     SentFrame,
@@ -42,6 +41,7 @@ from perception_node.bench.hil.scenario_file import SHIPPED, load_scenario
 from perception_node.bench.hil.svg import thin_out
 from perception_node.bench.reporting.durations import Durations
 from perception_node.errors import ConfigError
+from perception_node.rehearsal.heard import Result
 from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
 from perception_node.wire.bags import open_bag
 from tests.builders import ROOT, START_NS, image_message, string_message
@@ -80,7 +80,7 @@ def make_record(seconds=12, **changes):
         sent.append(SentFrame(stamp_ns, due_ns, due_ns, fault, number % 4))
         latency_ns = SLOWEST_NS if number == 8 * RATE_HZ else LATENCY_NS
         if fault is Fault.OK and number != 9 * RATE_HZ:
-            answers.append(Answer(stamp_ns, due_ns + latency_ns, "tabby", 0.8))
+            answers.append(Result(stamp_ns, due_ns + latency_ns, "tabby", 0.8))
     record = HilRecord(
         begin_ns=BEGIN_NS,
         end_ns=BEGIN_NS + seconds * SECOND_NS,

@@ -11,7 +11,6 @@ from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interv
 from perception_node.bench.hil.calm import find_calm, find_outages
 from perception_node.bench.hil.expectations import DiagnosticDemand, Expectations
 from perception_node.bench.hil.record import (
-    Answer,
     DiagnosticChange,
     HilRecord,
     SentFrame,
@@ -24,6 +23,7 @@ from perception_node.bench.hil.scenario import (
     Scenario,
 )
 from perception_node.bench.hil.verdict import judge
+from perception_node.rehearsal.heard import Result
 
 MS_NS = 1_000_000
 PERIOD_NS = 50 * MS_NS
@@ -61,10 +61,10 @@ def frame(number, fault=Fault.OK) -> SentFrame:
     return SentFrame(STAMP_NS + number * PERIOD_NS, sent_ns, sent_ns, fault, number % 3)
 
 
-def answer(number, latency_ms=10.0, label=None) -> Answer:
+def answer(number, latency_ms=10.0, label=None) -> Result:
     sent = frame(number)
     received_ns = sent.sent_ns + int(latency_ms * MS_NS)
-    return Answer(sent.stamp_ns, received_ns, label or LABELS[number % 3], 0.9)
+    return Result(sent.stamp_ns, received_ns, label or LABELS[number % 3], 0.9)
 
 
 def make_run(**fields) -> HilRecord:
@@ -105,7 +105,7 @@ def fault(word, begin_s, end_s) -> Interval:
     return Interval(word, at(begin_s), at(end_s))
 
 
-def slow_answers(numbers, latency_ms) -> list[Answer]:
+def slow_answers(numbers, latency_ms) -> list[Result]:
     return [answer(n, latency_ms if n in numbers else 10.0) for n in range(200)]
 
 

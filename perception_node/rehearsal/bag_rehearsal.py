@@ -8,23 +8,28 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from perception_node.errors import EnvironmentLacks
-from perception_node.rehearsal.listener import Listener, Result
+import numpy as np
+
+from perception_node.rehearsal.driver import NODE, Driver
+from perception_node.rehearsal.listener import DIAGNOSTICS, OVERLAYS, RESULTS, Listener
 from perception_node.rehearsal.node_process import NodeProcess
 from perception_node.rehearsal.player import Player
+from perception_node.ros.messages import to_nanoseconds, to_statuses
 from perception_node.ros.session import open_session
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, peek_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    import numpy as np
+    from diagnostic_msgs.msg import DiagnosticArray
     from numpy.typing import NDArray
+    from sensor_msgs.msg import Image
+    from vision_msgs.msg import Classification
 
     from perception_node.config.parameter import Value
+    from perception_node.rehearsal.heard import Result
     from perception_node.wire.bags import BagMessage
 
-NODE = "/perception"
 TYPES = {"raw": RAW_TYPE, "compressed": COMPRESSED_TYPE}
 # The images carry the bag's stamps, and nobody publishes its /clock.
 PARAMETERS: dict[str, Value] = {
@@ -33,9 +38,7 @@ PARAMETERS: dict[str, Value] = {
     "age_reference": "arrival",
     "overlay_rate_hz": 0.0,
 }
-START_TIMEOUT_S = 30.0
 LAST_RESULT_TIMEOUT_S = 2.0
-POLL_S = 0.02
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Rehearsal:
     log: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
     pid: int = 0
+    _diagnostics_heard: int = 0
 
     def run(
         self,
@@ -89,34 +93,38 @@ class Rehearsal:
         """
         base = topic.removesuffix("/compressed")
         transport = "raw" if topic == base else "compressed"
-        parameters = {**PARAMETERS, "image_transport": transport, **(parameters or {})}
+        process = NodeProcess(
+            {**PARAMETERS, "image_transport": transport, **(parameters or {})}, {"image": base}
+        )
         with (
             open_session("perception_rehearsal") as node,
-            NodeProcess(parameters, {"image": base}) as process,
-            Listener(node, NODE, self._on_result) as listener,
+            Driver(process) as driver,
+            Listener(node) as listener,
         ):
             self.pid = process.pid
+            self._listen(listener)
             player = Player(node, {topic: TYPES[transport]}, is_typed=is_typed)
-            self._wait_until_ready(process, listener, player)
+            driver.wait_until_ready(listener, player)
+            driver.may_end = True
             self.log = process.log()
             cpu_s = process.cpu_s()
             player.play(messages, rate, threading.Event(), self._before_publish)
-            _wait_for(lambda: len(self.results) == len(self.sent_ns), LAST_RESULT_TIMEOUT_S)
+            driver.wait(lambda: len(self.results) == len(self.sent_ns), LAST_RESULT_TIMEOUT_S)
             self.cpu_s = process.cpu_s() - cpu_s
             # The one under way may have been filled before the last result.
-            news = listener.diagnostics_received + 2
-            _wait_for(lambda: listener.diagnostics_received >= news, LAST_RESULT_TIMEOUT_S)
-            self.diagnostics, self.pictures = listener.diagnostics, listener.pictures
+            news = self._diagnostics_heard + 2
+            driver.wait(lambda: self._diagnostics_heard >= news, LAST_RESULT_TIMEOUT_S)
 
-    def _wait_until_ready(self, process: NodeProcess, listener: Listener, player: Player) -> None:
-        def is_ready() -> bool:
-            process.require_alive()
-            return listener.has_labels and player.has_subscribers
+    def _listen(self, listener: Listener) -> None:
+        def on_result(message: Classification, received_ns: int) -> None:
+            self._on_result(listener.to_result(NODE, message, received_ns))
 
-        if not _wait_for(is_ready, START_TIMEOUT_S):
-            last = (process.log() or ["it logged nothing"])[-1]
-            msg = f"the node did not become active in {START_TIMEOUT_S:.0f} s: {last}"
-            raise EnvironmentLacks(msg)
+        notes = {
+            RESULTS: on_result,
+            OVERLAYS: self._on_overlay,
+            DIAGNOSTICS: self._on_diagnostics,
+        }
+        listener.subscribe(NODE, notes)
 
     def _before_publish(self, message: BagMessage) -> None:
         self.sent_ns[peek_header(message.data).stamp_ns] = time.monotonic_ns()
@@ -127,10 +135,12 @@ class Rehearsal:
         self.results[result.stamp_ns] = result
         self.on_result(result, age_ms)
 
+    def _on_overlay(self, message: Image, _received_ns: int) -> None:
+        pixels = np.frombuffer(message.data, np.uint8)
+        picture = pixels.reshape(message.height, message.width, 3)
+        self.pictures[to_nanoseconds(message.header.stamp)] = picture
 
-def _wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait until ``condition`` holds; return whether it did in time."""
-    end_s = time.monotonic() + timeout_s
-    while not (holds := condition()) and time.monotonic() < end_s:
-        time.sleep(POLL_S)
-    return holds
+    def _on_diagnostics(self, message: DiagnosticArray, _received_ns: int) -> None:
+        for status in to_statuses(message, f"{NODE[1:]}: "):
+            self.diagnostics |= status.values
+        self._diagnostics_heard += 1

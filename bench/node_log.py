@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the log of a node that was soaked: is it short, does it hold only what may be there?"""
+"""Read a node's log: its account of the frames, and whether it holds only what may be there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from perception_node.bench.check import Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +56,12 @@ def is_balanced(account: dict[str, int]) -> bool:
     """Return whether every frame that was received went exactly one way."""
     ways = sum(number for name, number in account.items() if name != "received")
     return bool(account) and account["received"] == ways and account["in flight"] == 0
+
+
+def judge_account(name: str, account: dict[str, int]) -> Check:
+    """Judge that every frame went exactly one way."""
+    found = ", ".join(f"{word} {number}" for word, number in account.items() if number)
+    return Check(name, found or "none", "exact, nothing in flight", is_balanced(account))
 
 
 def _is_expected(line: str) -> bool:
