@@ -74,7 +74,7 @@ def rows_of(record):
 
 
 def failed(record):
-    return {row.what for row in rows_of(record) if not row.is_ok}
+    return {row.name for row in rows_of(record) if not row.is_ok}
 
 
 def test_a_siege_that_held_passes():
@@ -128,10 +128,10 @@ def test_silence_under_attack_and_just_after_is_none(lost):
 
 def test_a_row_names_the_attack_after_which_it_happened():
     rows = rows_of(make_record(answers_ns=answers((50, 55))))
-    found = next(row.found for row in rows if "silence" in row.what)
+    found = next(row.found for row in rows if "silence" in row.name)
     assert found.endswith("after load + bursts")
     ended = Ended(START_NS + 33 * SECOND_NS, -11, "last words")
-    found = next(row.found for row in rows_of(make_record(ended=ended)) if "exit" in row.what)
+    found = next(row.found for row in rows_of(make_record(ended=ended)) if "exit" in row.name)
     assert "code -11 after 33 s" in found
     assert "load + bursts: last words" in found
 
