@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from perception_node.bench.camera.fault_schedule import SECOND_NS
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.camera import Playback
-from perception_node.bench.hil.graph import describe_silence
 from perception_node.bench.hil.listener import UNREACHABLE, HilListener
 from perception_node.bench.hil.record import HilRecord, StepDone
 from perception_node.bench.hil.services import DeviceServices
 from perception_node.bench.process_watch import look_at
 from perception_node.errors import ConfigError, EnvironmentLacks
 from perception_node.rehearsal.driver import NODE, Driver
+from perception_node.rehearsal.graph import describe_environment, describe_topics
 from perception_node.rehearsal.listener import DEPTH
 from perception_node.rehearsal.node_process import NodeProcess
 from perception_node.rehearsal.player import Player
@@ -130,11 +130,13 @@ class Host:
 
         """
         plan = self._scenario.node
+        topics = (self._scenario.camera.full_topic, f"{plan.target}/classification")
+
+        def explain() -> str:
+            return f"{describe_topics(node, topics)}; {describe_environment()}"
 
         def require(problem: str, condition: Callable[[], bool]) -> None:
-            self._driver.require(
-                condition, problem, plan.timeout_s, lambda: describe_silence(node, self._scenario)
-            )
+            self._driver.require(condition, problem, plan.timeout_s, explain)
 
         require(f"no answer of {plan.target}/get_state", lambda: listener.state != UNREACHABLE)
         if plan.apply_parameters:

@@ -33,13 +33,14 @@ from perception_node.bench.levels.frame_records import (
     Heard,
     pack_heard,
 )
+from perception_node.rehearsal.graph import describe_topics
 from perception_node.ros.qos import LATCHED
 from perception_node.ros.session import open_session
 from perception_node.system.process import freeze_garbage
 from perception_node.wire.images import NANOSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rclpy.node import Node  # noqa: TID251
 
@@ -120,26 +121,6 @@ def count_hypotheses(message: bytes) -> int:
     return int(count)
 
 
-def describe_graph(node: Node, topics: Sequence[str]) -> str:
-    """Say of each topic who publishes it and who subscribes to it, with which QoS."""
-    texts = []
-    for topic in topics:
-        publishers = _name_all(node.get_publishers_info_by_topic(topic))
-        subscribers = _name_all(node.get_subscriptions_info_by_topic(topic))
-        texts.append(f"{topic} is published by {publishers}, subscribed by {subscribers}")
-    return "; ".join(texts)
-
-
-def _name_all(endpoints: Sequence[Any]) -> str:
-    return " and ".join(_name(endpoint) for endpoint in endpoints) or "nobody"
-
-
-def _name(endpoint: Any) -> str:  # noqa: ANN401 - rclpy's records are untyped
-    qos = endpoint.qos_profile
-    policies = (qos.reliability.name, qos.durability.name)
-    return f"{endpoint.node_name} ({', '.join(p.lower().replace('_', ' ') for p in policies)})"
-
-
 def main() -> None:
     """Subscribe; say once that all is matched; answer questions until stdin ends."""
     task, write = take_task()
@@ -159,7 +140,7 @@ def main() -> None:
                 if select.select([sys.stdin], [], [], None if is_announced else POLL_S)[0]:
                     if not sys.stdin.readline():
                         break
-                    write(to_record(GRAPH, describe_graph(node, topics)))
+                    write(to_record(GRAPH, describe_topics(node, topics)))
         finally:
             executor.shutdown()
             thread.join()

@@ -134,9 +134,9 @@ def test_a_subject_that_never_answers_is_one_line_with_its_topics(monkeypatch):
         measure_node(SMALL, "node", DEADLINE_MS, {}, command=(sys.executable, "-c", MUTE))
     line = str(caught.value)
     assert "\n" not in line
-    assert "/camera/image_raw is published by perception_bench_camera (reliable, volatile)" in line
-    assert "subscribed by mute (reliable, volatile)" in line
-    assert "/perception/classification is published by mute" in line
+    assert "/camera/image_raw: publishers perception_bench_camera (reliable, volatile)" in line
+    assert "subscribers mute (reliable, volatile)" in line
+    assert "/perception/classification: publishers mute" in line
 
 
 def test_a_model_that_cannot_be_loaded_is_said_at_once():

@@ -18,11 +18,11 @@ from junitparser import JUnitXml
 from rich.console import Console
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interval
+from perception_node.bench.check import Check
 from perception_node.bench.hil import junit, page, report_json
 from perception_node.bench.hil import recorder as recording
 from perception_node.bench.hil.expectations import Expectations
 from perception_node.bench.hil.live import LiveView, Tally
-from perception_node.bench.check import Check
 from perception_node.bench.hil.record import (
     DiagnosticChange,
     HilRecord,

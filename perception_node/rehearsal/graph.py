@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rclpy.node import Node  # noqa: TID251 - a host is a camera and a subscriber in ROS
-
-    from perception_node.bench.hil.scenario import Scenario
+    from rclpy.node import Node
 
 VARIABLES = {
     "ROS_DOMAIN_ID": "0",
@@ -20,15 +18,8 @@ VARIABLES = {
 }
 
 
-def describe_silence(node: Node, scenario: Scenario) -> str:
-    """Say in one line who is there, and what to check."""
-    results = f"{scenario.node.target}/classification"
-    topics = describe_topics(node, (scenario.camera.full_topic, results))
-    return f"{topics}; {describe_environment()}"
-
-
 def describe_topics(node: Node, topics: Iterable[str]) -> str:
-    """Say for each topic who is there, as ``node`` has discovered it."""
+    """Say of each topic who publishes it and who subscribes to it, as ``node`` has found out."""
     return "; ".join(
         f"{topic}: publishers {_describe(node.get_publishers_info_by_topic(topic))}, "
         f"subscribers {_describe(node.get_subscriptions_info_by_topic(topic))}"
@@ -47,7 +38,7 @@ def describe_environment() -> str:
 def _describe(endpoints: list[Any]) -> str:
     words = [
         f"{endpoint.node_name} ({endpoint.qos_profile.reliability.name.lower()}, "
-        f"{endpoint.qos_profile.durability.name.lower()})"
+        f"{endpoint.qos_profile.durability.name.lower().replace('_', ' ')})"
         for endpoint in endpoints
     ]
     return ", ".join(words) or "none"
