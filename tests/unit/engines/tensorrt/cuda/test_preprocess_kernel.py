@@ -71,9 +71,7 @@ def plain(mode, interpolation="bicubic", color="RGB", side=224):
     ).preprocessing
 
 
-def make_frame(
-    encoding, height, width, *, padding=0, seed=0, surroundings=0, is_bigendian=False
-):
+def make_frame(encoding, height, width, *, padding=0, seed=0, surroundings=0, is_bigendian=False):
     """Return a frame of noise between guard bytes, and its layout."""
     layout = ENCODINGS[encoding]
     if layout.even:
@@ -104,9 +102,7 @@ def on_cpu(preprocessing, frame, size):
     return output
 
 
-def on_kernel(
-    host_kernel, preprocessing, frame, layout, size, *, threads=(1, 1)
-):
+def on_kernel(host_kernel, preprocessing, frame, layout, size, *, threads=(1, 1)):
     """Run the kernel on a frame where it lies."""
     launch = plan_launch(preprocessing, layout, size)
     count = 3 * size[0] * size[1]
