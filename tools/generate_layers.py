@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("replay", "ros", "rehearsal", "live", "serving", "doctor", "bench"),
     ),
 }
-EVERYBODYS = ("errors", "installing", "printable")
+EVERYBODYS = ("errors", "installing", "printable", "untyped")
 ENTRIES = {"pytest_plugin": ("replay",)}  # modules that lie in no folder because users name them
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_msgs.srv import GetState
-from rclpy.clock import Clock, ClockType  # noqa: TID251 - a host is a camera and a subscriber
+from rclpy.clock import Clock, ClockType
 
 from perception_node.bench.hil.record import Age, DiagnosticChange, StateChange
 from perception_node.rehearsal.listener import (
@@ -23,8 +23,8 @@ from perception_node.ros.messages import to_nanoseconds
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticArray
-    from rclpy.node import Node  # noqa: TID251
-    from rclpy.qos import QoSProfile  # noqa: TID251
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile
     from vision_msgs.msg import Classification, VisionInfo
 
     from perception_node.bench.hil.record import HilRecord

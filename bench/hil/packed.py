@@ -53,7 +53,7 @@ class Packed(Sequence[Row], Generic[Row]):
         """Yield them in order."""
         return map(self.__getitem__, range(len(self)))
 
-    def _to_number(self, value: Any, objects: list[Any]) -> int:  # noqa: ANN401 - any object
+    def _to_number(self, value: object, objects: list[Any]) -> int:
         number = self._numbers.setdefault((id(objects), value), len(objects))
         if number == len(objects):
             objects.append(value)

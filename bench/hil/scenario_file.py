@@ -29,6 +29,7 @@ from perception_node.errors import ConfigError
 
 if TYPE_CHECKING:
     from perception_node.config.parameter import Value
+    from perception_node.untyped import Json
 
 SHIPPED = Path(__file__).with_name("scenarios")
 RECOVERIES = ("fault", "activate", "kill")
@@ -66,7 +67,7 @@ def load_scenario(path: Path) -> Scenario:
     return parse_scenario(path, read_yaml(path))
 
 
-def parse_scenario(path: Path, data: Any) -> Scenario:  # noqa: ANN401 - YAML can be anything
+def parse_scenario(path: Path, data: Json) -> Scenario:
     """Check what the file at ``path`` says; errors as in ``load_scenario``."""
     check_schema(path, data)
     try:

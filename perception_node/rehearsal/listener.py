@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.qos import QoSProfile
 
-    Note = Callable[[Any, int], None]  # a message, and when it came on the steady clock
+    from perception_node.untyped import Message
+
+    Note = Callable[[Message, int], None]  # a message, and when it came on the steady clock
     Write = Callable[[str, str, bytes, int], None]
 
 PUBLISHED = "published"  # the outcome of a frame that was not dropped
@@ -126,7 +128,7 @@ class Listener:
         kind, is_bytes = output.kind, output is not OVERLAYS  # which a middleware may keep back
         type_name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
-        def on_message(message: Any) -> None:  # noqa: ANN401 - bytes, or an object
+        def on_message(message: Message) -> None:
             received_ns = time.monotonic_ns()
             note(deserialize_message(message, kind) if is_bytes else message, received_ns)
             if self._write is not None and is_bytes:

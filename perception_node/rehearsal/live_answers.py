@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.rehearsal.listener import LATENCY, PUBLISHED, RESULTS, Output
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vision_msgs.msg import Classification
 
     from perception_node.rehearsal.listener import Listener
+    from perception_node.untyped import Message
 
 POLL_S = 0.2  # how often ``check`` is called meanwhile
 
@@ -54,7 +55,7 @@ class LiveAnswers:
         """
         self.labels = listener.labels
         self._check = check
-        self._heard: dict[tuple[str, Output], Queue[Any]] = {}
+        self._heard: dict[tuple[str, Output], Queue[Message]] = {}
         for prefix in prefixes:
             for output in (RESULTS, LATENCY):
                 self._heard[prefix, output] = Queue()
@@ -83,12 +84,12 @@ class LiveAnswers:
         result = self._take(prefix, RESULTS, is_wanted, end_s)
         return None if result is None else Answer(outcome, result)
 
-    def _note(self, prefix: str, output: Output, message: Any, _received_ns: int) -> None:  # noqa: ANN401 - message classes share no base
+    def _note(self, prefix: str, output: Output, message: Message, _received_ns: int) -> None:
         self._heard[prefix, output].put(message)
 
     def _take(
         self, prefix: str, output: Output, is_wanted: Callable[[str], bool], end_s: float
-    ) -> Any:  # noqa: ANN401
+    ) -> Message | None:
         """Return the next message whose header has a wanted frame_id, or None after ``end_s``."""
         while (left_s := end_s - time.monotonic()) > 0.0:
             try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
     from perception_node.system.signals import StopEvent
+    from perception_node.untyped import Message, RosObject
     from perception_node.wire.bags import BagMessage
 
 FLUSH_TIMEOUT_S = 1.0
@@ -120,7 +121,7 @@ class Player:
             self._publishers[message.topic].publish(content)
         return timeline.mean_period_s
 
-    def _prepare(self, message: BagMessage) -> Any:  # noqa: ANN401 - bytes, or an object
+    def _prepare(self, message: BagMessage) -> Message:
         """Publish the time of a message and return what is to be published of itself.
 
         Raises:
@@ -161,7 +162,7 @@ class Player:
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_TIMEOUT_S))
 
 
-def _create_publisher(node: Node, kind: Any, topic: str, depth: int = DEPTH) -> Any:  # noqa: ANN401
+def _create_publisher(node: Node, kind: Message, topic: str, depth: int = DEPTH) -> RosObject:
     if "\0" in topic:
         raise ConfigError(f"topic {quote(topic)} cannot be published: it holds NUL")
     try:
@@ -171,7 +172,7 @@ def _create_publisher(node: Node, kind: Any, topic: str, depth: int = DEPTH) -> 
         raise ConfigError(f"topic {quote(topic)} cannot be published: {reason}") from error
 
 
-def import_type(name: str) -> Any:  # noqa: ANN401 - message classes share no base
+def import_type(name: str) -> Message:
     """Import a message class such as ``sensor_msgs/msg/Image``.
 
     Raises:
