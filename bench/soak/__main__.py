@@ -69,7 +69,7 @@ def make_scenario(
     data["camera"] |= {"seconds": seconds, "rate_hz": rate_hz, "transport": transport}
     faults = [str(fault) for fault in FAULTS[transport]]
     data["faults"]["random"] |= {"seed": seed, "faults": faults}
-    rates = {"stuck_after": max(2, int(rate_hz / 2)), "warn_rate_hz": rate_hz / 2}
+    rates = {"stuck_after": int(rate_hz / 2), "warn_rate_hz": rate_hz / 2}
     data["node"]["parameters"] |= rates
     data["node"] |= {"command": list(command)} if command else {}
     if seconds >= LONG_S:

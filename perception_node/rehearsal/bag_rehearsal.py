@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,8 @@ class Rehearsal:
             cpu_s = process.cpu_s()
             player.play(messages, rate, threading.Event(), self._before_publish)
             driver.wait(lambda: len(self.results) == len(self.sent_ns), LAST_RESULT_TIMEOUT_S)
-            self.cpu_s = process.cpu_s() - cpu_s
+            with suppress(OSError):  # it has ended, which the results show
+                self.cpu_s = process.cpu_s() - cpu_s
             # The one under way may have been filled before the last result.
             news = self._diagnostics_heard + 2
             driver.wait(lambda: self._diagnostics_heard >= news, LAST_RESULT_TIMEOUT_S)
