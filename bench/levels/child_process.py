@@ -9,22 +9,19 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from perception_node.errors import EnvironmentLacks
-from perception_node.system.guardian import ended_with_us
+from perception_node.rehearsal.node_process import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PIPE_BYTES = 1 << 20  # a child must never wait for us to read
-END_TIMEOUT_S = 5.0
 
 
-class ChildProcess:
-    """Runs a module of this package from entering to leaving.
+class ChildProcess(Program):
+    """Runs a module of this package from entering to leaving; its errors are its log.
 
     Attributes:
         received: what it wrote and nobody has taken yet.
@@ -33,21 +30,13 @@ class ChildProcess:
 
     def __init__(self, name: str, module: str, task: dict[str, Any]) -> None:
         """Prepare; ``name`` is what errors call it."""
+        super().__init__([sys.executable, "-m", module, json.dumps(task, default=str)])
         self.received = bytearray()
-        self._name = name
-        self._command = [sys.executable, "-m", module, json.dumps(task, default=str)]
+        self.name = f"the {name} process"
 
     def __enter__(self) -> ChildProcess:
-        """Start it; its errors go to a file."""
-        self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-            env=ended_with_us(),
-        )
+        """Start it."""
+        super().__enter__()
         output = self._process.stdout
         assert output is not None  # noqa: S101 - it is a pipe
         self._output = output.fileno()
@@ -58,16 +47,13 @@ class ChildProcess:
 
     def __exit__(self, *exception: object) -> None:
         """Ask it to end; kill it if it does not."""
-        self._process.terminate()
-        try:
-            self._process.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        super().__exit__(*exception)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        self._errors.close()
+
+    def _pipes(self) -> dict[str, Any]:
+        return {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
     def tell(self, word: str) -> None:
         """Write one line to it."""
@@ -85,15 +71,7 @@ class ChildProcess:
         with suppress(BlockingIOError):
             while data := os.read(self._output, PIPE_BYTES):
                 self.received += data
-        code = self._process.poll()
-        if code is not None:
-            msg = f"the {self._name} process ended with code {code}: {self._last_line()}"
-            raise EnvironmentLacks(msg)
-
-    def _last_line(self) -> str:
-        number = self._errors.fileno()
-        content = os.pread(number, os.fstat(number).st_size, 0)
-        return (content.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        self.require_alive()
 
 
 def take_task() -> tuple[dict[str, Any], Callable[[bytes], None]]:

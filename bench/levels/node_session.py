@@ -59,7 +59,9 @@ class NodeSession:
         """Prepare; ``processes`` are not started yet."""
         self._load, self._deadline_ns = load, deadline_ns
         self._subject, self._process, self._camera, self._subscriber = processes
-        self._driver = Driver(self._process, poll_s=POLL_S, meanwhile=self._receive)
+        self._driver = Driver(
+            self._process, self._subscriber, self._camera, poll_s=POLL_S, meanwhile=self._receive
+        )
         self._join = FrameJoin(load, self._deadline_ns)
         self._looks = Looks()
         self._is_matched = self._is_ready = False
@@ -76,7 +78,7 @@ class NodeSession:
 
         """
         process = self._process
-        with self._driver, self._subscriber, self._camera:
+        with self._driver:
             try:
                 self._driver.require(
                     lambda: self._is_matched and self._is_ready,

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
+from perception_node.rehearsal.node_process import NO_LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,8 +138,9 @@ class Driver:
 
     @property
     def last_lines(self) -> str:
-        """Return the last line of each log."""
-        return "; ".join(program.last_line for program in self._programs)
+        """Return the last line of each log that has one."""
+        lines = [program.last_line for program in self._programs if program.log()]
+        return "; ".join(lines) or (NO_LOG if self._programs else "")
 
     def wait_until_ready(
         self, listener: Listener, player: Player, timeout_s: float = START_TIMEOUT_S

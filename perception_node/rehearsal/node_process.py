@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perception_node.errors import ConfigError, EnvironmentLacks
 from perception_node.system.guardian import ended_with_us
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perception_node.config.parameter import Value
 
 STOP_TIMEOUT_S = 5.0
+NO_LOG = "it logged nothing"
 Started = TypeVar("Started", bound="Program")
 
 
@@ -59,12 +60,20 @@ class Program:
         """
         try:
             self._process = subprocess.Popen(
-                self._command, stdout=self._log, stderr=self._log, env=ended_with_us()
+                self._command,
+                stderr=self._log,
+                bufsize=0,
+                env=ended_with_us(),
+                **self._pipes(),
             )
         except OSError as error:
             self._log.close()
             msg = f"{self._command[0]} cannot be started: {error.strerror}"
             raise ConfigError(msg) from error
+
+    def _pipes(self) -> dict[str, Any]:
+        """Return where its other streams lead to."""
+        return {"stdout": self._log}
 
     @property
     def pid(self) -> int:
@@ -106,7 +115,7 @@ class Program:
     @property
     def last_line(self) -> str:
         """Return the last line of its log."""
-        return (self.log() or ["it logged nothing"])[-1]
+        return (self.log() or [NO_LOG])[-1]
 
     def require_alive(self) -> None:
         """Raise ``EnvironmentLacks`` with the last log line if the process has ended."""
