@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.markup import escape
+
+from perception_node import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +38,15 @@ def to_row(check: Check) -> dict[str, Any]:
     """Return a check as the reports of soak and siege have it."""
     name, found, limit, is_ok = check
     return {"what": name, "found": found, "limit": limit, "is_ok": is_ok}
+
+
+def begin_report(command: str) -> dict[str, Any]:
+    """Return who makes a report, when, and on what."""
+    return {
+        "made_by": f"perception_node {__version__}, {command}",
+        "time_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+    }
 
 
 def print_checks(console: Console, checks: Iterable[Check]) -> None:

@@ -36,8 +36,8 @@ BUSY = ("rate", "deadline", "connection", "Timeout")  # a busy machine may be, a
 WELL_AT_END = ("engine", "inference", "process", "input", "picture")
 
 
-class Alarm(NamedTuple):
-    """A row of /diagnostics that is not well, and until when."""
+class Said(NamedTuple):
+    """A row of /diagnostics, and until when it said so."""
 
     change: DiagnosticChange
     end_ns: int
@@ -62,7 +62,8 @@ def judge_diagnostics(scenario: Scenario, record: HilRecord) -> list[Check]:
 
 def judge_alarms(scenario: Scenario, record: HilRecord) -> list[Check]:
     """Judge whether faults are named, whether each alarm has a cause, and whether none is left."""
-    alarms, expect = list(_find_alarms(record)), scenario.expect
+    expect, rows = scenario.expect, list(_find_rows(record))
+    alarms = [r for r in rows if r.change.level in ALARMS and r.change.time_ns < record.end_ns]
     checks = [_judge_named(alarms, record)] if expect.faults_named else []
     if not expect.no_unexpected_alarms:
         return checks
@@ -88,17 +89,15 @@ def judge_alarms(scenario: Scenario, record: HilRecord) -> list[Check]:
     ]
 
 
-def _find_alarms(record: HilRecord) -> Iterator[Alarm]:
-    """Yield each row that was not well, until it has changed or the camera has ended."""
+def _find_rows(record: HilRecord) -> Iterator[Said]:
+    """Yield each row of each time, until it has changed or the camera has ended."""
     ends_ns: dict[str, int] = {}
     for change in reversed(record.diagnostics):
-        end_ns = ends_ns.get(change.row, record.end_ns)
+        yield Said(change, ends_ns.get(change.row, max(record.end_ns, change.time_ns + 1)))
         ends_ns[change.row] = change.time_ns
-        if change.level in ALARMS and change.time_ns < record.end_ns:
-            yield Alarm(change, end_ns)
 
 
-def _judge_named(alarms: Sequence[Alarm], record: HilRecord) -> Check:
+def _judge_named(alarms: Sequence[Said], record: HilRecord) -> Check:
     """Judge whether /diagnostics named each fault that was there for long enough."""
     visible = [
         fault
@@ -138,10 +137,10 @@ def _find_begins(demand: DiagnosticDemand, record: HilRecord) -> Iterator[int]:
 
 def _is_seen(demand: DiagnosticDemand, record: HilRecord, begin_ns: int) -> bool:
     end_ns = begin_ns + int(demand.within_s * SECOND_NS) if demand.during else record.end_ns
-    of_row = [c for c in record.diagnostics if c.row == demand.row]
-    in_force = [c for c in of_row if c.time_ns < begin_ns][-1:]
-    news = [c for c in of_row if begin_ns <= c.time_ns <= end_ns]
-    return any(_fits(demand, change) for change in (*in_force, *news))
+    return any(
+        _fits(demand, said.change) and said.change.time_ns <= end_ns and said.end_ns > begin_ns
+        for said in _find_rows(record)
+    )
 
 
 def _fits(demand: DiagnosticDemand, change: DiagnosticChange) -> bool:
@@ -161,7 +160,7 @@ def _is_demanded(demand: DiagnosticDemand, change: DiagnosticChange, record: Hil
     return any(_is_near(change, cause) for cause in causes)
 
 
-def _is_explained(alarm: Alarm, scenario: Scenario, record: HilRecord) -> bool:
+def _is_explained(alarm: Said, scenario: Scenario, record: HilRecord) -> bool:
     """Return whether a fault, an outage, a demand or a busy machine explains an alarm."""
     change = alarm.change
     if change.row in BUSY or change.message.startswith(BUSY):

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import secrets
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node import __version__
-from perception_node.bench.check import print_checks, to_row
+from perception_node.bench.check import begin_report, print_checks, to_row
 from perception_node.bench.siege.judge import judge
 from perception_node.bench.siege.plan import ATTACKS, Plan
 from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
@@ -68,9 +64,7 @@ def to_report(
 ) -> dict[str, Any]:
     """Return the report as it is written to a file."""
     return {
-        "made_by": f"perception_node {__version__}, perception_node.bench.siege",
-        "time_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        **begin_report("perception_node.bench.siege"),
         "seconds": round((record.end_ns - record.begin_ns) / SECOND_NS),
         "seed": plan.seed,
         "interrupted": record.interrupted,

@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node import __version__
 from perception_node.bench.camera.fault_schedule import FAULTS
-from perception_node.bench.check import print_checks, to_row
+from perception_node.bench.check import begin_report, print_checks, to_row
 from perception_node.bench.hil.host import Host
 from perception_node.bench.hil.pictures import read_pictures
 from perception_node.bench.hil.scenario_file import find_scenario, parse_scenario
@@ -100,9 +96,7 @@ def to_report(
     """Return the report as it is written to a file."""
     camera = scenario.camera
     return {
-        "made_by": f"perception_node {__version__}, perception_node.bench.soak",
-        "time_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        **begin_report("perception_node.bench.soak"),
         "seconds": camera.seconds,
         "rate_hz": camera.rate_hz,
         "seed": seed,
