@@ -24,16 +24,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 MAX_BYTES = 2048 * MIB
 MAX_WAITING_BYTES = 256 * MIB  # nine seconds of 640x480 at 30 Hz
+Message = tuple[str, str, bytes, int]  # topic, type, CDR bytes, epoch ns
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-
-
-class _Message:
-    """A message that waits for the disk."""
-
-    __slots__ = ("data", "time_ns", "topic", "type_name")
-
-    def __init__(self, topic: str, type_name: str, data: bytes, time_ns: int) -> None:
-        self.topic, self.type_name, self.data, self.time_ns = topic, type_name, data, time_ns
 
 
 class Recorder:
@@ -63,7 +55,7 @@ class Recorder:
         self._writer = Writer(folder, version=version, storage_plugin=StoragePlugin.MCAP)
         self._types = make_typestore()
         self._connections: dict[tuple[str, str], Connection] = {}
-        self._waiting: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="recorder", daemon=True)
         self._lock = threading.Lock()
         self._written_bytes = self._waiting_bytes = 0
@@ -122,7 +114,7 @@ class Recorder:
                 return
             self._written_bytes += len(data)
             self._waiting_bytes += len(data)
-        self._waiting.put(_Message(topic, type_name, data, time_ns))
+        self._waiting.put((topic, type_name, data, time_ns))
 
     def close(self) -> None:
         """Write what waits, and the index. A second call does nothing."""
@@ -133,16 +125,16 @@ class Recorder:
 
     def _write_all(self) -> None:
         while (message := self._waiting.get()) is not None:
+            topic, type_name, data, time_ns = message
             if not self._problem:
-                self._write(message)
+                self._write(topic, type_name, data, time_ns)
             with self._lock:
-                self._waiting_bytes -= len(message.data)
+                self._waiting_bytes -= len(data)
         self._finish()
 
-    def _write(self, message: _Message) -> None:
+    def _write(self, topic: str, type_name: str, data: bytes, time_ns: int) -> None:
         try:
-            connection = self._connect(message.topic, message.type_name)
-            self._writer.write(connection, message.time_ns, message.data)
+            self._writer.write(self._connect(topic, type_name), time_ns, data)
         except Exception as error:  # noqa: BLE001 - a bag is no reason to lose the run
             self._problem = f"ends early: {error}"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,12 @@ def make_scenario(
     data["faults"]["random"] |= {"seed": seed, "faults": faults}
     rates = {"stuck_after": int(rate_hz / 2), "warn_rate_hz": rate_hz / 2}
     data["node"]["parameters"] |= rates
-    data["node"] |= {"command": list(command)} if command else {}
     if seconds >= LONG_S:
         data["expect"] |= {"answered_percent": 50, "recovery_s": {"fault": 1}}
     if seconds >= LONG_SETTLED_S:
         data["expect"]["leaks"] |= {"memory_mib": 20, "memory_mib_per_h": 1}
-    return parse_scenario(path, data)
+    scenario = parse_scenario(path, data)
+    return replace(scenario, node=replace(scenario.node, command=tuple(command)))
 
 
 def run_scenario(scenario: Scenario, console: Console) -> HilRecord:
