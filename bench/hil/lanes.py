@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
+from perception_node.bench.camera.fault_schedule import SECOND_NS
 from perception_node.bench.hil.svg import COLORS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def find_faults(record: HilRecord) -> list[Segment]:
     return [
         Segment(seconds_into(record, i.begin_ns), seconds_into(record, i.end_ns), str(i.fault))
         for i in record.faults
-        if i.fault is not Fault.OK and i.begin_ns < record.end_ns
+        if i.begin_ns < record.end_ns
     ]
 
 

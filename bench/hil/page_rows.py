@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime, timezone
-from math import isnan
+from math import isinf, isnan
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.bench.hil.lanes import duration_s
@@ -132,7 +132,7 @@ def _to_row(effects: Sequence[FaultEffect], record: HilRecord) -> FaultRow:
     if len(effects) == 1:
         when = f"{format_time(first.begin_s, end_s)} – {format_time(first.end_s, end_s)}"  # noqa: RUF001
     recoveries_s = [effect.recovery_s for effect in effects]
-    missing = sum(isnan(recovery_s) for recovery_s in recoveries_s)
+    missing = sum(map(isinf, recoveries_s))
     if missing:
         recovery = "never" if len(effects) == 1 else f"{missing} times never"
     else:

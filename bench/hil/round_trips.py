@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +41,15 @@ class RoundTrips:
         """Which frames got an answer."""
         return ~np.isnan(self.latency_ms)
 
+    def wait_s(self, since_s: float) -> float:
+        """Return how long after a moment the first answer came to a good frame sent since then.
+
+        Infinite if there is none.
+        """
+        chosen = self.is_good & self.is_answered & (self.sent_s >= since_s)
+        received_s = (self.sent_s + self.latency_ms / 1e3)[chosen]
+        return float(received_s.min()) - since_s if received_s.size else math.inf
+
     def durations(self, chosen: NDArray[np.bool_]) -> Durations:
         """Return how long the answers to the chosen frames took."""
         answered_ms = self.latency_ms[chosen & self.is_answered]
@@ -55,7 +65,7 @@ class FaultEffect(NamedTuple):
         end_s: when it ended.
         sent: frames that were sent with it.
         answered: those of them that were answered.
-        recovery_s: from its end to the next answer to a good frame; NaN if none came.
+        recovery_s: from its end to the next answer to a good frame; infinite if none came.
 
     """
 
@@ -104,31 +114,18 @@ def find_remarks(record: HilRecord) -> list[str]:
 
 def find_effects(record: HilRecord, trips: RoundTrips) -> list[FaultEffect]:
     """Say for each fault how many of its frames were answered, and when all was well again."""
-    received_s = trips.sent_s + trips.latency_ms / 1e3
-    good_answered = trips.is_good & trips.is_answered
     return [
-        _find_effect(interval, record.begin_ns, trips, received_s, good_answered)
+        _find_effect(interval, record.begin_ns, trips)
         for interval in record.faults
-        if interval.fault is not Fault.OK and interval.begin_ns < record.end_ns
+        if interval.begin_ns < record.end_ns
     ]
 
 
-def _find_effect(
-    interval: Interval,
-    origin_ns: int,
-    trips: RoundTrips,
-    received_s: NDArray[np.float64],
-    good_answered: NDArray[np.bool_],
-) -> FaultEffect:
-    begin_s = (interval.begin_ns - origin_ns) / SECOND_NS
-    end_s = (interval.end_ns - origin_ns) / SECOND_NS
-    spoilt = ~trips.is_good & (trips.sent_s >= begin_s) & (trips.sent_s < end_s)
-    after_s = received_s[good_answered & (trips.sent_s >= end_s)]
-    return FaultEffect(
-        fault=str(interval.fault),
-        begin_s=begin_s,
-        end_s=end_s,
-        sent=int(np.count_nonzero(spoilt)),
-        answered=int(np.count_nonzero(spoilt & trips.is_answered)),
-        recovery_s=float(after_s.min()) - end_s if after_s.size else float("nan"),
+def _find_effect(interval: Interval, origin_ns: int, trips: RoundTrips) -> FaultEffect:
+    begin_s, end_s = (
+        (time_ns - origin_ns) / SECOND_NS for time_ns in (interval.begin_ns, interval.end_ns)
     )
+    spoilt = ~trips.is_good & (trips.sent_s >= begin_s) & (trips.sent_s < end_s)
+    sent, answered = np.count_nonzero(spoilt), np.count_nonzero(spoilt & trips.is_answered)
+    recovery_s = trips.wait_s(end_s)
+    return FaultEffect(str(interval.fault), begin_s, end_s, int(sent), int(answered), recovery_s)

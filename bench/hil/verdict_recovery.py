@@ -23,7 +23,7 @@ class _Return(NamedTuple):
 
     kind: str  # fault, activate, kill
     after: str
-    time_ns: int
+    since_s: float
 
 
 def judge_recovery(scenario: Scenario, record: HilRecord, trips: RoundTrips) -> list[Check]:
@@ -31,7 +31,7 @@ def judge_recovery(scenario: Scenario, record: HilRecord, trips: RoundTrips) -> 
     returns = list(_find_returns(scenario, record))
     checks = []
     for kind, limit_s in scenario.expect.recovery_s.items():
-        found_s = [(_measure(r, record, trips), r.after) for r in returns if r.kind == kind]
+        found_s = [(trips.wait_s(r.since_s), r.after) for r in returns if r.kind == kind]
         if not found_s:
             continue
         longest_s, after = max(found_s)
@@ -44,23 +44,19 @@ def judge_recovery(scenario: Scenario, record: HilRecord, trips: RoundTrips) -> 
 
 def _find_returns(scenario: Scenario, record: HilRecord) -> Iterator[_Return]:
     """Yield when the device should answer again; not what a later trouble makes impossible."""
+
+    def since_s(time_ns: int) -> float:
+        return (time_ns - record.begin_ns) / SECOND_NS
+
     outages, last_ns = find_outages(record), record.end_ns - scenario.camera.period_ns
     begins_ns = [fault.begin_ns for fault in record.faults]
     for fault in record.faults:
         is_down = any(out.begin_ns <= fault.end_ns < out.end_ns for out in outages)
         if not is_down and fault.end_ns < last_ns and fault.end_ns not in begins_ns:
-            yield _Return("fault", str(fault.fault), fault.end_ns)
+            yield _Return("fault", str(fault.fault), since_s(fault.end_ns))
     for number, step in enumerate(record.steps):
         is_last = number + 1 == len(record.steps) or record.steps[number + 1].what == "kill"
         comes_back = step.what == "kill" and scenario.node.respawn and is_last
         autostarts = bool(scenario.node.parameters.get("autostart", True))
         if not step.problem and (step.what == "activate" or (comes_back and autostarts)):
-            yield _Return(step.what, step.what, step.time_ns)
-
-
-def _measure(moment: _Return, record: HilRecord, trips: RoundTrips) -> float:
-    """Return the seconds to the first answer to a good frame; infinite if none came."""
-    since_s = (moment.time_ns - record.begin_ns) / SECOND_NS
-    chosen = trips.is_good & trips.is_answered & (trips.sent_s >= since_s)
-    received_s = (trips.sent_s + trips.latency_ms / 1e3)[chosen]
-    return float(received_s.min()) - since_s if received_s.size else math.inf
+            yield _Return(step.what, step.what, since_s(step.time_ns))

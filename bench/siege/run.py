@@ -275,7 +275,7 @@ class Watch:
         sample, time_ns = look_at(program.pid), time.time_ns()
         code = program.exit_code
         if code is not None and subject.ended is None and not self._asked.is_set():
-            last = (program.log() or ["no log"])[-1]
+            last = program.last_line
             subject.ended = Ended(time_ns, code, last[:300])
         elif sample is not None:
             subject.samples.append((time_ns, sample))

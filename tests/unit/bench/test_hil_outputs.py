@@ -196,7 +196,7 @@ def test_effects_of_faults():
     early = make_record(end_ns=BEGIN_NS + 5 * SECOND_NS)
     assert [effect.fault for effect in find_effects(early, join(early))] == ["off"]
     unanswered = make_record(answers=[])
-    assert all(np.isnan(e.recovery_s) for e in find_effects(unanswered, join(unanswered)))
+    assert all(np.isinf(e.recovery_s) for e in find_effects(unanswered, join(unanswered)))
 
 
 def test_report_is_json_that_says_it_all(tmp_path):
