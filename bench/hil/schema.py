@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft7Validator
-from jsonschema.exceptions import best_match
-
 from perception_node.errors import ConfigError, name_key, quote
+from perception_node.system.json_schema import WHOLE_FILE, find_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +33,8 @@ def check_schema(path: Path, data: object) -> None:
         ConfigError: one of them is wrong; names file, key and what is allowed.
 
     """
-    schema = json.loads(SCHEMA.read_bytes())
-    error = best_match(Draft7Validator(schema).iter_errors(data))
-    # Of alternatives, none of which fits, jsonschema before 4.21 takes one; the message names all.
-    while error and error.parent and error.absolute_path == error.parent.absolute_path:
-        error = error.parent
-    if error:
-        place = name_place(error.absolute_path) or "the whole file"
+    if error := find_problem(data, SCHEMA):
+        place = name_place(error.absolute_path) or WHOLE_FILE
         raise ConfigError(f"{path}: {place}: {_describe(error)}")
 
 
