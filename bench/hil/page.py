@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run as one HTML file: verdict, checks, timeline, distribution, faults, steps, alarms, log.
-
-It needs nothing else: drawings are in it, no script runs, nothing is loaded.
-"""
+"""A run as one HTML file: verdict, checks, timeline, distribution, faults, steps, alarms, log."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from perception_node.bench.hil.calm import count_held_back, deadline_ms, find_calm
@@ -26,7 +22,7 @@ from perception_node.bench.hil.page_rows import (
 from perception_node.bench.hil.round_trips import find_remarks, join
 from perception_node.bench.hil.svg import MOST_POINTS, format_time
 from perception_node.bench.hil.timeline import NARROW, WIDE, draw_timeline
-from perception_node.printable import finalize
+from perception_node.html_page import render, to_page
 from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
@@ -70,14 +66,6 @@ def to_html(
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the page."""
-    environment = Environment(
-        autoescape=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     trips, calm, limits_ms = join(record), find_calm(scenario, record), scenario.expect.latency_ms
     lines_ms = {"deadline": deadline_ms(scenario, record)}
     lines_ms |= {"max": limits_ms["max"]} if "max" in limits_ms else {}
@@ -87,10 +75,12 @@ def to_html(
         look.name: Markup(draw_timeline(record, trips, calm, lines_ms, look))  # noqa: S704 - our own
         for look in (WIDE, NARROW)
     }
-    return template.render(
+    verdict = judge_in_words(record, checks)
+    body = render(
+        TEMPLATE,
         name=scenario.name,
         description=scenario.description,
-        verdict=judge_in_words(record, checks),
+        verdict=verdict,
         facts=find_facts(scenario, record),
         tiles=make_tiles(durations, int(calm.sum()) + count_held_back(scenario, record)),
         checks=sorted(checks, key=lambda check: check.is_ok),
@@ -107,6 +97,7 @@ def to_html(
         log_lines=len(record.log),
         remarks=[*remarks, *find_remarks(record)],
     )
+    return to_page(f"{verdict['word']}: {scenario.name}", body)
 
 
 def _describe_thinning(trips: RoundTrips) -> str:
