@@ -98,7 +98,7 @@ def _measure(console: Console, plan: Plan, out: Path | None) -> int:
     require_ros()
     _require_writable(out)
     machine, noise = read_machine(), measure_noise()
-    console.print(noise.describe(), highlight=False)
+    console.print(noise.describe())
     report = Report(
         command=[_without_folders(word) for word in sys.argv[2:]],
         started_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -108,7 +108,7 @@ def _measure(console: Console, plan: Plan, out: Path | None) -> int:
         warnings=find_warnings(machine),
     )
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
     exit_code = 0
     try:
         with LiveTable(console, plan.total_runs) as table:
@@ -187,7 +187,7 @@ def _write(report: Report, out: Path | None) -> None:
 
 def _say_what_is_written(console: Console, out: Path | None) -> None:
     if out is not None:
-        console.print(f"written: {escape(str(out))}.json, .md, .png", soft_wrap=True)
+        console.print(f"written: {escape(str(out))}.json, .md, .png")
 
 
 def _without_folders(word: str) -> str:

@@ -3,17 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, get_args
-
-from rich.markup import escape
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
-from rich.text import Text
 
 from perception_node.cli.plan_report import show_plan, to_record, verdict
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
@@ -25,16 +18,12 @@ from perception_node.model.bundle import Precision, load_bundle
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
 from perception_node.terminal.output import complain, parse_count, say, say_record
-from perception_node.terminal.progress import show_progress
+from perception_node.terminal.progress import show_work
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-
-    from rich.progress import Task
 
     from perception_node.engines.plans import StoredPlan
-    from perception_node.engines.tensorrt.progress import BuildProgress
 
 EXAMPLE = "perception build efficientnet_lite0 --precision fp16"
 LARGEST_LEVEL = 5
@@ -102,7 +91,7 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
     options = _options(arguments)
     bundle = load_bundle(find_model(arguments.bundle))
     cancel = Event()
-    with _progress() as report, ThreadPoolExecutor(1, "perception-build") as thread:
+    with show_work() as report, ThreadPoolExecutor(1, "perception-build") as thread:
         try:
             future = thread.submit(
                 build_bundle,
@@ -111,7 +100,7 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
                 arguments.backend,
                 store,
                 options,
-                report=report,
+                report=lambda now: report(now.phase, now.fraction),
                 cancel=cancel,
                 force=arguments.force,
                 allow_ungated=arguments.allow_ungated,
@@ -134,36 +123,6 @@ def _options(arguments: argparse.Namespace) -> BuildOptions:
         msg = f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}"
         raise ConfigError(msg)
     return BuildOptions(workspace, level)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[BuildProgress], None]]:
-    """Show a bar with phase and elapsed time on a terminal, and nothing elsewhere."""
-    columns = (SpinnerColumn(), BarColumn(), _Elapsed(), TextColumn("{task.description}"))
-    with show_progress(*columns) as bar:
-        task = bar.add_task("", start=False, total=1.0)
-
-        def report(progress: BuildProgress) -> None:
-            # the bar of a task that is not started pulses: how long a phase takes is not known
-            bar.reset(
-                task,
-                start=progress.fraction is not None,
-                completed=progress.fraction or 0,  # type: ignore[arg-type] # a float will do
-                description=escape(progress.phase),
-            )
-
-        yield report
-
-
-class _Elapsed(ProgressColumn):
-    """Seconds since the beginning; rich's own column starts again with each phase."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begin = time.monotonic()
-
-    def render(self, _task: Task) -> Text:
-        return Text(str(timedelta(seconds=int(time.monotonic() - self._begin))))
 
 
 def _print(plan: StoredPlan, *, as_json: bool) -> None:

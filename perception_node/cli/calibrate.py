@@ -4,12 +4,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
-
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
@@ -22,15 +18,12 @@ from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
 from perception_node.terminal.output import parse_count, say, say_record
-from perception_node.terminal.progress import count_column, show_progress
+from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
-    from rich.progress import Task, TaskID
-
-    from perception_node.calibration.calibrate import Calibration, Report
+    from perception_node.calibration.calibrate import Calibration
     from perception_node.calibration.images import ImageSet
 
 EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
@@ -88,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         labels = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
     keep = None if arguments.keep_float is None else parse_keep(arguments.keep_float)
     mixed = None
-    with _progress() as report:
+    with show_phases() as report:
         if keep is None:
             calibration = calibrate(bundle, images, arguments.method, labels=labels, report=report)
         else:
@@ -111,30 +104,6 @@ def run(arguments: argparse.Namespace) -> int:
             show_mixed(mixed)
         _print(bundle.path, calibration, images)
     return 0
-
-
-class _Speed(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} images/s" if speed else "")
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """Show a bar per phase on a terminal, and nothing elsewhere."""
-    words = TextColumn("{task.description}")
-    columns = (words, BarColumn(), count_column(), _Speed(), TimeRemainingColumn())
-    with show_progress(*columns) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bar.add_task(phase, total=total)
-            bar.update(tasks[phase], completed=done)
-
-        yield report
 
 
 def _to_record(calibration: Calibration) -> dict[str, object]:

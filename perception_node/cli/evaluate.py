@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from perception_node.calibration.evaluation import (
     Evaluation,
@@ -25,13 +24,10 @@ from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import make_console, print_rows
 from perception_node.terminal.output import complain, parse_count, parse_number, say_record
-from perception_node.terminal.progress import count_column, show_progress
+from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
-
-    from perception_node.calibration.images import ImageSet
-    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception evaluate my_model --images photos/ --labels truth.csv --report report.html"
 EXIT_GATE_FAILED = 1
@@ -99,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.labels:
         truth = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
     use_one_opencv_thread()
-    evaluation = _evaluate(bundle, images, models, truth, limits)
+    with show_phases() as report:
+        evaluation = evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
     if arguments.report:
         _write_report(arguments.report, to_html(bundle, evaluation))
     store_evaluation(bundle, evaluation)
@@ -121,32 +118,6 @@ def _precisions(text: str | None) -> list[Precision] | None:
         msg = f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}"
         raise ConfigError(msg)
     return cast("list[Precision]", names)
-
-
-def _evaluate(
-    bundle: ModelBundle,
-    images: ImageSet,
-    models: list[str],
-    truth: dict[str, int] | None,
-    limits: Limits,
-) -> Evaluation:
-    """Evaluate with a bar on a terminal."""
-    columns = (
-        TextColumn("evaluating"),
-        BarColumn(),
-        count_column(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with show_progress(*columns) as bar:
-        task = bar.add_task("", total=len(images), rate="")
-
-        def report() -> None:
-            bar.advance(task)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.0f} images/s" if speed else "")
-
-        return evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
 
 
 def _write_report(path: Path, html: str) -> None:

@@ -88,11 +88,11 @@ def _play(
     if scenario.node.is_local:
         use_private_domain()
     from perception_node.bench.hil.host import Host
-    from perception_node.bench.hil.live import LiveView
+    from perception_node.bench.hil.live import RunView
     from perception_node.bench.hil.recorder import Recorder
 
     with _removed_on_error(folder):
-        with Recorder(folder / BAG) as recorder, LiveView(console, scenario) as view:
+        with Recorder(folder / BAG) as recorder, RunView(console, scenario) as view:
             record = Host(scenario, pictures, recorder.write, view.update).run(ros_arguments)
         if not record.begin_ns:
             raise KeyboardInterrupt  # before there was anything to report
@@ -140,7 +140,7 @@ def _print(console: Console, record: HilRecord, checks: Sequence[Check], folder:
     for check in checks:
         verdict = "[green]ok    [/]" if check.is_ok else "[red]FAILED[/]"
         row = f"{check.name:<{names}}  {check.found:<{founds}}  {check.limit}"
-        console.print(f"{verdict}  {escape(row)}", soft_wrap=True, highlight=False)
+        console.print(f"{verdict}  {escape(row)}")
     if not record.complete:
-        console.print("partial: the run was interrupted", soft_wrap=True)
-    console.print(f"report: {folder / PAGE}", soft_wrap=True, highlight=False, markup=False)
+        console.print("partial: the run was interrupted")
+    console.print(f"report: {folder / PAGE}", markup=False)

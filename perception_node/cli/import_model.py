@@ -8,8 +8,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from perception_node.config.node_config import NodeConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.settings import Wishes
@@ -17,8 +15,8 @@ from perception_node.errors import ConfigError
 from perception_node.system.files import read_regular_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_resource
-from perception_node.terminal.console import make_console
 from perception_node.terminal.output import say
+from perception_node.terminal.progress import show_work
 from perception_node.vision.frame import Unpacker
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import COMPRESSED_TYPE, ImageReader
@@ -79,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust_model,
         force=arguments.force,
     )
-    with make_console(stderr=True).status(escape(f"importing {arguments.model.name}")):
+    with show_work(f"importing {arguments.model.name}"):
         imported = import_model(order)
     for line in describe(order, imported):
         say(line)

@@ -22,7 +22,9 @@ MOST_CHARACTERS, LONG_VALUE = 200, 40
 
 def find_problem(data: object, schema: Path) -> ValidationError | None:
     """Return what is most wrong in the data by a schema (draft 7); None if nothing is."""
-    error = best_match(Draft7Validator(json.loads(schema.read_bytes())).iter_errors(data))
+    error: ValidationError | None = best_match(
+        Draft7Validator(json.loads(schema.read_bytes())).iter_errors(data)
+    )
     # Of alternatives, none of which fits, jsonschema before 4.21 takes one; the message names all.
     while error and error.parent and error.absolute_path == error.parent.absolute_path:
         error = error.parent

@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from junitparser import JUnitXml
-from rich.console import Console
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interval
 from perception_node.bench.hil import junit, page, report_json
 from perception_node.bench.hil import recorder as recording
 from perception_node.bench.hil.expectations import Expectations
-from perception_node.bench.hil.live import LiveView, Tally
+from perception_node.bench.hil.live import RunView, Tally
 from perception_node.bench.hil.record import (
     Answer,
     Check,
@@ -43,6 +42,7 @@ from perception_node.bench.hil.svg import thin_out
 from perception_node.bench.reporting.durations import Durations
 from perception_node.errors import ConfigError
 from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
+from perception_node.terminal.console import make_console
 from perception_node.wire.bags import open_bag
 from tests.builders import ROOT, START_NS, image_message, string_message
 
@@ -345,9 +345,9 @@ def test_tally_counts_each_entry_once():
 
 
 def test_live_view_prints_lines_where_there_is_no_terminal():
-    console = Console(file=io.StringIO(), force_terminal=False)
+    console = make_console(file=io.StringIO(), force_terminal=False)
     moments = iter([now_ns for now_ns, _ in grow()])
-    with LiveView(console, SCENARIO, lambda: next(moments)) as view:
+    with RunView(console, SCENARIO, lambda: next(moments)) as view:
         view.update(HilRecord())
         for _, growing in grow():
             view.update(growing)
@@ -357,8 +357,8 @@ def test_live_view_prints_lines_where_there_is_no_terminal():
 
 
 def test_live_view_draws_on_a_terminal():
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with LiveView(console, SCENARIO, lambda: RECORD.end_ns) as view:
+    console = make_console(file=io.StringIO(), force_terminal=True, width=120)
+    with RunView(console, SCENARIO, lambda: RECORD.end_ns) as view:
         view.update(RECORD)
     assert "input WARN" in console.file.getvalue()
 
