@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
@@ -22,13 +22,11 @@ MOST_CHARACTERS, LONG_VALUE = 200, 40
 
 def find_problem(data: object, schema: Path) -> ValidationError | None:
     """Return what is most wrong in the data by a schema (draft 7); None if nothing is."""
-    error: ValidationError | None = best_match(
-        Draft7Validator(json.loads(schema.read_bytes())).iter_errors(data)
-    )
+    error = best_match(Draft7Validator(json.loads(schema.read_bytes())).iter_errors(data))
     # Of alternatives, none of which fits, jsonschema before 4.21 takes one; the message names all.
     while error and error.parent and error.absolute_path == error.parent.absolute_path:
         error = error.parent
-    return error
+    return cast("ValidationError | None", error)
 
 
 def describe_problem(data: object, schema: Path) -> str:
