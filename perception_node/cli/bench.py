@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from perception_node.cli.bench_plan import LEVELS, add_load_arguments, make_plan
-from perception_node.cli.classify import add_model_arguments
+from perception_node.cli.options import add_model_arguments
 from perception_node.errors import ConfigError
 from perception_node.system.files import replace_file
 from perception_node.terminal.output import parse_count, parse_number

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_node.cli.options import MODEL_PARAMETERS
 from perception_node.config.node_config import NodeConfig
 from perception_node.errors import ConfigError
 from perception_node.terminal.output import parse_count, parse_number
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
     from perception_node.config.parameter import Value
 
 LEVELS = ("engine", "pipeline", "node", "startup")
-MODEL_PARAMETERS = (
-    "model",
-    "top_k",
-    "threshold",
-    "threads",
-    "engine",
-    "precision",
-    "allow_ungated",
-    "plan_store",
-)
 DECODED = {"true": True, "false": False}
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, get_args
 
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
-from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
 from perception_node.cli.mixed_report import mixed_record, show_mixed
+from perception_node.cli.options import open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import add_files, load_bundle
 from perception_node.system.process import use_one_opencv_thread
@@ -74,11 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not os.access(bundle.path, os.W_OK):  # said now, not after minutes
         msg = f"{bundle.path}: cannot be written; copy the bundle to a folder of your own"
         raise ConfigError(msg)
-    found = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
-    images = found.sample(arguments.samples)
-    labels = None
-    if arguments.labels is not None:
-        labels = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    images, labels = open_sample(bundle, arguments)
     keep = None if arguments.keep_float is None else parse_keep(arguments.keep_float)
     mixed = None
     with show_phases() as report:

@@ -15,8 +15,8 @@ from perception_node.calibration.evaluation import (
     models_of,
     store_evaluation,
 )
-from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
+from perception_node.cli.options import open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import MODEL, MODEL_FILES, Precision, load_bundle
 from perception_node.system.files import replace_file
@@ -88,12 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(arguments.max_drop, arguments.min_agreement)
     bundle = load_bundle(find_model(arguments.bundle))
     models = models_of(bundle, _precisions(arguments.precisions))
-    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
-    if arguments.samples is not None:
-        images = images.sample(arguments.samples)
-    truth = None
-    if arguments.labels:
-        truth = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    images, truth = open_sample(bundle, arguments)
     use_one_opencv_thread()
     with show_phases() as report:
         evaluation = evaluate(bundle, images, models, truth=truth, limits=limits, report=report)

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.classify import add_model_arguments, to_config
+from perception_node.cli.options import add_model_arguments, to_config
 from perception_node.cli.play import check_rate
 from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
