@@ -74,11 +74,9 @@ class Limits:
 
         """
         if not 0.0 <= self.max_drop <= 100.0:  # noqa: PLR2004 - points are percent
-            msg = f"--max-drop is {self.max_drop:g}; it must be 0 to 100 points"
-            raise ConfigError(msg)
+            raise ConfigError(f"--max-drop is {self.max_drop:g}; it must be 0 to 100 points")
         if not 0.0 <= self.min_agreement <= 1.0:
-            msg = f"--min-agreement is {self.min_agreement:g}; it must be 0 to 1"
-            raise ConfigError(msg)
+            raise ConfigError(f"--min-agreement is {self.min_agreement:g}; it must be 0 to 1")
 
 
 class Flip(NamedTuple):
@@ -141,8 +139,7 @@ def models_of(bundle: ModelBundle, precisions: Sequence[Precision] | None) -> li
         found = [name for name in files if name in bundle.files]
         if precisions and not found:
             make = f"perception calibrate {bundle.path} --images DIR"
-            msg = f"{bundle.path}: has no {' or '.join(files)}; make it with {make}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{bundle.path}: has no {' or '.join(files)}; make it with {make}")
         models += [name for name in found if name not in models]
     return models
 

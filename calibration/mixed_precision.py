@@ -246,8 +246,7 @@ def _agreement(
         [int(run_session(each, values).argmax()) for each in sessions] for values in held_out
     ]
     if not classes:
-        msg = "there are no images to judge with; give more"
-        raise CalibrationError(msg)
+        raise CalibrationError("there are no images to judge with; give more")
     answers = np.array(classes)
     return float((answers[:, 1:] == answers[:, :1]).mean(axis=0).min())
 

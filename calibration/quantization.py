@@ -90,8 +90,7 @@ def prepare(model: bytes) -> onnx.ModelProto:
         folded = _fold(proto.SerializeToString())
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        msg = f"the model cannot be quantised: {lines[0][:300]}"
-        raise EngineBuildError(msg) from error
+        raise EngineBuildError(f"the model cannot be quantised: {lines[0][:300]}") from error
     used = {node.domain for node in folded.graph.node}
     for index in reversed(range(len(folded.opset_import))):
         if folded.opset_import[index].domain not in used:

@@ -117,11 +117,9 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
 def _options(arguments: argparse.Namespace) -> BuildOptions:
     workspace, level = arguments.workspace_mib, arguments.optimization_level
     if workspace < 1:
-        msg = f"--workspace-mib is {workspace}; must be at least 1"
-        raise ConfigError(msg)
+        raise ConfigError(f"--workspace-mib is {workspace}; must be at least 1")
     if level is not None and not 0 <= level <= LARGEST_LEVEL:
-        msg = f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}"
-        raise ConfigError(msg)
+        raise ConfigError(f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}")
     return BuildOptions(workspace, level)
 
 

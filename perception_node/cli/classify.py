@@ -78,8 +78,7 @@ def _find_images(paths: list[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            msg = f"{path}: no such file"
-            raise ConfigError(msg)
+            raise ConfigError(f"{path}: no such file")
 
 
 def _classify(

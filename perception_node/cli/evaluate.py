@@ -110,8 +110,7 @@ def _precisions(text: str | None) -> list[Precision] | None:
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in MODEL_FILES]
     if unknown:
-        msg = f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}")
     return cast("list[Precision]", names)
 
 
@@ -119,8 +118,7 @@ def _write_report(path: Path, html: str) -> None:
     try:
         replace_file(path, html.encode())
     except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _show(evaluation: Evaluation) -> None:

@@ -152,8 +152,7 @@ def _three(text: str) -> tuple[float, float, float]:
     values = [_number(part) for part in text.split(",")]
     values *= 3 if len(values) == 1 else 1
     if len(values) != 3 or not all(map(math.isfinite, values)):  # noqa: PLR2004 - R, G, B
-        msg = f"{text!r} is not three numbers R,G,B, nor one"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers R,G,B, nor one")
     first, second, third = values
     return first, second, third
 
@@ -161,8 +160,7 @@ def _three(text: str) -> tuple[float, float, float]:
 def _positive(text: str) -> float:
     value = _number(text)
     if not 0 < value < math.inf:
-        msg = f"{text!r} is not a number above 0"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 

@@ -41,8 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if path.suffix in PLAN_SUFFIXES and path.name != MANIFEST and not path.is_dir():
         _inspect_plan(path, as_json=arguments.json)
     elif path.is_file() and path.name != MANIFEST:
-        msg = f"{path}: neither a bundle's folder nor a .plan nor its .json"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path}: neither a bundle's folder nor a .plan nor its .json")
     else:
         folder = path.parent if path.name == MANIFEST else find_model(arguments.what)
         _inspect_bundle(load_bundle(folder), as_json=arguments.json)

@@ -33,8 +33,7 @@ def write_golden(path: Path, records: Iterable[Record]) -> None:
     try:
         replace_file(path, "".join(map(to_line, records)).encode())
     except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def read_golden(path: Path) -> list[Record]:
@@ -53,8 +52,7 @@ def read_golden(path: Path) -> list[Record]:
             records.append(record)
     except (OSError, ValueError, RecursionError) as error:
         advice = "make it with --update-golden (in pytest: --perception-update-golden)"
-        msg = f"{path}: no golden file: {error}; {advice}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{path}: no golden file: {error}; {advice}") from error
     return records
 
 

@@ -27,8 +27,7 @@ def write_junit(path: Path, bag: str, verdict: Verdict) -> None:
     try:
         replace_file(path, to_junit(bag, verdict))
     except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def to_junit(bag: str, verdict: Verdict) -> bytes:

@@ -81,8 +81,7 @@ def write_report(path: Path, page: str) -> Path:
         file.parent.mkdir(exist_ok=True)
         replace_file(file, page.encode(errors="replace"))
     except OSError as error:
-        msg = f"{file}: the report cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{file}: the report cannot be written: {error.strerror}") from error
     return file
 
 

@@ -78,8 +78,7 @@ def parse_count(text: str) -> int:
     try:
         return int(_check_length(text))
     except ValueError as error:
-        msg = f"{quote(text)} is not a whole number"
-        raise argparse.ArgumentTypeError(msg) from error
+        raise argparse.ArgumentTypeError(f"{quote(text)} is not a whole number") from error
 
 
 def parse_number(text: str) -> float:
@@ -89,13 +88,11 @@ def parse_number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        msg = f"{quote(text)} is not a finite number"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{quote(text)} is not a finite number")
     return value
 
 
 def _check_length(text: str) -> str:
     if len(text) > MOST_DIGITS:
-        msg = f"{text[:MOST_DIGITS]}... is too long for a number"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text[:MOST_DIGITS]}... is too long for a number")
     return text
