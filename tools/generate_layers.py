@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "flow": ("system", "config", "vision", "engines"),
     "replay": ("system", "config", "vision", "wire"),
     "ros": ("system", "config", "vision", "wire", "engines", "flow", "replay"),
-    "live": ("config", "wire", "flow", "ros"),
+    "live": ("config", "vision", "wire", "flow", "ros"),
     "serving": ("system", "config", "vision", "engines", "live"),
     "doctor": ("system", "model", "engines", "ros"),
     "bench": (

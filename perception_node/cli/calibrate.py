@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
-from perception_node.cli.mixed_report import mixed_record, show_mixed
 from perception_node.cli.options import open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import add_files, load_bundle
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from perception_node.calibration.calibrate import Calibration
     from perception_node.calibration.images import ImageSet
+    from perception_node.calibration.mixed_precision import Mixed
 
 EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
 SAMPLES = 500
+SHOWN = 10  # convolutions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,11 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
             calibration = mixed.calibration
     add_files(bundle, calibration.files)
     if arguments.json:
-        record = _to_record(calibration) | (mixed_record(mixed) if mixed else {})
+        record = _to_record(calibration) | (_mixed_record(mixed) if mixed else {})
         say_record(record)
     else:
         if mixed:
-            show_mixed(mixed)
+            _show_mixed(mixed)
         _print(bundle.path, calibration, images)
     return 0
 
@@ -108,15 +110,7 @@ def _to_record(calibration: Calibration) -> dict[str, object]:
         "images": calibration.used,
         "held_out": calibration.held_out,
         "skipped": dict(calibration.skipped),
-        "trials": [
-            {
-                "method": trial.method,
-                "agreement": trial.agreement,
-                "difference": trial.difference,
-                "top_1": trial.top_1,
-            }
-            for trial in calibration.trials
-        ],
+        "trials": [asdict(trial) for trial in calibration.trials],
         "files": sorted(calibration.files),
     }
 
@@ -137,3 +131,28 @@ def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
     )
     say(f"{path}: {', '.join(sorted(calibration.files))}")
     say(f"now measure it: perception evaluate {path} --images OTHER_IMAGES")
+
+
+def _show_mixed(mixed: Mixed) -> None:
+    """Print the worst convolutions and those in float, and what these bring and cost."""
+    kept = mixed.kept
+    rows = [("alone in int8", "output error", "label flips", "")]
+    for each in mixed.ranking[: max(SHOWN, len(kept.convolutions))]:
+        mark = "float" if each.convolution in kept.convolutions else "int8"
+        flips = f"{each.flips} of {each.images}"
+        rows.append((each.convolution, f"{each.error:.4%}", flips, mark))
+    print_rows(rows)
+    say(
+        f"{len(kept.convolutions)} of {len(mixed.ranking)} convolutions stay in float: "
+        f"same label {kept.agreement_without:.1%} -> {kept.agreement:.1%}, "
+        f"CPU {kept.latency_without_ms:.2f} -> {kept.latency_ms:.2f} ms "
+        f"(float32 {kept.latency_float32_ms:.2f} ms)"
+    )
+    say("")
+
+
+def _mixed_record(mixed: Mixed) -> dict[str, object]:
+    return {
+        "kept_float": asdict(mixed.kept),
+        "sensitivity": [asdict(each) for each in mixed.ranking],
+    }
