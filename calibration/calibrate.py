@@ -27,7 +27,6 @@ from perception_node.calibration.quantization import (
     symmetric_scale,
 )
 from perception_node.calibration.ranges import Method, measure, narrow
-from perception_node.calibration.sensitivity import run_session
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, new_cache
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from perception_node.calibration.images import ImageSet, PreparedImage
     from perception_node.calibration.ranges import Ranges
     from perception_node.model.bundle import ModelBundle
+    from perception_node.untyped import OrtObject
 
     Report = Callable[[str, int, int], None]  # what is done, with how many images, of how many
 
@@ -232,19 +232,16 @@ def _try(
     report: Report,
 ) -> tuple[Trial, ...]:
     """Run all models on each image once, and compare them with the float32 model."""
-    reference = open_session(original, ort.SessionOptions())
-    sessions = {
-        method: [open_session(each, ort.SessionOptions()) for each in pair]
-        for method, pair in models.items()
-    }
+    reference = _session(original)
+    sessions = {method: [_session(each) for each in pair] for method, pair in models.items()}
     expected: list[NDArray[np.float32]] = []
     found: dict[Method, list[list[NDArray[np.float32]]]] = {method: [] for method in models}
     truth: list[int | None] = []
     report("held-out images", 0, len(images))
     for done, image in enumerate(images, start=1):
-        expected.append(run_session(reference, image.values)[0])
+        expected.append(_run(reference, image.values))
         for method, pair in sessions.items():
-            found[method].append([run_session(session, image.values)[0] for session in pair])
+            found[method].append([_run(session, image.values) for session in pair])
         truth.append(labels[image.name] if labels else None)
         report("held-out images", done, len(images))
     if not expected:
@@ -271,6 +268,15 @@ def _judge(
     if None not in truth:
         top_1 = float((labels == np.array(truth)[:, None]).mean(axis=0).min())
     return Trial(method, float(agreement), round(difference, 6), top_1)
+
+
+def _session(model: bytes) -> OrtObject:
+    return open_session(model, ort.SessionOptions())
+
+
+def _run(session: OrtObject, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: values})[0][0]
+    return output
 
 
 def _record(

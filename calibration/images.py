@@ -241,7 +241,8 @@ class BagImages:
                 self._name(*numbered) for numbered in enumerate(bag.messages([topic]))
             )
         if not self.names:
-            raise CalibrationError(f"{self.place}: no messages; choose a topic that has some")
+            msg = f"{self.place}: no messages; choose a topic that has some"
+            raise CalibrationError(msg)
         self._reader = ImageReader(transport, max_pixels, bundle.manifest.smallest_side)
 
     def contents(
@@ -275,13 +276,16 @@ def open_images(
 
     """
     if (images is None) == (bag is None):
-        raise ConfigError("say where the images are: --images FOLDER, or --bag BAG --topic TOPIC")
+        msg = "say where the images are: --images FOLDER, or --bag BAG --topic TOPIC"
+        raise ConfigError(msg)
     if images is not None:
         if topic is not None:
-            raise ConfigError("--topic names a topic of a bag; use it with --bag")
+            msg = "--topic names a topic of a bag; use it with --bag"
+            raise ConfigError(msg)
         return ImageSet(bundle, Files(bundle, images, max_pixels))
     if bag is None or topic is None:
-        raise ConfigError("--bag needs --topic, the images to read from it")
+        msg = "--bag needs --topic, the images to read from it"
+        raise ConfigError(msg)
     return ImageSet(bundle, BagImages(bundle, bag, topic, max_pixels))
 
 
@@ -319,7 +323,8 @@ def _read_csv(path: Path) -> dict[str, int]:
     reader = csv.DictReader(_read_text(path).splitlines())
     fields = ("file", "class_index")
     if not set(fields) <= set(reader.fieldnames or ()):
-        raise ConfigError(f"{path}: its first line must be file,class_index")
+        msg = f"{path}: its first line must be file,class_index"
+        raise ConfigError(msg)
     rows: dict[str, int] = {}
     try:
         for row in reader:
@@ -346,7 +351,8 @@ def _read_list(path: Path) -> dict[str, Path]:
     lines = [line.strip() for line in _read_text(path).splitlines()]
     files = list(dict.fromkeys(_absolute(path.parent / line) for line in lines if line))
     if not files:
-        raise CalibrationError(f"{path}: the list is empty; it needs one image file per line")
+        msg = f"{path}: the list is empty; it needs one image file per line"
+        raise CalibrationError(msg)
     common = os.path.commonpath([file.parent for file in files])
     return {file.relative_to(common).as_posix(): file for file in files}
 
@@ -362,7 +368,8 @@ def _read_text(path: Path) -> str:
             raise ConfigError(f"{path}: more than {MAX_LINES} lines; give fewer images")
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise ConfigError(msg) from error
     except UnicodeDecodeError as error:
         msg = f"{path}: not a text file; give a folder, or a list with one path per line"
         raise ConfigError(msg) from error

@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from numpy.typing import NDArray
 
 BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 TOP = 5
 DIGITS = 6  # of what is written down
-ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
 
 
 class Answers:
@@ -152,19 +147,6 @@ def worst_drops(
             drops.append(drop)
     drops.sort(key=lambda drop: ((drop.after - drop.before) / drop.images, drop.class_id))
     return drops[:count]
-
-
-def latencies_ms(runs: Sequence[Callable[[], object]]) -> list[float]:
-    """Return the median time of each, taken in turns: a busy moment hits them all."""
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(ROUNDS):
-        for run, taken in zip(runs, times, strict=True):
-            run()  # brings its weights back into the cache
-            for _ in range(RUNS_PER_ROUND):
-                start = time.perf_counter()
-                run()
-                taken.append(time.perf_counter() - start)
-    return [1e3 * statistics.median(taken) for taken in times]
 
 
 def rounded(value: float | np.floating) -> float:

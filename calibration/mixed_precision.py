@@ -7,14 +7,14 @@ with float32 in both, and the worse one counts.
 
 from __future__ import annotations
 
+import statistics
+import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from perception_node.calibration.calibrate import Calibration, calibrate, split
-from perception_node.calibration.metrics import latencies_ms
 from perception_node.calibration.quantization import (
     convolutions,
     prepare,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Keep: TypeAlias = "int | Literal['auto']"
 
+ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
 MOST_DIGITS = 9  # of a number of convolutions
 
 
@@ -188,8 +189,7 @@ def keep_in_float(
             for names in ((), kept)
         ),
     ]
-    runs = [partial(run_session, open_session(model), sample) for model in models]
-    float32_ms, without_ms, with_ms = latencies_ms(runs)
+    float32_ms, without_ms, with_ms = _latencies_ms(models, sample)
     return Kept(tuple(kept), agreements[-1], agreements[0], with_ms, without_ms, float32_ms)
 
 
@@ -246,6 +246,21 @@ def _agreement(
         [int(run_session(each, values).argmax()) for each in sessions] for values in held_out
     ]
     if not classes:
-        raise CalibrationError("there are no images to judge with; give more")
+        msg = "there are no images to judge with; give more"
+        raise CalibrationError(msg)
     answers = np.array(classes)
     return float((answers[:, 1:] == answers[:, :1]).mean(axis=0).min())
+
+
+def _latencies_ms(models: Sequence[bytes], values: NDArray[np.float32]) -> list[float]:
+    """Return the median latency of each model, taken in turns: a busy moment hits them all."""
+    sessions = [open_session(model) for model in models]
+    times: list[list[float]] = [[] for _ in sessions]
+    for _ in range(ROUNDS):
+        for session, taken in zip(sessions, times, strict=True):
+            run_session(session, values)  # brings its weights back into the cache
+            for _ in range(RUNS_PER_ROUND):
+                start = time.perf_counter()
+                run_session(session, values)
+                taken.append(time.perf_counter() - start)
+    return [1e3 * statistics.median(taken) for taken in times]

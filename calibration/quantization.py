@@ -28,13 +28,14 @@ from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 
 from perception_node.calibration.bias_correction import correct_biases
+from perception_node.calibration.ranges import measure
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError
 from perception_node.model.onnx_file import look_through
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
@@ -49,6 +50,26 @@ ACTIVATIONS = {"Clip", "Relu"}  # a convolution's rounding does them on the CPU
 PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
 LARGEST_INT8 = 127
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+def quantize(
+    model: bytes, batches: Iterable[NDArray[np.float32]], exclude: Collection[str] = ()
+) -> bytes:
+    """Return an int8 model for TensorRT, its ranges the smallest and largest values seen.
+
+    Args:
+        model: float32 ONNX with one input and one output; they keep names, shapes and types.
+        batches: inputs for the model, float32 (1, 3, height, width), filled by the node's own
+            preprocessing.
+        exclude: names of convolutions that stay float; see ``convolutions``.
+
+    Raises:
+        CalibrationError: there are no batches, or the ranges are not finite.
+        EngineBuildError: the model has no convolution, or is none that ONNX Runtime can load.
+
+    """
+    prepared = prepare(model)
+    return quantize_for_tensorrt(prepared, measure(prepared, batches), exclude)
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
@@ -69,7 +90,8 @@ def prepare(model: bytes) -> onnx.ModelProto:
         folded = _fold(proto.SerializeToString())
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineBuildError(f"the model cannot be quantised: {lines[0][:300]}") from error
+        msg = f"the model cannot be quantised: {lines[0][:300]}"
+        raise EngineBuildError(msg) from error
     used = {node.domain for node in folded.graph.node}
     for index in reversed(range(len(folded.opset_import))):
         if folded.opset_import[index].domain not in used:

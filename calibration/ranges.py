@@ -51,7 +51,8 @@ def measure(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> Ra
     """
     with _calibrator(model, CalibrationMethod.MinMax) as calibrator:
         if not _feed(calibrator, model, inputs):
-            raise CalibrationError("there are no images to calibrate with")
+            msg = "there are no images to calibrate with"
+            raise CalibrationError(msg)
         found = calibrator.compute_data().items()
     limits = {name: data.range_value for name, data in sorted(found)}
     return _checked(

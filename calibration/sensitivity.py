@@ -81,7 +81,8 @@ def rank_convolutions(
     count = min(MOST_IMAGES, max(FEWEST_IMAGES, RUNS // len(names)))
     samples = list(islice(inputs, count))
     if not samples:
-        raise CalibrationError("there are no images to measure the convolutions on; give more")
+        msg = "there are no images to measure the convolutions on; give more"
+        raise CalibrationError(msg)
     reference = _outputs(prepared.SerializeToString(), samples)
     found = []
     for done, name in enumerate(names, start=1):

@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto, helper
 
-from perception_node.calibration.quantization import prepare, quantize_for_tensorrt
-from perception_node.calibration.ranges import measure
 from perception_node.model.bundle import Input
 from tests.builders import LABELS, MANIFEST, encode, make_bundle, smooth, to_onnx
 from tests.tensorrt_builders import Graph
@@ -66,9 +64,3 @@ def write_pictures(folder, count: int, first: int = 0):
     for number in range(first, first + count):
         (folder / f"{number:03}.jpg").write_bytes(encode(smooth(40, 60, seed=number)))
     return folder
-
-
-def quantize(model: bytes, batches, exclude=()) -> bytes:
-    """Return an int8 model for TensorRT, its ranges the smallest and largest values seen."""
-    prepared = prepare(model)
-    return quantize_for_tensorrt(prepared, measure(prepared, batches), exclude)

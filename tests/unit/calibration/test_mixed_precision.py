@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from perception_node.calibration import metrics, mixed_precision
+from perception_node.calibration import mixed_precision
 from perception_node.calibration.calibrate import calibrate
 from perception_node.calibration.images import open_images
 from perception_node.calibration.mixed_precision import (
@@ -85,7 +85,7 @@ def ranking(calibration, inputs):
 
 @pytest.fixture(autouse=True)
 def _few_runs(monkeypatch):
-    monkeypatch.setattr(metrics, "ROUNDS", 1)
+    monkeypatch.setattr(mixed_precision, "ROUNDS", 1)
 
 
 def spoil(calibration):
