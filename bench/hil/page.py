@@ -23,7 +23,6 @@ from perception_node.bench.hil.round_trips import find_remarks, join
 from perception_node.bench.hil.svg import MOST_POINTS, format_time
 from perception_node.bench.hil.timeline import NARROW, WIDE, draw_timeline
 from perception_node.html_page import render, to_page
-from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,36 +35,13 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 MOST_ALARMS, MOST_LOG_LINES, MOST_LETTERS = 300, 200, 500
 
 
-def write(
-    path: Path,
-    scenario: Scenario,
-    record: HilRecord,
-    checks: Sequence[Check],
-    remarks: Sequence[str] = (),
-) -> None:
-    """Write the page.
-
-    Args:
-        path: of the file; replaced as a whole.
-        scenario: what was to be done.
-        record: what happened.
-        checks: what was demanded and found.
-        remarks: what else is to be known, such as what the bag lacks.
-
-    Raises:
-        OSError: the file cannot be written.
-
-    """
-    replace_file(path, to_html(scenario, record, checks, remarks).encode(errors="replace"))
-
-
 def to_html(
     scenario: Scenario,
     record: HilRecord,
     checks: Sequence[Check],
     remarks: Sequence[str] = (),
 ) -> str:
-    """Return the page."""
+    """Return the page; the arguments are those of ``report_json.to_report``."""
     trips, calm, limits_ms = join(record), find_calm(scenario, record), scenario.expect.latency_ms
     lines_ms = {"deadline": deadline_ms(scenario, record)}
     lines_ms |= {"max": limits_ms["max"]} if "max" in limits_ms else {}

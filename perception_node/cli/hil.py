@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     import argparse
@@ -124,10 +126,16 @@ def _write(
     from perception_node.bench.hil import junit, page, report_json
 
     seconds = (record.end_ns - record.begin_ns) / 1e9
+    report = report_json.to_report(scenario, record, checks, remarks)
+    html = page.to_html(scenario, record, checks, remarks)
+    contents = {
+        REPORT: json.dumps(report, indent=1, allow_nan=False).encode() + b"\n",
+        JUNIT: junit.to_xml(scenario.name, checks, seconds, is_complete=record.complete),
+        PAGE: html.encode(errors="replace"),
+    }
     try:
-        report_json.write(folder / REPORT, scenario, record, checks, remarks)
-        junit.write(folder / JUNIT, scenario.name, checks, seconds, is_complete=record.complete)
-        page.write(folder / PAGE, scenario, record, checks, remarks)
+        for name, content in contents.items():
+            replace_file(folder / name, content)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
 
