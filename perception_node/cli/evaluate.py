@@ -19,7 +19,7 @@ from perception_node.calibration.report import to_html
 from perception_node.cli.options import open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import MODEL, MODEL_FILES, Precision, load_bundle
-from perception_node.system.files import replace_file
+from perception_node.system.files import write_named_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import make_console, print_rows
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     with show_phases() as report:
         evaluation = evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
     if arguments.report:
-        _write_report(arguments.report, to_html(bundle, evaluation))
+        write_named_file(arguments.report, to_html(bundle, evaluation).encode())
     store_evaluation(bundle, evaluation)
     if arguments.json:
         say_record(evaluation.record)
@@ -112,13 +112,6 @@ def _precisions(text: str | None) -> list[Precision] | None:
     if unknown:
         raise ConfigError(f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}")
     return cast("list[Precision]", names)
-
-
-def _write_report(path: Path, html: str) -> None:
-    try:
-        replace_file(path, html.encode())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _show(evaluation: Evaluation) -> None:

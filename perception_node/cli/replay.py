@@ -17,6 +17,7 @@ from perception_node.replay.golden_file import read_golden, write_golden
 from perception_node.replay.tolerance import DEFAULT_SCORE, parse_tolerance
 from perception_node.replay.verdict import judge
 from perception_node.ros.result_bag import open_result_bag, require_place
+from perception_node.system.files import write_named_file
 from perception_node.system.resources import DEFAULT_MODEL, find_model
 from perception_node.terminal.output import parse_number, say, say_record
 from perception_node.terminal.progress import track
@@ -95,9 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.report is not None:
             _write_report(arguments, bag, topics, verdict, config)
     if arguments.junit is not None:
-        from perception_node.replay.junit import write_junit
+        from perception_node.replay.junit import to_junit
 
-        write_junit(arguments.junit, str(arguments.bag), verdict)
+        write_named_file(arguments.junit, to_junit(str(arguments.bag), verdict))
     return 1 if verdict.differences else 0
 
 
