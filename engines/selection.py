@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
-from perception_node.engines.loading import Loading, Progress
+from perception_node.engines.loading import Loading, Phases
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.standstill import OwnClock
@@ -31,7 +31,7 @@ STOP_TIMEOUT_S = 2.0
 
 
 def load_pipeline(
-    config: NodeConfig, progress: Progress | None = None, *, standby: bool = False
+    config: NodeConfig, progress: Phases | None = None, *, standby: bool = False
 ) -> FallbackPipeline:
     """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
 
@@ -54,7 +54,7 @@ def load_pipeline(
         EnvironmentLacks: ``tensorrt`` was asked for and something it needs is not here.
 
     """
-    progress = progress or Progress()
+    progress = progress or Phases()
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
     if config.engine == "onnxruntime":
@@ -101,7 +101,7 @@ def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeli
 
 
 def _run_on_cpu(
-    bundle: ModelBundle, config: NodeConfig, reason: str, progress: Progress, *, standby: bool
+    bundle: ModelBundle, config: NodeConfig, reason: str, progress: Phases, *, standby: bool
 ) -> FallbackPipeline:
     """Run on ONNX Runtime: int8 if that is wanted, float32 otherwise."""
     model = MODEL
@@ -128,10 +128,10 @@ def _start(engines: Sequence[EngineThread]) -> tuple[EngineThread, ...]:
 
 
 def _on_cpu(
-    bundle: ModelBundle, config: NodeConfig, model: str, progress: Progress | None = None
+    bundle: ModelBundle, config: NodeConfig, model: str, progress: Phases | None = None
 ) -> EngineThread:
     """Prepare an ONNX Runtime engine; only a hang costs it, a failure costs the frame."""
-    told = progress or Progress()
+    told = progress or Phases()
 
     def make() -> Pipeline:
         def make_engine() -> Engine:
@@ -143,7 +143,7 @@ def _on_cpu(
     return EngineThread(make, config.engine_timeout_ms / 1000, survives_errors=True)
 
 
-def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Progress) -> EngineThread:
+def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Phases) -> EngineThread:
     """Prepare a TensorRT engine; whatever fails costs it, for ONNX Runtime stands by."""
 
     def make() -> Pipeline:
@@ -169,7 +169,7 @@ def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Progress) ->
 
 
 def _warm(
-    bundle: ModelBundle, make: Callable[[], Engine], config: NodeConfig, progress: Progress
+    bundle: ModelBundle, make: Callable[[], Engine], config: NodeConfig, progress: Phases
 ) -> Pipeline:
     """Return a pipeline that has run; free the engine if it fails already there."""
     others = find_threads()

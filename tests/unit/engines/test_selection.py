@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perception_node.config.node_config import NodeConfig
-from perception_node.engines.loading import Progress
+from perception_node.engines.loading import Phases
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import (
@@ -66,7 +66,7 @@ def test_tensorrt_runs_where_it_can_and_onnx_runtime_stands_by(color_bundle, gpu
 
 def test_what_tensorrt_needs_to_know_is_passed_on(color_bundle, gpu):
     wanted = {"precision": "int8", "plan_store": "~/plans", "build_missing_plan": True}
-    progress = Progress()
+    progress = Phases()
     load_pipeline(config(color_bundle, **wanted, allow_ungated=True), progress).close()
     options = {
         "store": "~/plans",
