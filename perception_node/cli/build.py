@@ -81,8 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.prune:
         return _prune(store, as_json=arguments.json)
     else:
-        plan = _build(arguments, store)
-        _print(plan, as_json=arguments.json)
+        show_plan(_build(arguments, store), as_json=arguments.json)
     return 0
 
 
@@ -121,13 +120,6 @@ def _options(arguments: argparse.Namespace) -> BuildOptions:
     if level is not None and not 0 <= level <= LARGEST_LEVEL:
         raise ConfigError(f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}")
     return BuildOptions(workspace, level)
-
-
-def _print(plan: StoredPlan, *, as_json: bool) -> None:
-    if as_json:
-        say_record(to_record(plan))
-    else:
-        show_plan(plan)
 
 
 def _list(store: PlanStore, *, as_json: bool) -> None:
