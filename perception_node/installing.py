@@ -88,18 +88,13 @@ def _keep_numpy(modules: list[str]) -> str:
 
     OpenCV and the ROS messages of Ubuntu 22.04 and 24.04 are compiled against NumPy 1.
     """
-    is_numpy_1 = installed_version("numpy").startswith("1.")
-    return " 'numpy<2'" if is_numpy_1 and NEED_NUMPY & {*modules} else ""
-
-
-def installed_version(package: str) -> str:
-    """Return the version of a package without importing it, "" if it is not here."""
-    from importlib import metadata  # noqa: PLC0415 - 10 ms
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 10 ms
 
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+        is_numpy_1 = version("numpy").startswith("1.")
+    except PackageNotFoundError:
+        is_numpy_1 = False
+    return " 'numpy<2'" if is_numpy_1 and NEED_NUMPY & {*modules} else ""
 
 
 def install_missing(modules: Iterable[str]) -> str:

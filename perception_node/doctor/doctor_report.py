@@ -10,19 +10,19 @@ import os
 import platform
 import re
 from datetime import datetime, timezone
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
 from perception_node.doctor.delivery_findings import find_delivery
 from perception_node.doctor.findings import MISSING, Finding
-from perception_node.doctor.jetpack_findings import find_jetpack
+from perception_node.doctor.jetpack_findings import find_jetpack, tensorrt_version
 from perception_node.doctor.ros_findings import rclpy_version
 from perception_node.doctor.transport_findings import find_ros
 from perception_node.engines.plans import l4t_release
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
-from perception_node.installing import install_missing, installed_version
+from perception_node.installing import install_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,10 +122,10 @@ def _read_machine() -> dict[str, Any]:
         "l4t": l4t or None,
         "jetpack": jetpack.name if jetpack else None,
         "gpu": gpu.name if gpu else None,
-        "tensorrt": installed_version("tensorrt") or None,
+        "tensorrt": tensorrt_version() or None,
         "libraries": {
             "opencv": _try(lambda: str(import_module("cv2").__version__)),
-            **{name: installed_version(name) or None for name in LIBRARIES},
+            **{name: _version(name) for name in LIBRARIES},
         },
         "environment": {
             **{name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -137,6 +137,13 @@ def _read_machine() -> dict[str, Any]:
 def _read_images() -> dict[str, Any] | None:
     found = find_delivery()
     return None if "problem" in found else found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _try(read: Callable[[], str]) -> str | None:

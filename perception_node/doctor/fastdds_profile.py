@@ -50,18 +50,21 @@ def _parse(file: Path) -> ET.Element:
     try:
         data = read_regular_file(file, LARGEST_FILE_BYTES)
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror or error}") from error
+        msg = f"{file}: {error.strerror or error}"
+        raise ConfigError(msg) from error
     try:
         return ET.fromstring(data)  # noqa: S314 - the user's own file, and a small one
     except (ET.ParseError, ValueError, LookupError) as error:  # the last: an unknown encoding
-        raise ConfigError(f"{file}: not XML: {error}") from error
+        msg = f"{file}: not XML: {error}"
+        raise ConfigError(msg) from error
 
 
 def _default_participant(file: Path, root: ET.Element) -> ET.Element:
     for participant in root.iterfind(".//{*}participant"):
         if participant.get("is_default_profile") == "true":
             return participant
-    raise ConfigError(f'{file}: no participant profile with is_default_profile="true"')
+    msg = f'{file}: no participant profile with is_default_profile="true"'
+    raise ConfigError(msg)
 
 
 def _segment_bytes(file: Path, transport: ET.Element) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib import metadata
 
 from perception_node.doctor.findings import OK, OPTIONAL, Finding
 from perception_node.engines.plans import DamagedPlan, PlanStore
@@ -11,7 +12,7 @@ from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import EnvironmentLacks, PerceptionError
-from perception_node.installing import install_command, installed_version
+from perception_node.installing import install_command
 
 ON_THE_CPU = "without it inference runs on the CPU"
 IMPORTERS = {
@@ -60,7 +61,7 @@ def check_pycuda() -> Finding:
         return Finding("PyCUDA", OPTIONAL, "not installed", advice)
     from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler
 
-    version = installed_version("pycuda")
+    version = metadata.version("pycuda")
     try:
         return Finding("PyCUDA", OK, f"{version}, {find_compiler()}")
     except EnvironmentLacks as error:
@@ -92,10 +93,18 @@ def check_plans() -> Finding:
 
 def check_importers() -> Finding:
     """Look for the packages that make bundles and plans of models."""
-    versions = {name: installed_version(name) for name in IMPORTERS}
+    versions = {name: _version(name) for name in IMPORTERS}
     found = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
     advice = "; ".join(IMPORTERS[name] for name, version in versions.items() if not version)
     return Finding("model import", OPTIONAL if advice else OK, found, advice)
+
+
+def _version(package: str) -> str:
+    """Return the version of an installed package without importing it, "" if it is not here."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _problem_and_advice(error: EnvironmentLacks) -> tuple[str, str]:

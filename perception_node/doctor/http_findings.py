@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import PackageNotFoundError, version
 
 from perception_node.doctor.findings import OK, OPTIONAL, Finding
 from perception_node.errors import EnvironmentLacks
-from perception_node.installing import installed_version
 
 # Older ones, such as those of Ubuntu 24.04, work but let through what must be refused: they do not
 # bound the parts of a form, or read a request otherwise than a proxy in front of them.
@@ -16,7 +16,7 @@ LOWEST = {"flask": "3.1", "flask-cors": "6.0", "prometheus-client": "0.19", "wai
 
 def check_http() -> Finding:
     """Look for the packages with which `perception serve` answers HTTP."""
-    found = {name: installed_version(name) for name in LOWEST}
+    found = {name: _installed(name) for name in LOWEST}
     listed = ", ".join(f"{name} {found[name] or 'missing'}" for name in found)
     wrong = [name for name in LOWEST if _is_older(found[name], LOWEST[name])]
     if not wrong:
@@ -35,6 +35,13 @@ def require_http() -> None:
     finding = check_http()
     if finding.state != OK:
         raise EnvironmentLacks(f"{finding.found}; run: {finding.advice}")
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _is_older(found: str, lowest: str) -> bool:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from perception_node.doctor.findings import OK, OPTIONAL, Finding, output_of
 from perception_node.engines.plans import l4t_release
-from perception_node.installing import installed_version
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 FULL_SPEED = "for full speed: sudo nvpmodel -m 0 && sudo jetson_clocks"
@@ -86,8 +86,16 @@ def _find_misfit(jetpack: JetPack) -> tuple[str, str] | None:
     if python != jetpack.python:
         problem = f"its TensorRT is for Python {jetpack.python}, this is {python}"
         return problem, "make setup PYTHON=/usr/bin/python3"
-    found = installed_version("tensorrt")
+    found = tensorrt_version()
     if found and ".".join(found.split(".")[:2]) not in jetpack.tensorrt:
         problem = f"it comes with TensorRT {' or '.join(jetpack.tensorrt)}, here is {found}"
         return problem, REINSTALL
     return None
+
+
+def tensorrt_version() -> str:
+    """Return the version of the TensorRT that Python finds, "" without one."""
+    try:
+        return metadata.version("tensorrt")
+    except metadata.PackageNotFoundError:
+        return ""

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from perception_node.cli import doctor
+from perception_node.doctor import http_findings
 from perception_node.doctor.findings import OK, OPTIONAL, Finding
 from perception_node.doctor.http_findings import LOWEST, check_http, require_http
 from perception_node.errors import EnvironmentLacks
@@ -23,7 +24,7 @@ def install(monkeypatch, versions):
             raise PackageNotFoundError(name)
         return versions[name]
 
-    monkeypatch.setattr("importlib.metadata.version", version)
+    monkeypatch.setattr(http_findings, "version", version)
 
 
 def test_what_is_here_is_named_with_its_version():
