@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError, name_key, quote
 from perception_node.system.json_schema import WHOLE_FILE, find_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jsonschema.exceptions import ValidationError
+
+    from perception_node.untyped import Json
 
 SCHEMA = Path(__file__).with_name("scenario.schema.json")
 NOT_A_LINE = "(?!\\n)"  # Python's $ matches before a last line break as well
@@ -38,7 +40,7 @@ def check_schema(path: Path, data: object) -> None:
         raise ConfigError(f"{path}: {place}: {_describe(error)}")
 
 
-def name_place(keys: Any) -> str:  # noqa: ANN401 - a deque of words and numbers
+def name_place(keys: Iterable[str | int]) -> str:
     """Return where something is, such as ``faults[2].at_s``."""
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{name_key(key)}" for key in keys)
     return place.removeprefix(".")[:200]
@@ -50,50 +52,50 @@ def _describe(error: ValidationError) -> str:
     return described or " ".join(str(error.message).split())[:200]
 
 
-def _unknown_key(instance: Any, rules: Any) -> str:  # noqa: ANN401 - plain data and a schema
+def _unknown_key(instance: Json, rules: Json) -> str:
     if "properties" not in rules:
         return ""
     unknown = min(set(instance) - set(rules["properties"]))
     return f"unknown key {quote(unknown)}; allowed are {', '.join(rules['properties'])}"
 
 
-def _missing(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _missing(instance: Json, rules: Json) -> str:
     return f"{next(key for key in rules['required'] if key not in instance)} is missing"
 
 
-def _choice(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _choice(instance: Json, rules: Json) -> str:
     allowed = ", ".join(rules.get("enum") or [rules["const"]])
     return f"must be {'one of ' if 'enum' in rules else ''}{allowed}, found {_quote(instance)}"
 
 
-def _kind(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _kind(instance: Json, rules: Json) -> str:
     kinds = [rules["type"]] if isinstance(rules["type"], str) else rules["type"]
     return f"must be {' or '.join(TYPES[kind] for kind in kinds)}, found {_quote(instance)}"
 
 
-def _bounds(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _bounds(instance: Json, rules: Json) -> str:
     lowest = rules.get("minimum", f"more than {rules.get('exclusiveMinimum')}")
     return f"must be {lowest} to {rules['maximum']}, found {_quote(instance)}"
 
 
-def _pattern(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _pattern(instance: Json, rules: Json) -> str:
     return f"must match {rules['pattern'].removesuffix(NOT_A_LINE)}, found {_quote(instance)}"
 
 
-def _alternatives(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _alternatives(instance: Json, rules: Json) -> str:
     words = rules.get("description")
     return f"must be {words}, found {_quote(instance)}" if words else ""
 
 
-def _empty(_instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _empty(_instance: Json, rules: Json) -> str:
     return f"is empty; allowed are {', '.join(rules['properties'])}"
 
 
-def _quote(instance: Any) -> str:  # noqa: ANN401
+def _quote(instance: Json) -> str:
     return quote(str(instance))
 
 
-_DESCRIPTIONS: dict[str, Callable[[Any, Any], str]] = {
+_DESCRIPTIONS: dict[str, Callable[[Json, Json], str]] = {
     "additionalProperties": _unknown_key,
     "required": _missing,
     "enum": _choice,

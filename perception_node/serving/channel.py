@@ -23,6 +23,7 @@ from perception_node.serving.request_parser import RequestParser
 
 if TYPE_CHECKING:
     from perception_node.serving.http_server import Listener
+    from perception_node.untyped import Passed
 
 MAX_HEADER_BYTES = 16 << 10
 LINGER_S = 2.0  # for a client that still sends while it is refused
@@ -85,7 +86,7 @@ class Channel(HTTPChannel):
     parser_class = RequestParser
     server: Listener
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - waitress's own
+    def __init__(self, *arguments: Passed, **options: Passed) -> None:
         """Wait for the first request from now on."""
         self.lingers = False
         self._is_lingering = False

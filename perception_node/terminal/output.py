@@ -12,13 +12,15 @@ import math
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from perception_node.errors import ConfigError, quote
 from perception_node.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from perception_node.untyped import Passed
 
 UNCUT = sys.maxsize
 MOST_DIGITS = 18  # what has no more of them fits into 64 bits
@@ -63,7 +65,7 @@ def describe_bug(
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one printable line."""
 
-    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ANN401
+    def _print_message(self, message: str, file: Passed = None) -> None:
         if message:
             text = "\n".join(printable(line, UNCUT) for line in message.split("\n"))
             super()._print_message(text, file)
