@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.calibration.charts import Row, bars, reliability_diagram
 from perception_node.calibration.metrics import Bin
-from perception_node.html_page import to_page
+from perception_node.html_page import DASH, to_page
 from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.printable import printable_html
 
@@ -209,7 +209,7 @@ def _key(name: str) -> str:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)  # noqa: RUF001 - a dash for people
+    return DASH if value is None else form.format(value)
 
 
 def _html_table(headings: Iterable[str], rows: Iterable[list[str]]) -> str:

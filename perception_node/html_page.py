@@ -11,6 +11,7 @@ from pathlib import Path
 from perception_node.printable import finalize, printable_html
 
 STYLE = Path(__file__).with_suffix(".css")
+DASH = "\N{EN DASH}"  # for what is not known, and between two ends
 PAGE = """\
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -6,8 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from perception_node.bench.hil.calm import count_held_back, deadline_ms, find_calm
 from perception_node.bench.hil.distribution import draw_distribution
 from perception_node.bench.hil.lanes import duration_s, seconds_into
@@ -48,8 +46,7 @@ def to_html(
     changes = find_changes(record)
     durations = trips.durations(calm)
     timelines = {
-        look.name: Markup(draw_timeline(record, trips, calm, lines_ms, look))  # noqa: S704 - our own
-        for look in (WIDE, NARROW)
+        look.name: draw_timeline(record, trips, calm, lines_ms, look) for look in (WIDE, NARROW)
     }
     verdict = judge_in_words(record, checks)
     body = render(
@@ -62,7 +59,7 @@ def to_html(
         checks=sorted(checks, key=lambda check: check.is_ok),
         timelines=timelines,
         thinned=_describe_thinning(trips),
-        distribution=Markup(draw_distribution(trips, calm, limits_ms)),  # noqa: S704 - our own
+        distribution=draw_distribution(trips, calm, limits_ms),
         percentiles=make_percentiles(trips, durations, limits_ms),
         faults=make_fault_rows(record, trips),
         steps=[(_when(record, step.time_ns), step) for step in record.steps],
