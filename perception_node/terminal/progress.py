@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
     from rich.progress import Task, TaskID
+    from typing_extensions import Self
 
 T = TypeVar("T")
-View = TypeVar("View", bound="Redrawn")
 
 
 def track(items: Iterable[T], phase: str, total: int) -> Iterator[T]:
@@ -94,7 +94,7 @@ class Redrawn:
     def leave(self) -> None:
         """Write what stays; nothing by default."""
 
-    def __enter__(self: View) -> View:  # noqa: PYI019 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         """Begin to draw."""
         if self.console.is_terminal:
             live = Live(console=self.console, get_renderable=self.render, transient=True)
