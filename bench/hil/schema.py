@@ -47,64 +47,41 @@ def name_place(keys: Iterable[str | int]) -> str:
 
 
 def _describe(error: ValidationError) -> str:
-    describe = _DESCRIPTIONS.get(str(error.validator), lambda _instance, _rules: "")
-    described = describe(error.instance, error.schema)
-    return described or " ".join(str(error.message).split())[:200]
+    describe = _DESCRIPTIONS.get(str(error.validator), lambda _rules, _value: "")
+    problem = describe(error.schema, error.instance)
+    if problem.startswith("must "):
+        problem += f", found {quote(str(error.instance))}"
+    return problem or " ".join(str(error.message).split())[:200]
 
 
-def _unknown_key(instance: Json, rules: Json) -> str:
+def _name_unknown_key(rules: Json, value: Json) -> str:
     if "properties" not in rules:
         return ""
-    unknown = min(set(instance) - set(rules["properties"]))
+    unknown = min(set(value) - set(rules["properties"]))
     return f"unknown key {quote(unknown)}; allowed are {', '.join(rules['properties'])}"
 
 
-def _missing(instance: Json, rules: Json) -> str:
-    return f"{next(key for key in rules['required'] if key not in instance)} is missing"
-
-
-def _choice(instance: Json, rules: Json) -> str:
-    allowed = ", ".join(rules.get("enum") or [rules["const"]])
-    return f"must be {'one of ' if 'enum' in rules else ''}{allowed}, found {_quote(instance)}"
-
-
-def _kind(instance: Json, rules: Json) -> str:
+def _name_kinds(rules: Json, _value: Json) -> str:
     kinds = [rules["type"]] if isinstance(rules["type"], str) else rules["type"]
-    return f"must be {' or '.join(TYPES[kind] for kind in kinds)}, found {_quote(instance)}"
+    return f"must be {' or '.join(TYPES[kind] for kind in kinds)}"
 
 
-def _bounds(instance: Json, rules: Json) -> str:
+def _name_bounds(rules: Json, _value: Json) -> str:
     lowest = rules.get("minimum", f"more than {rules.get('exclusiveMinimum')}")
-    return f"must be {lowest} to {rules['maximum']}, found {_quote(instance)}"
+    return f"must be {lowest} to {rules['maximum']}"
 
 
-def _pattern(instance: Json, rules: Json) -> str:
-    return f"must match {rules['pattern'].removesuffix(NOT_A_LINE)}, found {_quote(instance)}"
-
-
-def _alternatives(instance: Json, rules: Json) -> str:
-    words = rules.get("description")
-    return f"must be {words}, found {_quote(instance)}" if words else ""
-
-
-def _empty(_instance: Json, rules: Json) -> str:
-    return f"is empty; allowed are {', '.join(rules['properties'])}"
-
-
-def _quote(instance: Json) -> str:
-    return quote(str(instance))
-
-
+# What is wrong, by the rule of the schema that it breaks.
 _DESCRIPTIONS: dict[str, Callable[[Json, Json], str]] = {
-    "additionalProperties": _unknown_key,
-    "required": _missing,
-    "enum": _choice,
-    "const": _choice,
-    "type": _kind,
-    "minimum": _bounds,
-    "maximum": _bounds,
-    "exclusiveMinimum": _bounds,
-    "pattern": _pattern,
-    "anyOf": _alternatives,
-    "minProperties": _empty,
+    "additionalProperties": _name_unknown_key,
+    "required": lambda rules, value: (
+        f"{next(key for key in rules['required'] if key not in value)} is missing"
+    ),
+    "enum": lambda rules, _: f"must be one of {', '.join(rules['enum'])}",
+    "const": lambda rules, _: f"must be {rules['const']}",
+    "type": _name_kinds,
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum"), _name_bounds),
+    "pattern": lambda rules, _: f"must match {rules['pattern'].removesuffix(NOT_A_LINE)}",
+    "anyOf": lambda rules, _: f"must be {rules['description']}" if "description" in rules else "",
+    "minProperties": lambda rules, _: f"is empty; allowed are {', '.join(rules['properties'])}",
 }
