@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.calibration.images import ImageSet, PreparedImage
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.config.choices import Precision
+    from perception_node.model.bundle import ModelBundle
     from perception_node.vision.postprocess import Hypothesis
 
 SCHEMA_VERSION = 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.errors import CalibrationError, ConfigError, FrameError
 from perception_node.system.files import read_regular_file
 from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
@@ -38,7 +38,7 @@ MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
 MAX_LINES = 500_000  # of either
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
-MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels
+MAX_IMAGE_PIXELS = CameraConfig().max_image_pixels
 
 
 class PreparedImage(NamedTuple):

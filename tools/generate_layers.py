@@ -20,10 +20,10 @@ BEGIN, END = "<!-- folders: generated -->\n", "<!-- folders: end -->"
 TOP_LEVEL = ("engines", "calibration", "bench")  # linked into the package
 # From the lowest to the highest. What lies in no folder is everybody's, see EVERYBODYS.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "system": (),
+    "config": (),
+    "system": ("config",),
     "terminal": (),
-    "config": ("system",),
-    "model": ("system",),
+    "model": ("system", "config"),
     "vision": ("model",),
     "wire": ("system", "vision"),
     "engines": ("system", "config", "model", "vision"),
@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "ros": ("system", "config", "vision", "wire", "engines", "flow", "replay"),
     "live": ("config", "wire", "flow", "ros"),
     "serving": ("system", "config", "vision", "engines", "live"),
-    "doctor": ("system", "model", "engines", "ros"),
+    "doctor": ("system", "config", "model", "engines", "ros"),
     "bench": (
         *("system", "terminal", "config", "model", "vision", "wire", "engines", "ros"),
         "doctor",

@@ -27,7 +27,7 @@ from perception_node.bench.camera.load_sources import (
     read_images,
     read_pictures,
 )
-from perception_node.config.node_config import MAX_CAMERAS
+from perception_node.config.sections import MAX_CAMERAS
 from perception_node.errors import ConfigError, quote
 from perception_node.system.files import read_regular_file
 from perception_node.vision.frame import ENCODINGS

@@ -38,6 +38,7 @@ from perception_node.model.bundle import MODEL, MODEL_FILES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.config.choices import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
     from perception_node.engines.tensorrt.progress import BuildProgress
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 NO_GPU = "no NVIDIA GPU here"
 WAITING = "waiting for another process that builds this plan"

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
+    from perception_node.config.choices import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans import StoredPlan
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.progress import BuildProgress
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 
 def load_engine(  # noqa: PLR0913 - the first two say what to load

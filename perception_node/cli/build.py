@@ -16,12 +16,13 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from perception_node.cli.plan_report import show_plan, to_record, verdict
+from perception_node.config.choices import Precision
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
 from perception_node.engines.tensorrt.build import build_bundle
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import Precision, load_bundle
+from perception_node.model.bundle import load_bundle
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
 from perception_node.terminal.output import complain, parse_count, say, say_record

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig, OutputConfig
 from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, FrameError
 from perception_node.system.files import read_regular_file
@@ -50,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that every verb with a pipeline has; defaults are the node's."""
-    default = NodeConfig()
+    default, output = ModelConfig(), OutputConfig()
     parser.add_argument("--model", default=default.model, help="model bundle: folder or name")
-    parser.add_argument("--top-k", type=parse_count, default=default.top_k, metavar="K")
+    parser.add_argument("--top-k", type=parse_count, default=output.top_k, metavar="K")
     parser.add_argument(
-        "--threshold", type=parse_number, default=default.threshold, metavar="SCORE"
+        "--threshold", type=parse_number, default=output.threshold, metavar="SCORE"
     )
     parser.add_argument("--threads", type=parse_count, default=default.threads, metavar="N")
     parser.add_argument(
@@ -81,7 +82,8 @@ def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
     values["engine_timeout_ms"] = ENGINE_TIMEOUT_MS
-    return NodeConfig(**values, allow_ungated=arguments.allow_ungated)
+    values["allow_ungated"] = arguments.allow_ungated
+    return NodeConfig().with_values(values)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,8 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = list(_find_images(arguments.images))
     use_one_opencv_thread()
     failures = 0
-    with load_in_time(config) as pipeline:
-        decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
+    with load_in_time(config.model) as pipeline:
+        decoder = Decoder(config.cameras.max_image_pixels, pipeline.smallest_side)
         for file in _progress(files):
             try:
                 hypotheses = _classify(file, decoder, pipeline, config)
@@ -133,7 +135,9 @@ def _classify(
 ) -> tuple[Hypothesis, ...]:
     pixels = decoder.decode(read_regular_file(file, MAX_FILE_BYTES))
     frame = Frame.from_bgr(pixels)
-    return pipeline.run(frame, top_k=config.top_k, threshold=config.threshold).hypotheses
+    return pipeline.run(
+        frame, top_k=config.output.top_k, threshold=config.output.threshold
+    ).hypotheses
 
 
 def _progress(files: list[Path]) -> Iterable[Path]:

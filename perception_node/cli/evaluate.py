@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -18,8 +18,9 @@ from perception_node.calibration.evaluation import (
 )
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
+from perception_node.config.choices import Precision
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import MODEL, MODEL_FILES, Precision, load_bundle
+from perception_node.model.bundle import MODEL, MODEL_FILES, load_bundle
 from perception_node.system.files import replace_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
@@ -120,7 +121,7 @@ def _precisions(text: str | None) -> list[Precision] | None:
     if unknown:
         msg = f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}"
         raise ConfigError(msg)
-    return cast("list[Precision]", names)
+    return [known for name in names for known in get_args(Precision) if known == name]
 
 
 def _evaluate(

@@ -166,7 +166,7 @@ def _replay(
 def _write_bag(
     path: Path, bag: Bag, topics: dict[str, str], found: list[Record], config: NodeConfig
 ) -> None:
-    labels = load_bundle(find_model(config.model)).labels
+    labels = load_bundle(find_model(config.model.model)).labels
     messages = bag.messages(list(topics))
     with open_result_bag(path, topics, labels) as results:
         for message, record in zip(messages, found, strict=True):
@@ -184,7 +184,7 @@ def _write_report(
 
     facts = {
         "bag": str(arguments.bag),
-        "model": config.model or DEFAULT_MODEL,
+        "model": config.model.model or DEFAULT_MODEL,
         "replayed": "through real nodes over DDS" if arguments.live else "through the pipeline",
     }
     file = report_bag(arguments.report, bag, topics, verdict, facts)

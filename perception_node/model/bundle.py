@@ -19,7 +19,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
@@ -37,6 +37,9 @@ from perception_node.model.sealed_json import BrokenSeal, check_seal, parse, sea
 from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file, replace_file
 
+if TYPE_CHECKING:
+    from perception_node.config.choices import Precision
+
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
@@ -52,7 +55,6 @@ ColorOrder = Literal["RGB", "BGR"]
 ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
 Interpolation = Literal["bilinear", "bicubic"]
 OutputKind = Literal["logits", "probabilities"]
-Precision = Literal["fp32", "fp16", "int8"]
 
 MODEL_FILES: dict[Precision, str] = {
     "fp32": MODEL,

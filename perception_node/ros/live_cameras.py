@@ -11,7 +11,7 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.config.node_config import MAX_CAMERAS
+from perception_node.config.sections import MAX_CAMERAS
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE
 
 if TYPE_CHECKING:
