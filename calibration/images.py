@@ -23,7 +23,7 @@ from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.frame import Frame, Unpacker
 from perception_node.vision.preprocess import FramePreprocessor
 from perception_node.wire.bags import open_bag
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
 MAX_LINES = 500_000  # of either
-TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
 MAX_IMAGE_PIXELS = CameraConfig().max_image_pixels
 

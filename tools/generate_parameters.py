@@ -30,7 +30,7 @@ def to_yaml() -> str:
     """Return the parameter file: every parameter with its default and its description."""
     lines = [
         "# SPDX-License-Identifier: Apache-2.0",
-        "# Generated from perception_node/config/node_config.py by tools/generate_parameters.py.",
+        "# Generated from perception_node/config/sections.py by tools/generate_parameters.py.",
         "/**:",
         "  ros__parameters:",
     ]

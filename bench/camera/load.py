@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perception_node.config.choices import Transport
+
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 HIGHEST_RATE_HZ, HIGHEST_FRAMES, HIGHEST_WARM_UP = 1000.0, 10_000_000, 10_000
 
@@ -67,7 +69,7 @@ class Load:
     width: int = 640
     height: int = 480
     encoding: str = "bgr8"
-    transport: str = "raw"
+    transport: Transport = "raw"
     cameras: int = 1
     bag: Path | None = None
     topic: str = ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.cli.classify import add_model_arguments, to_config
 from perception_node.cli.play import check_rate
-from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
+from perception_node.cli.replay_frames import replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import load_bundle
 from perception_node.replay.golden_file import read_golden, write_golden
@@ -21,6 +21,7 @@ from perception_node.system.resources import DEFAULT_MODEL, find_model
 from perception_node.terminal.output import parse_number, say, say_record
 from perception_node.terminal.progress import track
 from perception_node.wire.bags import open_bag
+from perception_node.wire.images import TRANSPORTS
 
 if TYPE_CHECKING:
     import argparse

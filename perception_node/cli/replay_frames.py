@@ -13,7 +13,7 @@ from perception_node.model.bundle import load_bundle
 from perception_node.ros.required import require_ros
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.replay.golden import Record
     from perception_node.wire.bags import Bag, BagMessage
-
-TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 
 
 def replay_bag(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
     from rclpy.qos import QoSProfile
 
+    from perception_node.config.choices import ClassIdFormat, QosName
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.latency import FrameTrace
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
-OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
+OVERLAY_QOS: QosName = "sensor_data"
+LATENCY_QOS: QosName = "default"
 
 
 class Outputs:
@@ -73,7 +75,7 @@ class Outputs:
             config.cameras.damaged_images,
         )
         self.open = reader.open
-        self._make_message: Callable[[Prediction, str], bytes | Classification] = (
+        self._make_message: Callable[[Prediction, ClassIdFormat], bytes | Classification] = (
             messages.serialize_classification
             if messages.knows_classification()
             else messages.to_classification
