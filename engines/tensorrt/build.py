@@ -31,7 +31,8 @@ from perception_node.engines.tensorrt.inspection import (
 )
 from perception_node.engines.tensorrt.machine import machine_facts
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
-from perception_node.errors import EngineBuildError, EnvironmentLacks, MissingPackage
+from perception_node.errors import EngineBuildError, EnvironmentLacks
+from perception_node.installing import MissingPackage
 from perception_node.model.accuracy import require_accurate
 from perception_node.model.bundle import MODEL, MODEL_FILES
 
@@ -52,7 +53,7 @@ NO_GPU = "no NVIDIA GPU here"
 WAITING = "waiting for another process that builds this plan"
 
 
-def build_bundle(  # noqa: PLR0913 - the first five say what to build
+def ensure_plan(  # noqa: PLR0913 - the first five say what to build
     bundle: ModelBundle,
     precision: Precision,
     backend: Backend,

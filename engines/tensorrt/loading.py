@@ -11,7 +11,7 @@ from perception_node.engines.plans import PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.build import (
     NO_GPU,
-    build_bundle,
+    ensure_plan,
     fingerprint_of,
     require_gate,
 )
@@ -71,7 +71,7 @@ def load_engine(  # noqa: PLR0913 - the first two say what to load
     except PlanError:
         if not build_missing:
             raise
-        plan = build_bundle(
+        plan = ensure_plan(
             bundle,
             precision,
             trt.backend,

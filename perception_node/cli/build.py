@@ -19,7 +19,7 @@ from perception_node.cli.plan_report import show_plan, to_record, verdict
 from perception_node.config.choices import Precision
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
-from perception_node.engines.tensorrt.build import build_bundle
+from perception_node.engines.tensorrt.build import ensure_plan
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import load_bundle
@@ -106,7 +106,7 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
     with _progress() as report, ThreadPoolExecutor(1, "perception-build") as thread:
         try:
             future = thread.submit(
-                build_bundle,
+                ensure_plan,
                 bundle,
                 arguments.precision,
                 arguments.backend,

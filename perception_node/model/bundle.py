@@ -94,6 +94,10 @@ class Preprocessing:
     std: tuple[float, float, float]
     fill: int = 0
 
+    def sha256(self) -> str:
+        """Return the digest by which verdicts and records of a calibration know it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Input:

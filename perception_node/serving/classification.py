@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from logging import getLogger
 from typing import TYPE_CHECKING
 
-from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy, describe_loss
+from perception_node.engines.base import describe_loss
+from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy
 from perception_node.system.realtime import name_thread
 from perception_node.vision.decode import Decoder
 from perception_node.vision.frame import Frame
