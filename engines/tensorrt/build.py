@@ -111,7 +111,7 @@ def ensure_plan(  # noqa: PLR0913 - the first five say what to build
     )
 
 
-def fingerprint_of(  # noqa: PLR0913 - the first five say which plan
+def fingerprint_of(
     bundle: ModelBundle,
     precision: Precision,
     trt: TensorRt,

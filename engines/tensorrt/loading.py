@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from perception_node.model.bundle import ModelBundle
 
 
-def load_engine(  # noqa: PLR0913 - the first two say what to load
+def load_engine(
     bundle: ModelBundle,
     precision: Precision,
     *,

@@ -45,14 +45,13 @@ class ModelConfig(Section):
         "makes it) and the others are float32, as is what stands by for TensorRT.",
     )
     allow_ungated: bool = parameter(
-        default=False,
-        description="Run an int8 model whose accuracy was not measured or is too low (perception "
-        "evaluate).",
+        False,
+        "Run an int8 model whose accuracy was not measured or is too low (perception evaluate).",
         when=When.START,
     )
     build_missing_plan: bool = parameter(
-        default=False,
-        description="Build the TensorRT plan while configuring where there is none, which takes "
+        False,
+        "Build the TensorRT plan while configuring where there is none, which takes "
         "minutes; false leaves it to perception build.",
         when=When.START,
     )
@@ -83,8 +82,8 @@ class ModelConfig(Section):
         0, "Inference threads on the CPU; 0 takes half the cores, at most 4.", limits=(0, 64)
     )
     autostart: bool = parameter(
-        default=False,
-        description="Configure and activate at start; false leaves it to a lifecycle manager.",
+        False,
+        "Configure and activate at start; false leaves it to a lifecycle manager.",
         when=When.START,
     )
 
@@ -105,8 +104,8 @@ class CameraConfig(Section):
         when=When.LIVE,
     )
     lazy: bool = parameter(
-        default=False,
-        description="Subscribe to a camera only while somebody listens to its classification, "
+        False,
+        "Subscribe to a camera only while somebody listens to its classification, "
         "overlay or latency, and one second longer.",
     )
     image_transport: Transport = parameter(
@@ -250,18 +249,14 @@ class RealTimeConfig(Section):
         "", "CPUs of the executor, which answers services and parameters; empty for all."
     )
     lock_memory: bool = parameter(
-        default=False,
-        description="Keep the process's memory in RAM while the node is active (mlockall).",
+        False, "Keep the process's memory in RAM while the node is active (mlockall)."
     )
     freeze_garbage: bool = parameter(
-        default=True,
-        description="Take what configuring made out of the garbage collector's sight while "
-        "active.",
+        True, "Take what configuring made out of the garbage collector's sight while active."
     )
     disable_garbage_collection: bool = parameter(
-        default=False,
-        description="Do not collect garbage while active; what the node itself makes needs no "
-        "collector.",
+        False,
+        "Do not collect garbage while active; what the node itself makes needs no collector.",
     )
 
     def check_further(self) -> None:

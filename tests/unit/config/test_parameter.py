@@ -28,7 +28,7 @@ KNOWN = {known.name: known for known in parameters_of(Example)}
 
 
 def test_a_field_has_its_default_and_is_described():
-    assert Example() == Example(False, 5, 0.5, "a", "", (1, 2), ("a",))  # noqa: FBT003
+    assert Example() == Example(False, 5, 0.5, "a", "", (1, 2), ("a",))
     assert KNOWN["number"] == Parameter("number", 5, (), "A number.", (1, 9), When.LIVE)
     assert KNOWN["word"] == Parameter("word", "a", ("a", "b"), "A word.", None, When.START)
     assert KNOWN["words"].choices == ("a", "b")
