@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.calibration.images import ImageSet, PreparedImage
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
     from perception_node.model.bundle import ModelBundle
     from perception_node.vision.postprocess import Hypothesis
 

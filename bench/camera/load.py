@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.config.choices import Transport
+    from perception_node.config.sections import Transport
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 HIGHEST_RATE_HZ, HIGHEST_FRAMES, HIGHEST_WARM_UP = 1000.0, 10_000_000, 10_000

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.config.choices import Transport
+    from perception_node.config.sections import Transport
 
 TYPES = {"raw": RAW_TYPE, "compressed": COMPRESSED_TYPE}
 HIGHEST_PIXELS = 4096 * 4096  # max_image_pixels of the node

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perception_node.bench.hil.expectations import Expectations
-    from perception_node.config.choices import Transport
     from perception_node.config.parameter import Value
+    from perception_node.config.sections import Transport
 
 DOWN = ("deactivate", "cleanup", "kill")  # after these steps the device does not answer
 

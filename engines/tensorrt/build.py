@@ -39,7 +39,7 @@ from perception_node.model.bundle import MODEL, MODEL_FILES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt

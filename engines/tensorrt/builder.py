@@ -15,7 +15,7 @@ from perception_node.engines.tensorrt.inspection import layers_of_network
 from perception_node.errors import EngineBuildError
 
 if TYPE_CHECKING:
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
     from perception_node.engines.plans.fingerprint import BuildOptions
     from perception_node.engines.tensorrt.api import (
         Builder,

@@ -20,7 +20,7 @@ from perception_node.errors import EngineBuildError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
     from perception_node.engines.tensorrt.api import (
         EngineInspector,
         ICudaEngine,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans import StoredPlan
     from perception_node.engines.tensorrt.api import TensorRt

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.cuda.interface import Cuda
     from perception_node.model.bundle import ModelBundle, Preprocessing

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from perception_node.cli.plan_report import show_plan, to_record, verdict
-from perception_node.config.choices import Precision
+from perception_node.config.sections import Precision
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
 from perception_node.engines.tensorrt.build import ensure_plan

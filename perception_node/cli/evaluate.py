@@ -18,7 +18,7 @@ from perception_node.calibration.evaluation import (
 )
 from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
-from perception_node.config.choices import Precision
+from perception_node.config.sections import Precision
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import MODEL, MODEL_FILES, load_bundle
 from perception_node.system.files import replace_file

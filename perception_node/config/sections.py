@@ -3,18 +3,8 @@
 # Annotations are not postponed: the choices are read from them.
 
 from dataclasses import dataclass
+from typing import Literal
 
-from perception_node.config.choices import (
-    AgeReference,
-    ClassIdFormat,
-    DamagedImages,
-    EngineChoice,
-    ExecutorName,
-    Precision,
-    QosName,
-    SchedulingPolicy,
-    Transport,
-)
 from perception_node.config.cpus import parse_cpus
 from perception_node.config.parameter import Section, When, parameter
 from perception_node.errors import ConfigError
@@ -22,6 +12,16 @@ from perception_node.errors import ConfigError
 MAX_CAMERAS = 8
 MAX_DEADLINE_MS = 60_000
 MAX_PRIORITY = 99
+
+AgeReference = Literal["stamp", "arrival"]
+ClassIdFormat = Literal["index", "name"]
+DamagedImages = Literal["drop", "use"]
+EngineChoice = Literal["auto", "tensorrt", "onnxruntime"]
+ExecutorName = Literal["single_threaded", "events"]
+Precision = Literal["fp32", "fp16", "int8"]
+QosName = Literal["sensor_data", "default", "system_default"]
+SchedulingPolicy = Literal["other", "fifo", "rr"]
+Transport = Literal["raw", "compressed"]
 
 
 @dataclass(frozen=True, slots=True)

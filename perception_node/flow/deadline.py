@@ -18,7 +18,7 @@ from perception_node.errors import LateFrame, MissingStamp, SlowDecoding, StaleF
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from perception_node.config.choices import AgeReference
+    from perception_node.config.sections import AgeReference
 
 WINDOW = 50
 IMPLAUSIBLE_NS = 10_000_000_000  # an image this old has another clock's stamp

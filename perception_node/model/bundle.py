@@ -38,7 +38,7 @@ from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file, replace_file
 
 if TYPE_CHECKING:
-    from perception_node.config.choices import Precision
+    from perception_node.config.sections import Precision
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"

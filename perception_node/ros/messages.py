@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.config.choices import ClassIdFormat
+    from perception_node.config.sections import ClassIdFormat
     from perception_node.flow.latency import FrameTrace
 
 # Of CDR in little-endian order.

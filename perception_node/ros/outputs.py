@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
     from rclpy.qos import QoSProfile
 
-    from perception_node.config.choices import ClassIdFormat, QosName
     from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import ClassIdFormat, QosName
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.latency import FrameTrace
     from perception_node.ros.classifier import Classifier

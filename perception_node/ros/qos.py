@@ -11,7 +11,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPresetProfiles, QoSPro
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 if TYPE_CHECKING:
-    from perception_node.config.choices import QosName
+    from perception_node.config.sections import QosName
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

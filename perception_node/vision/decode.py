@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.config.choices import DamagedImages
+    from perception_node.config.sections import DamagedImages
 
 
 class CodedImage(Protocol):

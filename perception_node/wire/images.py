@@ -18,7 +18,7 @@ from perception_node.wire.cdr import CdrReader, Layout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perception_node.config.choices import DamagedImages, Transport
+    from perception_node.config.sections import DamagedImages, Transport
 
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"

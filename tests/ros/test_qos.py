@@ -9,7 +9,7 @@ import pytest
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from perception_node.config.choices import QosName
+from perception_node.config.sections import QosName
 from perception_node.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
