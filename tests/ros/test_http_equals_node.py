@@ -72,7 +72,7 @@ def http(model):
         ServerSettings(deadline_ms=60_000),
     )
     with (
-        load_pipeline(config) as pipeline,
+        load_pipeline(config.model) as pipeline,
         ClassificationQueue(pipeline, config, settings) as queue,
     ):
         client = create_app(queue, settings).test_client()
