@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from perception_node.calibration.calibrate import Report
     from perception_node.calibration.images import ImageSet, PreparedImage
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.config.sections import Precision
+    from perception_node.model.bundle import ModelBundle
     from perception_node.vision.postprocess import Hypothesis
 
 SCHEMA_VERSION = 1

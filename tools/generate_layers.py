@@ -20,12 +20,12 @@ BEGIN, END = "<!-- folders: generated -->\n", "<!-- folders: end -->"
 TOP_LEVEL = ("engines", "calibration", "bench")  # linked into the package
 # From the lowest to the highest. What lies in no folder is everybody's, see EVERYBODYS.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "system": (),
+    "config": (),
+    "system": ("config",),
     "terminal": (),
-    "config": ("system",),
-    "model": ("system",),
-    "vision": ("model",),
-    "wire": ("system", "vision"),
+    "model": ("system", "config"),
+    "vision": ("config", "model"),
+    "wire": ("system", "config", "vision"),
     "engines": ("system", "config", "model", "vision"),
     "calibration": ("system", "config", "model", "vision", "wire", "engines"),
     "flow": ("system", "config", "vision", "engines"),
@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "ros": ("system", "config", "vision", "wire", "engines", "flow", "replay"),
     "live": ("config", "vision", "wire", "flow", "ros"),
     "serving": ("system", "config", "vision", "engines", "live"),
-    "doctor": ("system", "model", "engines", "ros"),
+    "doctor": ("system", "config", "model", "engines", "ros"),
     "bench": (
         *("system", "terminal", "config", "model", "vision", "wire", "engines", "ros"),
         "doctor",

@@ -9,12 +9,13 @@ from threading import Event
 from typing import TYPE_CHECKING, get_args
 
 from perception_node.cli.plan_report import show_plan, to_record, verdict
+from perception_node.config.sections import Precision
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
-from perception_node.engines.tensorrt.build import build_bundle
+from perception_node.engines.tensorrt.build import ensure_plan
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import Precision, load_bundle
+from perception_node.model.bundle import load_bundle
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
 from perception_node.terminal.output import complain, parse_count, say, say_record
@@ -93,7 +94,7 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
     with show_work() as report, ThreadPoolExecutor(1, "perception-build") as thread:
         try:
             future = thread.submit(
-                build_bundle,
+                ensure_plan,
                 bundle,
                 arguments.precision,
                 arguments.backend,

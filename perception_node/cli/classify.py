@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = list(_find_images(arguments.images))
     use_one_opencv_thread()
     failures = 0
-    with load_in_time(config) as pipeline:
-        decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
+    with load_in_time(config.model) as pipeline:
+        decoder = Decoder(config.cameras.max_image_pixels, pipeline.smallest_side)
         for file in _progress(files):
             try:
                 hypotheses = _classify(file, decoder, pipeline, config)
@@ -86,7 +86,9 @@ def _classify(
 ) -> tuple[Hypothesis, ...]:
     pixels = decoder.decode(read_regular_file(file, MAX_FILE_BYTES))
     frame = Frame.from_bgr(pixels)
-    return pipeline.run(frame, top_k=config.top_k, threshold=config.threshold).hypotheses
+    return pipeline.run(
+        frame, top_k=config.output.top_k, threshold=config.output.threshold
+    ).hypotheses
 
 
 def _progress(files: list[Path]) -> Iterable[Path]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
 
@@ -17,8 +17,9 @@ from perception_node.calibration.evaluation import (
 )
 from perception_node.calibration.report import to_html
 from perception_node.cli.options import open_sample
+from perception_node.config.sections import Precision
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import MODEL, MODEL_FILES, Precision, load_bundle
+from perception_node.model.bundle import MODEL, MODEL_FILES, load_bundle
 from perception_node.system.files import write_named_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
@@ -111,7 +112,7 @@ def _precisions(text: str | None) -> list[Precision] | None:
     unknown = [name for name in names if name not in MODEL_FILES]
     if unknown:
         raise ConfigError(f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}")
-    return cast("list[Precision]", names)
+    return [known for name in names for known in get_args(Precision) if known == name]
 
 
 def _show(evaluation: Evaluation) -> None:

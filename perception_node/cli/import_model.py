@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
@@ -139,7 +139,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 def _read_photos() -> list[NDArray[np.uint8]]:
     """Return the photos of the sample bag, uint8 BGR, to check the conversion on."""
-    reader = ImageReader("compressed", NodeConfig().max_image_pixels, PHOTO_SIDE)
+    reader = ImageReader("compressed", CameraConfig().max_image_pixels, PHOTO_SIDE)
     unpacker = Unpacker()
     with open_bag(find_resource("samples/photos")) as bag:
         topics = list(bag.select(None, (COMPRESSED_TYPE,)))

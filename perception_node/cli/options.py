@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig, OutputConfig
 from perception_node.terminal.output import parse_count, parse_number
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ ENGINE_TIMEOUT_MS = 60_000  # nobody waits for files as a robot waits for its ca
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that every verb with a pipeline has; defaults are the node's."""
-    default = NodeConfig()
+    default, output = ModelConfig(), OutputConfig()
     parser.add_argument("--model", default=default.model, help="model bundle: folder or name")
-    parser.add_argument("--top-k", type=parse_count, default=default.top_k, metavar="K")
+    parser.add_argument("--top-k", type=parse_count, default=output.top_k, metavar="K")
     parser.add_argument(
-        "--threshold", type=parse_number, default=default.threshold, metavar="SCORE"
+        "--threshold", type=parse_number, default=output.threshold, metavar="SCORE"
     )
     parser.add_argument("--threads", type=parse_count, default=default.threads, metavar="N")
     parser.add_argument(
@@ -60,7 +61,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
-    return NodeConfig(**values, engine_timeout_ms=ENGINE_TIMEOUT_MS)
+    return NodeConfig().with_values({**values, "engine_timeout_ms": ENGINE_TIMEOUT_MS})
 
 
 def open_sample(

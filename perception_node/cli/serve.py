@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from perception_node.cli.options import add_model_arguments, to_config
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.doctor.http_findings import require_http
 from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from perception_node.config.node_config import NodeConfig
     from perception_node.live.live_view import LiveView
     from perception_node.serving.classification import ClassificationQueue
 
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument(
         "--damaged-images",
-        default=NodeConfig().damaged_images,
+        default=CameraConfig().damaged_images,
         metavar="drop|use",
         help="refuse a damaged JPEG, or classify what can be decoded of it",
     )
@@ -115,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     with (
         _logging_to_stderr(),
         watching as live,
-        load_in_time(config, standby=True) as pipeline,
+        load_in_time(config.model, standby=True) as pipeline,
         ClassificationQueue(pipeline, config, settings) as classifier,
     ):
         metrics = Metrics(classifier, live)

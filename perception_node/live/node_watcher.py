@@ -15,7 +15,7 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.serialization import deserialize_message
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.errors import ConfigError, quote
 from perception_node.live.node_status import read_status
 from perception_node.live.watched_topics import (
@@ -56,7 +56,7 @@ class NodeWatcher:
         self._period_s = 0.0  # between its last two
         self._status: NodeStatus | None = None
         self._labels: dict[str, dict[str, str]] = {}  # names by class_id, of each camera
-        self._read_image = ImageReader("raw", NodeConfig().max_image_pixels, 0).read
+        self._read_image = ImageReader("raw", CameraConfig().max_image_pixels, 0).read
         name = f"perception_page_{secrets.token_hex(3)}"  # several may watch
         self._background = BackgroundNode(name, live.domain, self._set_up, self._warn)
 

@@ -16,9 +16,10 @@ checked, on the very bytes that the parser then gets.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from perception_node.errors import (
     ConfigError,
@@ -32,6 +33,9 @@ from perception_node.model.sealed_json import BrokenSeal, check_seal, parse, sea
 from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file, replace_file
 from perception_node.system.json_schema import describe_problem
+
+if TYPE_CHECKING:
+    from perception_node.config.sections import Precision
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -48,7 +52,6 @@ ColorOrder = Literal["RGB", "BGR"]
 ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
 Interpolation = Literal["bilinear", "bicubic"]
 OutputKind = Literal["logits", "probabilities"]
-Precision = Literal["fp32", "fp16", "int8"]
 
 MODEL_FILES: dict[Precision, str] = {
     "fp32": MODEL,
@@ -87,6 +90,10 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fill: int = 0
+
+    def sha256(self) -> str:
+        """Return the digest by which verdicts and records of a calibration know it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.errors import FrameError
 from perception_node.vision.frame import Unpacker
 from perception_node.vision.opencv import to_jpeg
@@ -26,7 +26,7 @@ SIDE = 320  # pixels, of the longer one
 
 def read_pictures(messages: Iterable[BagMessage], numbers: set[int]) -> dict[int, str]:
     """Return pictures as JPEG data URIs, by frame number from 1; none where it is damaged."""
-    max_pixels, unpacker, pictures = NodeConfig().max_image_pixels, Unpacker(), {}
+    max_pixels, unpacker, pictures = CameraConfig().max_image_pixels, Unpacker(), {}
     readers = {
         RAW_TYPE: ImageReader("raw", max_pixels, SIDE),
         COMPRESSED_TYPE: ImageReader("compressed", max_pixels, SIDE),

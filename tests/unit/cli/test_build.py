@@ -197,12 +197,12 @@ def test_a_signal_ends_the_build_and_leaves_no_plan(color_bundle, folder):
     script = (
         "import sys\n"
         "from perception_node.cli import build, main\n"
-        "real = build.build_bundle\n"
+        "real = build.ensure_plan\n"
         "def slow(*arguments, cancel, **named):\n"
         "    print('building', flush=True)\n"
         "    assert cancel.wait(30)\n"
         "    return real(*arguments, cancel=cancel, **named)\n"
-        "build.build_bundle = slow\n"
+        "build.ensure_plan = slow\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", script, "build", color_bundle]

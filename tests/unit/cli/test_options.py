@@ -28,7 +28,7 @@ def test_every_option_of_the_model_reaches_the_pipeline():
     parser = argparse.ArgumentParser()
     add_model_arguments(parser)
     config = to_config(parser.parse_args(WORDS))
-    assert {name: getattr(config, name) for name in MODEL_PARAMETERS} == GIVEN
+    assert {name: config.values()[name] for name in MODEL_PARAMETERS} == GIVEN
 
 
 def test_every_option_of_the_model_reaches_a_benchmark():

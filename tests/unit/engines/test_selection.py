@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.loading import Phases
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.selection import load_pipeline
@@ -49,7 +49,7 @@ def refuse(monkeypatch, error):
 
 
 def config(bundle, **parameters):
-    return NodeConfig(model=str(bundle), **parameters)
+    return ModelConfig(model=str(bundle), **parameters)
 
 
 @pytest.mark.parametrize("engine", ["auto", "tensorrt"])
@@ -301,7 +301,7 @@ def test_an_error_of_tensorrt_costs_the_engine_one_of_its_standby_the_frame(
 def test_an_engine_whose_first_frame_would_count_as_a_hang_is_refused(engine):
     """No CPU runs the sample's network in a millisecond."""
     with pytest.raises(ConfigError) as refusal:
-        load_pipeline(NodeConfig(engine=engine, engine_timeout_ms=1))
+        load_pipeline(ModelConfig(engine=engine, engine_timeout_ms=1))
     message = str(refusal.value)
     assert "a frame takes " in message
     assert " ms on ONNX Runtime " in message
