@@ -15,6 +15,7 @@ from perception_node.bench.hil.listener import UNREACHABLE, HilListener
 from perception_node.bench.hil.record import HilRecord, StepDone
 from perception_node.bench.hil.services import DeviceServices
 from perception_node.bench.process_watch import look_at
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import ConfigError, EnvironmentLacks
 from perception_node.rehearsal.driver import NODE, Driver
 from perception_node.rehearsal.graph import describe_environment, describe_topics
@@ -148,7 +149,8 @@ class Host:
         if len(own_ms) == 1 and own_ms[0]:  # the only camera's
             found["deadline_ms"] = own_ms[0]
         self.record.device.update({name: str(value) for name, value in found.items()})
-        qos = named_qos(str(found.get("classification_qos", "default")))
+        profile = {"classification_qos": found.get("classification_qos", "default")}
+        qos = named_qos(NodeConfig().with_values(profile).output.classification_qos)
         qos.depth = DEPTH
         listener.listen(qos, with_ages=self._scenario.expect.needs_ages)
         if self._is_to_be_active(services):

@@ -57,8 +57,7 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
         EnvironmentLacks: the node does not start, or sends no result.
 
     """
-    transport = str(parameters.get("image_transport", "raw"))
-    load = Load(transport=transport)
+    load = Load(transport=parameters.get("image_transport", "raw"))
     first_ns, steady_ns = measure_first_inference(load, parameters)
     fixed = {**parameters, **FIXED, "camera_deadlines_ms": (0,)}
     arrivals_ns: list[int] = []
@@ -68,7 +67,7 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
         private_domain(),
         open_session("perception_startup") as session,
         Listener(session) as listener,
-        _playing(Player(session, {SAMPLE_TOPICS[transport]: TYPES[transport]}), load),
+        _playing(Player(session, {SAMPLE_TOPICS[load.transport]: TYPES[load.transport]}), load),
     ):
         listener.subscribe(NODE, {RESULTS: lambda _, arrived_ns: arrivals_ns.append(arrived_ns)})
         begin_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
