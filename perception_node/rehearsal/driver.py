@@ -178,8 +178,8 @@ class Driver:
 
         def is_quiet() -> bool:
             nonlocal heard, since_s
-            if heard != count():
-                heard, since_s = count(), time.monotonic()
+            if (now := count()) != heard:
+                heard, since_s = now, time.monotonic()
             return is_complete() or time.monotonic() - since_s >= quiet_s
 
         self.wait(is_quiet, timeout_s)
@@ -190,9 +190,7 @@ class Driver:
         for program in running:
             program.kill()
             self._ended_s[program] = time.monotonic()
-        return (
-            "" if running else "the process does not run" if self._programs else "not our process"
-        )
+        return "" if running else "the process does not run"
 
     def end(self) -> int | None:
         """End the programs with SIGTERM; return the last one's exit code, None if none runs."""

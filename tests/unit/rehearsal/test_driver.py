@@ -83,7 +83,7 @@ def test_an_end_that_may_be_is_counted_and_the_program_starts_again(monkeypatch)
 
 def test_nothing_is_ours_where_the_node_runs_already():
     with Driver() as running:
-        assert running.kill() == "not our process"
+        assert running.kill() == "the process does not run"
         assert running.end() is None
         with pytest.raises(EnvironmentLacks, match="nobody answers within 0 s: see there"):
             running.require(bool, "nobody answers", 0.0, lambda: "see there")
