@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node.bench.camera.fault_schedule import FAULTS
+from perception_node.bench.camera.fault_schedule import FAULTS, SECOND_NS
 from perception_node.bench.check import begin_report, print_checks, to_row
 from perception_node.bench.hil.host import Host
 from perception_node.bench.hil.pictures import read_pictures
@@ -56,7 +57,10 @@ def run_scenario(scenario: Scenario, console: Console) -> HilRecord:
     with console.status("starting") as status:
 
         def show(record: HilRecord) -> None:
-            text = f"{len(record.sent)} frames, {len(record.answers)} results"
+            now_ns = time.monotonic_ns()
+            on = (str(i.fault) for i in record.faults if i.begin_ns <= now_ns < i.end_ns)
+            played_s = max(0, now_ns - record.begin_ns) / SECOND_NS if record.begin_ns else 0.0
+            text = f"{played_s:.0f} s, camera: {next(on, 'ok')}, {len(record.answers)} results"
             for sample in record.samples[-1:]:
                 text += f", {sample.own_mib:.0f} MiB, {sample.descriptors} descriptors"
                 text += f", {sample.threads} threads"
