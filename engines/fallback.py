@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 
 from perception_node.engines.engine_thread import INTERRUPTED
 from perception_node.errors import EngineLost, PerceptionError, describe_loss
-from perception_node.vision.frame import Unpacker
-from perception_node.vision.overlay import draw_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from perception_node.engines.engine_thread import EngineThread
     from perception_node.engines.pipeline import Prediction
@@ -61,7 +56,6 @@ class FallbackPipeline:
         self._exhausted_since_s: float | None = None
         self._pause_s, self._lost_at_s, self._due_s = 0.0, -math.inf, math.inf
         self._hanging: list[weakref.ref[EngineThread]] = []  # a thread that hangs keeps its engine
-        self._unpacker = Unpacker()
 
     @property
     def description(self) -> str:
@@ -135,10 +129,6 @@ class FallbackPipeline:
         """Return the error of a frame that comes when no engine is left."""
         hope = ADVICE if self._prepare is None else "another is made as soon as possible"
         return EngineLost(f"no engine is left: {self._last_loss}; {hope}")
-
-    def draw(self, frame: Frame, prediction: Prediction) -> NDArray[np.uint8]:
-        """Return the frame as uint8 BGR (height, width, 3) with the hypotheses drawn on it."""
-        return draw_overlay(*self._unpacker.unpack(frame), prediction.hypotheses)
 
     def interrupt(self) -> None:
         """End a ``run`` that waits, and all later ones, with ``EngineLost``; from any thread."""

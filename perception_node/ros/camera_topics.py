@@ -12,7 +12,6 @@ from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.errors import ConfigError
-from perception_node.flow.camera import Camera
 from perception_node.flow.camera_health import CameraReport, camera_statuses
 from perception_node.flow.deadline import Deadline
 from perception_node.ros.compat import (
@@ -25,6 +24,7 @@ from perception_node.ros.compat import (
     take_events,
 )
 from perception_node.ros.delivery import BYTES, find_delivery
+from perception_node.ros.image_source import reader_of
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.system.throttle import Throttle
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
     from perception_node.config.node_config import NodeConfig
-    from perception_node.flow.counters import FrameCounters
+    from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.health import Status
     from perception_node.ros.classifier import Classifier
     from perception_node.ros.image_source import SubscribedImages
@@ -136,10 +136,9 @@ class CameraTopics:
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
         self.delivery = find_delivery(node, IMAGE_TYPES[config.image_transport])
-        clock = node.get_clock()
-        deadline = Deadline(config.age_reference, lambda: clock.now().nanoseconds)
+        deadline = Deadline(config.age_reference, reader_of(node.get_clock()))
         self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
-        self.camera = Camera(self.outputs, counters, deadline)
+        self.camera = self.outputs.camera(counters, deadline)
 
     def start(self, images: SubscribedImages) -> None:
         """Let the frame loop have the images; of a lazy node, as soon as somebody listens.

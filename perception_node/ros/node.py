@@ -18,7 +18,7 @@ from perception_node.engines.loading import Loading
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EngineError
 from perception_node.flow import health
-from perception_node.flow.counters import FrameCounters, add_up
+from perception_node.flow.accounts import FrameCounters, add_up
 from perception_node.flow.frame_loop import FrameLoop
 from perception_node.flow.supervisor import Supervisor
 from perception_node.ros.camera_topics import CameraTopics, find_places
@@ -150,7 +150,9 @@ class PerceptionNode(LifecycleNode):
             super().on_activate(state)
             undo.callback(self._stop_work, DRAIN_TIMEOUT_S)
             images = SubscribedImages(self.context, len(self._cameras))
-            loop = FrameLoop([c.camera for c in self._cameras], images, lambda: self.config)
+            # In C: it is called for each frame.
+            get_config = partial(getattr, self, "config")
+            loop = FrameLoop([c.camera for c in self._cameras], images, get_config)
             supervisor = Supervisor(classifier.pipeline, loop, self._report_change)
             self._loop, self._supervisor = loop, supervisor
             supervisor.start()

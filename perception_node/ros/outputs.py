@@ -15,10 +15,13 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.errors import PerceptionError
-from perception_node.flow.rate import RateLimit
+from perception_node.flow.camera import Camera
+from perception_node.flow.deadline import RateLimit
 from perception_node.ros import messages
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.system.throttle import Throttle
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.overlay import draw_overlay
 from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.pipeline import Prediction
-    from perception_node.flow.latency import FrameTrace
+    from perception_node.flow.accounts import FrameCounters
+    from perception_node.flow.camera import FrameTrace
+    from perception_node.flow.deadline import Deadline
     from perception_node.ros.classifier import Classifier
     from perception_node.vision.frame import Frame
 
@@ -38,7 +43,7 @@ OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
 
 
 class Outputs:
-    """Publishers and log lines of one camera; the ``FrameHandler`` of the frame loop."""
+    """Publishers and log lines of one camera, and what reads its images."""
 
     def __init__(
         self,
@@ -65,18 +70,12 @@ class Outputs:
         self._of = of
         self._overlay_limit = RateLimit()
         self._throttle = Throttle(LOG_PERIOD_S)
-        pipeline = classifier.pipeline
-        reader = ImageReader(
+        self._unpacker = Unpacker()
+        self._reader = ImageReader(
             config.image_transport,
             config.max_image_pixels,
-            pipeline.smallest_side,
+            classifier.pipeline.smallest_side,
             config.damaged_images,
-        )
-        self.open = reader.open
-        self._make_message: Callable[[Prediction, str], bytes | Classification] = (
-            messages.serialize_classification
-            if messages.knows_classification()
-            else messages.to_classification
         )
 
         # rclpy keeps a few references for each publisher in its group, and in the node's own
@@ -127,15 +126,25 @@ class Outputs:
         """Remove the publishers from the node."""
         self._undo.close()
 
-    def compose(self, prediction: Prediction, config: NodeConfig) -> bytes | Classification:
-        """Make the message for ``~/classification``."""
-        return self._make_message(prediction, config.class_id_format)
+    def camera(self, counters: FrameCounters, deadline: Deadline) -> Camera:
+        """Return the camera as the frame loop needs it; results go straight to the middleware."""
+        compose: Callable[[Prediction, NodeConfig], bytes | Classification] = (
+            messages.serialize_classification
+            if messages.knows_classification()
+            else messages.to_classification
+        )
+        return Camera(
+            open=self._reader.open,
+            compose=compose,
+            send=self._classification.publish,
+            report=self.report,
+            counters=counters,
+            deadline=deadline,
+            show=self.show,
+            record=self.record,
+        )
 
-    def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
-        """Publish ``~/classification``."""
-        self._classification.publish(result)
-
-    def after_publish(self, frame: Frame, prediction: Prediction) -> None:
+    def show(self, frame: Frame, prediction: Prediction) -> None:
         """Publish ``~/overlay`` if somebody looks at it, and the last one is old enough."""
         if self._overlay.get_subscription_count() == 0:
             return
@@ -143,7 +152,7 @@ class Outputs:
         if not self._overlay_limit.admits(time.monotonic_ns(), max_rate_hz):
             return
         header = messages.to_header(frame.stamp_ns, frame.frame_id)
-        picture = self._classifier.pipeline.draw(frame, prediction)
+        picture = draw_overlay(*self._unpacker.unpack(frame), prediction.hypotheses)
         self._overlay.publish(messages.to_image(header, picture))
 
     def record(self, trace: FrameTrace) -> None:

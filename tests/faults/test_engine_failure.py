@@ -301,7 +301,7 @@ def test_a_bug_while_configuring_leads_back_to_unconfigured(local, peer, capfd, 
 def test_a_failing_overlay_does_not_take_the_classification_with_it(active, peer, capfd):
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
-    active._classifier.pipeline.draw = lambda *_: bug()
+    active._cameras[0].outputs._unpacker.unpack = lambda _frame: bug()
     peer.collect(Image, "/perception/overlay", named_qos("sensor_data"))
     wait_for(lambda: active.count_subscribers("/perception/overlay"), lambda: "the watcher")
     for stamp_ns in range(2, 6):

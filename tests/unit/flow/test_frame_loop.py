@@ -11,8 +11,8 @@ import pytest
 from perception_node.config.node_config import NodeConfig
 from perception_node.engines.pipeline import StageTimes
 from perception_node.errors import EngineError, InvalidStamp, UndecodableImage
+from perception_node.flow.accounts import FrameCounters, add_up
 from perception_node.flow.camera import Arrival, Camera
-from perception_node.flow.counters import FrameCounters, add_up
 from perception_node.flow.deadline import WINDOW, Deadline
 from perception_node.flow.frame_loop import FrameLoop
 from tests.newest_images import Images
@@ -107,7 +107,7 @@ class Handler:
         self.enter("send", result.lower())
         self.published.append(result)
 
-    def after_publish(self, frame, prediction):
+    def show(self, frame, prediction):
         self.enter("after", frame.name)
         self.finished.append((frame.name, prediction.name))
 
@@ -132,11 +132,20 @@ class Setup:
 
     def __init__(self, config=ONE, get_config=None, *, runs=True):
         self.clock, self.steady = Clock(), Clock(1000 * MS)
+        self.handlers = [Handler() for _ in config.image_topics]
         self.cameras = [
-            Camera(Handler(), FrameCounters(), Deadline("stamp", self.clock, self.steady))
-            for _ in config.image_topics
+            Camera(
+                handler.open,
+                handler.compose,
+                handler.send,
+                handler.report,
+                FrameCounters(),
+                Deadline("stamp", self.clock, self.steady),
+                handler.show,
+                handler.record,
+            )
+            for handler in self.handlers
         ]
-        self.handlers = [camera.handler for camera in self.cameras]
         self.handler = self.handlers[0]
         self.images = Images(self.steady)
         self.sent = [0 for _ in self.cameras]

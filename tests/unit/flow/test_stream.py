@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.flow.stream import StreamMonitor
+from perception_node.flow.accounts import StreamMonitor
 from tests.builders import START_NS, compressed_message, encode, image_message, smooth
 
 SECOND = 1_000_000_000
