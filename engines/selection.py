@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose the engine: TensorRT where a plan and a GPU are there, ONNX Runtime everywhere else."""
+"""Choose the engine: the first of the registry that can be had here; the last stands by."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.loading import Loading, Progress
-from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
+from perception_node.engines.registry import BACKENDS, Order
 from perception_node.engines.standstill import OwnClock
-from perception_node.errors import ConfigError, EngineError, EnvironmentLacks, ModelFormatError
-from perception_node.model.accuracy import require_accurate
-from perception_node.model.bundle import INT8_ON_CPU, MODEL, load_bundle
+from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
+from perception_node.model.bundle import load_bundle
 from perception_node.system.resources import find_model
 from perception_node.system.threads import find_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.base import Engine
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.engines.registry import Backend
 
+AUTO = "auto"
 STOP_TIMEOUT_S = 2.0
 
 
@@ -57,29 +57,26 @@ def load_pipeline(
     progress = progress or Progress()
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
-    if config.engine == "onnxruntime":
-        return _run_on_cpu(bundle, config, "engine is onnxruntime", progress, standby=standby)
-    prepare = partial(_on_cpu, bundle, config, MODEL)
-    second = prepare(progress)
+    order = Order(bundle, config.precision, config, progress, f"engine is {config.engine}")
+    *others, reserve = BACKENDS
+    if config.engine == reserve.name:
+        return _run_on(reserve, order, standby=standby)
+    as_float32 = order._replace(precision="fp32")
+    second = _prepare(reserve, as_float32, survives_errors=True)
     second.start()
-    tensorrt = _on_tensorrt(bundle, config, progress)
     try:
-        tensorrt.start()
-    except (EngineError, EnvironmentLacks) as error:
-        reason = f"engine is auto, no TensorRT: {error}"
-        if config.engine == "auto" and config.precision != "int8":
-            engines = _start((second, prepare(progress)) if standby else (second,))
-            return FallbackPipeline(bundle, engines, reason, prepare)
-        second.close()
-        if config.engine == "tensorrt":
-            raise
+        first, order = _start_first(others, order)
     except BaseException:
         second.close()
         raise
-    else:
-        reason = f"engine is {config.engine}; ONNX Runtime stands by"
-        return FallbackPipeline(bundle, (tensorrt, second), reason, prepare)
-    return _run_on_cpu(bundle, config, reason, progress, standby=standby)
+    if first is not None:
+        reason = f"{order.reason}; {reserve.title} stands by"
+        prepare = partial(_prepare_later, reserve, as_float32)
+        return FallbackPipeline(bundle, (first, second), reason, prepare)
+    if config.precision == "int8":  # which the second is not
+        second.close()
+        return _run_on(reserve, order, standby=standby)
+    return _run_on(reserve, as_float32._replace(reason=order.reason), second, standby=standby)
 
 
 def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeline:
@@ -100,21 +97,40 @@ def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeli
         raise
 
 
-def _run_on_cpu(
-    bundle: ModelBundle, config: NodeConfig, reason: str, progress: Progress, *, standby: bool
+def _start_first(backends: Sequence[Backend], order: Order) -> tuple[EngineThread | None, Order]:
+    """Start the first engine that can be had of those that are asked for.
+
+    Returns None where ``auto`` finds none, and the order with the reasons.
+
+    Raises:
+        EngineError, EnvironmentLacks: the one that is asked for cannot be had.
+        PerceptionError: whatever else making it has raised.
+
+    """
+    asked = order.config.engine
+    for backend in backends:
+        if asked not in {AUTO, backend.name}:
+            continue
+        engine = _prepare(backend, order)  # whatever fails costs it, for another stands by
+        try:
+            engine.start()
+        except (EngineError, EnvironmentLacks) as error:
+            if asked != AUTO:
+                raise
+            order = order._replace(reason=f"{order.reason}, no {backend.title}: {error}")
+        else:
+            return engine, order._replace(reason=f"engine is {asked}")
+    return None, order
+
+
+def _run_on(
+    reserve: Backend, order: Order, *made: EngineThread, standby: bool
 ) -> FallbackPipeline:
-    """Run on ONNX Runtime: int8 if that is wanted, float32 otherwise."""
-    model = MODEL
-    if config.precision == "int8":
-        model = INT8_ON_CPU
-        if model not in bundle.files:
-            make = f"run: perception calibrate {bundle.path} --images DIR"
-            problem = f"missing; {make}, or set precision to fp32 ({reason})"
-            raise ModelFormatError(bundle.path / model, problem)
-        require_accurate(bundle, model, allow_ungated=config.allow_ungated)
-    prepare = partial(_on_cpu, bundle, config, model)
-    engines = _start([prepare(progress) for _ in range(2 if standby else 1)])
-    return FallbackPipeline(bundle, engines, reason, prepare)
+    """Run on the engine that runs everywhere; ``made`` are those that run already."""
+    missing = (2 if standby else 1) - len(made)
+    more = [_prepare(reserve, order, survives_errors=True) for _ in range(missing)]
+    prepare = partial(_prepare_later, reserve, order)
+    return FallbackPipeline(order.bundle, _start([*made, *more]), order.reason, prepare)
 
 
 def _start(engines: Sequence[EngineThread]) -> tuple[EngineThread, ...]:
@@ -127,60 +143,28 @@ def _start(engines: Sequence[EngineThread]) -> tuple[EngineThread, ...]:
     return tuple(engines)
 
 
-def _on_cpu(
-    bundle: ModelBundle, config: NodeConfig, model: str, progress: Progress | None = None
-) -> EngineThread:
-    """Prepare an ONNX Runtime engine; only a hang costs it, a failure costs the frame."""
-    told = progress or Progress()
-
-    def make() -> Pipeline:
-        def make_engine() -> Engine:
-            told.say(f"ONNX Runtime loads {model}")
-            return OnnxRuntimeEngine(bundle, config.threads, model)
-
-        return _warm(bundle, make_engine, config, told)
-
-    return EngineThread(make, config.engine_timeout_ms / 1000, survives_errors=True)
+def _prepare(backend: Backend, order: Order, *, survives_errors: bool = False) -> EngineThread:
+    """Prepare an engine; of one that survives errors, only a hang costs more than the frame."""
+    timeout_s = order.config.engine_timeout_ms / 1000
+    return EngineThread(partial(_warm, backend, order), timeout_s, survives_errors=survives_errors)
 
 
-def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Progress) -> EngineThread:
-    """Prepare a TensorRT engine; whatever fails costs it, for ONNX Runtime stands by."""
-
-    def make() -> Pipeline:
-        from perception_node.engines.tensorrt.loading import (  # noqa: PLC0415 - where it is wanted
-            load_engine,
-        )
-
-        def make_engine() -> Engine:
-            progress.say("looking for TensorRT and a plan")
-            return load_engine(
-                bundle,
-                cast("Precision", config.precision),  # NodeConfig has checked it
-                store=config.plan_store,
-                build_missing=config.build_missing_plan,
-                report=progress.say_build,
-                cancel=progress.given_up,
-                allow_ungated=config.allow_ungated,
-            )
-
-        return _warm(bundle, make_engine, config, progress)
-
-    return EngineThread(make, config.engine_timeout_ms / 1000)
+def _prepare_later(reserve: Backend, order: Order) -> EngineThread:
+    """Prepare an engine that takes the place of a lost one; nobody waits for it."""
+    return _prepare(reserve, order._replace(progress=Progress()), survives_errors=True)
 
 
-def _warm(
-    bundle: ModelBundle, make: Callable[[], Engine], config: NodeConfig, progress: Progress
-) -> Pipeline:
+def _warm(backend: Backend, order: Order) -> Pipeline:
     """Return a pipeline that has run; free the engine if it fails already there."""
-    others = find_threads()
-    engine = make()
+    others, progress = find_threads(), order.progress
+    engine = backend.load(order)
     clock = OwnClock((find_threads() - others) | {threading.get_native_id()})
-    pipeline = Pipeline(bundle, engine)
+    pipeline = Pipeline(order.bundle, engine)
     try:
         progress.say(f"warming up {engine.description}")
         with progress.stopped_by(engine.interrupt):
             frame_ms = pipeline.warm_up(clock.now_ns) / 1e6
-        _require_speed(engine, frame_ms, config.engine_timeout_ms)
+        _require_speed(engine, frame_ms, order.config.engine_timeout_ms)
     except BaseException:
         pipeline.close()
         raise

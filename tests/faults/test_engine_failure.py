@@ -41,7 +41,7 @@ class Faulty(OnnxRuntimeEngine):
 @pytest.fixture(autouse=True)
 def engines(monkeypatch):
     """Return the engines that the node makes, in their order; no thread of theirs may stay."""
-    monkeypatch.setattr("perception_node.engines.selection.OnnxRuntimeEngine", Faulty)
+    monkeypatch.setattr("perception_node.engines.onnxruntime.loading.OnnxRuntimeEngine", Faulty)
     monkeypatch.setattr(Faulty, "made", [], raising=False)
     yield Faulty.made
     for thread in threading.enumerate():
