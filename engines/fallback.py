@@ -64,6 +64,12 @@ class FallbackPipeline:
         return "no engine" if engine is None else engine.description
 
     @property
+    def method(self) -> str:
+        """What makes the results, in words: the model, the engine that really runs, and why."""
+        why = self.reason if self.lost is None else describe_loss(self.lost)
+        return f"{self.bundle.manifest.name} on {self.description} ({why})"
+
+    @property
     def engine(self) -> EngineThread | None:
         """The engine in use; None where none is left."""
         return next((engine for engine in self._engines if not engine.is_lost), None)

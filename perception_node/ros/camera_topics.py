@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
     from perception_node.config.node_config import NodeConfig
+    from perception_node.engines.fallback import FallbackPipeline
     from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.health import Status
-    from perception_node.ros.classifier import Classifier
     from perception_node.ros.image_source import SubscribedImages
 
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
@@ -107,7 +107,7 @@ class CameraTopics:
     def __init__(
         self,
         node: LifecycleNode,
-        classifier: Classifier,
+        pipeline: FallbackPipeline,
         place: Place,
         get_config: Callable[[], NodeConfig],
         counters: FrameCounters,
@@ -116,7 +116,7 @@ class CameraTopics:
 
         Args:
             node: the owner of publishers and subscription.
-            classifier: the model.
+            pipeline: the model and its engines.
             place: where the camera is.
             get_config: returns the configuration of the moment.
             counters: the camera's account.
@@ -137,7 +137,7 @@ class CameraTopics:
         self._reported = (counters.snapshot(), 0)
         self.delivery = find_delivery(node, IMAGE_TYPES[config.image_transport])
         deadline = Deadline(config.age_reference, reader_of(node.get_clock()))
-        self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
+        self.outputs = Outputs(node, pipeline, get_config, place.prefix, place.of)
         self.camera = self.outputs.camera(counters, deadline)
 
     def start(self, images: SubscribedImages) -> None:

@@ -46,10 +46,7 @@ class SubscribedImages:
             RCLError: the middleware failed.
 
         """
-        subscriptions = self._subscriptions
-        cameras = list(subscriptions)
-        ready = self._waiter.wait(list(subscriptions.values()))
-        return [cameras[position] for position in ready]
+        return self._waiter.wait(self._subscriptions)
 
     def take(self, camera: int) -> Arrival | None:
         """Take a camera's newest image; None if there is none any more.

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
     from perception_node.config.node_config import NodeConfig
+    from perception_node.engines.fallback import FallbackPipeline
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.camera import FrameTrace
     from perception_node.flow.deadline import Deadline
-    from perception_node.ros.classifier import Classifier
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
@@ -48,7 +48,7 @@ class Outputs:
     def __init__(
         self,
         node: LifecycleNode,
-        classifier: Classifier,
+        pipeline: FallbackPipeline,
         get_config: Callable[[], NodeConfig],
         prefix: str,
         of: str,
@@ -57,7 +57,7 @@ class Outputs:
 
         Args:
             node: owner of the publishers.
-            classifier: runs the model.
+            pipeline: the model and its engines.
             get_config: returns the configuration of the moment.
             prefix: where the topics are: ``~`` or a camera's namespace.
             of: which camera's, in words for a log, such as " of /front/image"; may be empty.
@@ -65,7 +65,7 @@ class Outputs:
         """
         config = get_config()
         self._node = node
-        self._classifier = classifier
+        self._pipeline = pipeline
         self._get_config = get_config
         self._of = of
         self._overlay_limit = RateLimit()
@@ -74,7 +74,7 @@ class Outputs:
         self._reader = ImageReader(
             config.image_transport,
             config.max_image_pixels,
-            classifier.pipeline.smallest_side,
+            pipeline.smallest_side,
             config.damaged_images,
         )
 
@@ -117,9 +117,9 @@ class Outputs:
     def announce(self, version: int, threshold: float) -> None:
         """Publish the latched messages; ``version`` counts the models this node has loaded."""
         header = messages.to_header(self._node.get_clock().now().nanoseconds, "")
-        labels = self._classifier.pipeline.bundle.labels
+        labels = self._pipeline.bundle.labels
         self._label_info.publish(messages.to_label_info(header, labels, threshold))
-        topic, method = self._label_info.topic_name, self._classifier.describe_method()
+        topic, method = self._label_info.topic_name, self._pipeline.method
         self._vision_info.publish(messages.to_vision_info(header, method, topic, version))
 
     def destroy(self) -> None:

@@ -235,7 +235,7 @@ def test_where_the_standby_hangs_too_frames_fail_at_once_until_another_is_made(
 
     for transition in ("deactivate", "activate"):  # a lifecycle manager's pause is no obstacle
         assert robot.peer.change(transition)
-    robot.node._classifier.pipeline._due_s = 0.0  # the pause is over
+    robot.node._pipeline._due_s = 0.0  # the pause is over
     result = robot.stream.classify(make_image("green", 9))
     assert result.results[0].class_id == "1"
     assert len(engines) == 3

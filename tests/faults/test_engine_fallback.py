@@ -171,7 +171,7 @@ def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypat
     assert peer.change("configure")
     diagnostics.wait_for_level("engine", OK)
     assert "perception build colors" in diagnostics.value("chosen because")
-    assert local._classifier.pipeline.lost is None
+    assert local._pipeline.lost is None
     assert "runs on ONNX Runtime" in capfd.readouterr().err
 
 
@@ -199,7 +199,7 @@ def test_while_a_plan_is_built_the_node_answers_and_says_how_far_it_is(
         may_end.set()
         wait_for(answer.done, lambda: "the answer")
         assert answer.result().success
-        assert node._classifier.pipeline.lost is None
+        assert node._pipeline.lost is None
     said = "configuring: building the TensorRT plan: Building the engine, "
     assert capfd.readouterr().err.count(said) == 1, "one line every few seconds is enough"
 
@@ -209,7 +209,7 @@ def test_where_tensorrt_is_a_must_configuring_fails_without_it(domain, peer, col
     with local_node(domain, model=str(color_model), engine="tensorrt", precision="int8") as node:
         assert not peer.change("configure")
         assert peer.state() == "unconfigured"
-        assert node._classifier is None
+        assert node._pipeline is None
     log = capfd.readouterr().err
     assert "configure failed: " in log
     assert "Traceback" not in log

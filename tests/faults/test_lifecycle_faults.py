@@ -50,7 +50,6 @@ MAKES = [
     (engine_thread.EngineThread, "start"),
     (Pipeline, "warm_up"),
     (node, "load_pipeline"),
-    (node, "Classifier"),
     (node, "find_places"),
     (node, "CameraTopics"),
     (camera_topics, "Outputs"),

@@ -19,7 +19,7 @@ from tests.ros.harness import Stream, local_node, make_image
 pytestmark = pytest.mark.ros
 PACKAGE = Path(perception_node.__file__).parent
 MOST_FILES = 12
-OURS = "perception-"  # threads; the peer's and pytest's are not
+ENGINE = "perception-engine"  # the thread that waits for images; others only look now and then
 RCLPY = "rclpy"
 WAIT, PUBLISH = ("ros/image_source.py", "wait"), (RCLPY, "publish")
 RELIABLE = 10
@@ -43,7 +43,7 @@ class Trail:
 
     def note(self, frame, event, _argument):
         thread = threading.current_thread().name
-        if not self.is_on or event != "call" or not thread.startswith(OURS):
+        if not self.is_on or event != "call" or thread != ENGINE:
             return
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if file.startswith(f"{PACKAGE}/"):
@@ -73,22 +73,30 @@ def files_of(calls):
     return list(dict.fromkeys((file, thread) for file, _, thread in calls if file != RCLPY))
 
 
+@pytest.fixture
+def follow(trail, domain, peer, color_model):
+    """Return a function that follows an image, of a stream of them, through the node."""
+
+    def classify(encoding, qos):
+        parameters = {"engine": "onnxruntime", "age_reference": "stamp", "deadline_ms": 10_000}
+        with local_node(domain, model=str(color_model), **parameters):
+            assert peer.change("configure")
+            assert peer.change("activate")
+            stream = Stream(peer, qos=qos)
+            for trail.is_on in (False, False, True, True, True, True):
+                image = make_image("green", time.time_ns(), size=(640, 480), encoding=encoding)
+                assert stream.classify(image).results[0].class_id == "1"
+            trail.is_on = False
+        return trail.frame()
+
+    return classify
+
+
 @pytest.mark.parametrize(
     ("encoding", "qos"), [("rgb8", RELIABLE), ("bgr8", qos_profile_sensor_data)]
 )
-def test_few_files_are_on_the_way_and_all_are_written_down(
-    trail, domain, peer, color_model, encoding, qos
-):
-    parameters = {"engine": "onnxruntime", "age_reference": "stamp", "deadline_ms": 10_000}
-    with local_node(domain, model=str(color_model), **parameters):
-        assert peer.change("configure")
-        assert peer.change("activate")
-        stream = Stream(peer, qos=qos)
-        for trail.is_on in (False, False, True, True, True, True):
-            image = make_image("green", time.time_ns(), size=(640, 480), encoding=encoding)
-            assert stream.classify(image).results[0].class_id == "1"
-        trail.is_on = False
-    way, after = map(files_of, trail.frame())
+def test_few_files_are_on_the_way_and_all_are_written_down(follow, encoding, qos):
+    way, after = map(files_of, follow(encoding, qos))
     listed, listed_after = written_down()
     assert sorted(way) == sorted(listed)
     assert len(way) <= MOST_FILES
