@@ -58,25 +58,24 @@ def load_pipeline(
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
     order = Order(bundle, config.precision, config, progress, f"engine is {config.engine}")
-    *others, reserve = BACKENDS
+    reserve, number = BACKENDS[-1], 2 if standby else 1
     if config.engine == reserve.name:
-        return _run_on(reserve, order, standby=standby)
-    as_float32 = order._replace(precision="fp32")
-    second = _prepare(reserve, as_float32, survives_errors=True)
+        return _run(order, [_prepare(reserve, order) for _ in range(number)])
+    second = _prepare(reserve, order._replace(precision="fp32"))
     second.start()
     try:
-        first, order = _start_first(others, order)
+        first, reason = _start_first(order)
     except BaseException:
         second.close()
         raise
-    if first is not None:
-        reason = f"{order.reason}; {reserve.title} stands by"
-        prepare = partial(_prepare_later, reserve, as_float32)
-        return FallbackPipeline(bundle, (first, second), reason, prepare)
-    if config.precision == "int8":  # which the second is not
+    order = order._replace(reason=reason)
+    if first is None and config.precision == "int8":  # which the second is not
         second.close()
-        return _run_on(reserve, order, standby=standby)
-    return _run_on(reserve, as_float32._replace(reason=order.reason), second, standby=standby)
+        return _run(order, [_prepare(reserve, order) for _ in range(number)])
+    order = order._replace(precision="fp32")
+    if first is not None:
+        return _run(order, [first, second])
+    return _run(order, [second, *(_prepare(reserve, order) for _ in range(number - 1))])
 
 
 def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeline:
@@ -97,61 +96,53 @@ def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeli
         raise
 
 
-def _start_first(backends: Sequence[Backend], order: Order) -> tuple[EngineThread | None, Order]:
-    """Start the first engine that can be had of those that are asked for.
+def _start_first(order: Order) -> tuple[EngineThread | None, str]:
+    """Start the first engine that can be had of those that are asked for, and say why it is that.
 
-    Returns None where ``auto`` finds none, and the order with the reasons.
+    Returns None for it where ``auto`` finds none.
 
     Raises:
         EngineError, EnvironmentLacks: the one that is asked for cannot be had.
         PerceptionError: whatever else making it has raised.
 
     """
-    asked = order.config.engine
+    asked, reason, (*backends, reserve) = order.config.engine, order.reason, BACKENDS
     for backend in backends:
         if asked not in {AUTO, backend.name}:
             continue
-        engine = _prepare(backend, order)  # whatever fails costs it, for another stands by
+        engine = _prepare(backend, order)
         try:
             engine.start()
         except (EngineError, EnvironmentLacks) as error:
             if asked != AUTO:
                 raise
-            order = order._replace(reason=f"{order.reason}, no {backend.title}: {error}")
+            reason = f"{reason}, no {backend.title}: {error}"
         else:
-            return engine, order._replace(reason=f"engine is {asked}")
-    return None, order
+            return engine, f"{order.reason}; {reserve.title} stands by"
+    return None, reason
 
 
-def _run_on(
-    reserve: Backend, order: Order, *made: EngineThread, standby: bool
-) -> FallbackPipeline:
-    """Run on the engine that runs everywhere; ``made`` are those that run already."""
-    missing = (2 if standby else 1) - len(made)
-    more = [_prepare(reserve, order, survives_errors=True) for _ in range(missing)]
-    prepare = partial(_prepare_later, reserve, order)
-    return FallbackPipeline(order.bundle, _start([*made, *more]), order.reason, prepare)
+def _run(order: Order, engines: Sequence[EngineThread]) -> FallbackPipeline:
+    """Return a pipeline of engines; they are made now, all or none, if they were not before.
 
+    The order is that of the engines which take the places of lost ones.
+    """
 
-def _start(engines: Sequence[EngineThread]) -> tuple[EngineThread, ...]:
-    """Make engines, all or none; one that was made before is left as it is."""
+    def prepare() -> EngineThread:
+        return _prepare(BACKENDS[-1], order._replace(progress=Progress()))
+
     with ExitStack() as undo:
         for engine in engines:
             engine.start()
             undo.callback(engine.close)
         undo.pop_all()
-    return tuple(engines)
+    return FallbackPipeline(order.bundle, tuple(engines), order.reason, prepare)
 
 
-def _prepare(backend: Backend, order: Order, *, survives_errors: bool = False) -> EngineThread:
-    """Prepare an engine; of one that survives errors, only a hang costs more than the frame."""
-    timeout_s = order.config.engine_timeout_ms / 1000
-    return EngineThread(partial(_warm, backend, order), timeout_s, survives_errors=survives_errors)
-
-
-def _prepare_later(reserve: Backend, order: Order) -> EngineThread:
-    """Prepare an engine that takes the place of a lost one; nobody waits for it."""
-    return _prepare(reserve, order._replace(progress=Progress()), survives_errors=True)
+def _prepare(backend: Backend, order: Order) -> EngineThread:
+    """Prepare an engine. An error costs it, but not one of the last: another would fail alike."""
+    timeout_s, is_last = order.config.engine_timeout_ms / 1000, backend is BACKENDS[-1]
+    return EngineThread(partial(_warm, backend, order), timeout_s, survives_errors=is_last)
 
 
 def _warm(backend: Backend, order: Order) -> Pipeline:

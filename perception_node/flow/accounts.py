@@ -254,6 +254,7 @@ class StreamMonitor:
     Attributes:
         last_ns: steady time of the last image, or of ``begin`` if there was none since.
         has_images: whether there was one since ``begin``.
+        rate: images per second.
         identical: images in a row that look like the one before them, by the frame loop.
         publishers: publishers of the topic that are connected; None where that is unknown.
         lost: images that the middleware lost on the way.
@@ -269,7 +270,7 @@ class StreamMonitor:
         self.publishers: int | None = None
         self.lost = 0
         self.incompatible = ""
-        self._rate = RateMeter()
+        self.rate = RateMeter()
         self._fingerprint: int | None = None
         self._replaced = 0
 
@@ -280,7 +281,7 @@ class StreamMonitor:
         self.identical = 0
         self.publishers = None
         self.incompatible = ""
-        self._rate = RateMeter()
+        self.rate = RateMeter()
         self._fingerprint = None
 
     def arrive(self, now_ns: int, replaced: int, *, is_at_least: bool = False) -> None:
@@ -296,7 +297,7 @@ class StreamMonitor:
         self.has_images = True
         since = max(0, replaced - self._replaced)  # news of losses may come late, and lower it
         self._replaced = max(replaced, self._replaced)
-        self._rate.tick(now_ns, 1 + since, is_at_least=is_at_least)
+        self.rate.tick(now_ns, 1 + since, is_at_least=is_at_least)
 
     def look(self, message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
         """Compare an image with the one before it; called by the frame loop."""
@@ -307,15 +308,6 @@ class StreamMonitor:
     def silent_ns(self, now_ns: int) -> int:
         """Return how long ago the last image came, or waiting began."""
         return max(0, now_ns - self.last_ns)
-
-    def rate_hz(self, now_ns: int) -> float | None:
-        """Return images per second; None before the second."""
-        return self._rate.rate_hz(now_ns)
-
-    @property
-    def is_rate_at_least(self) -> bool:
-        """Whether there may be more images per second than ``rate_hz`` says."""
-        return self._rate.is_at_least
 
 
 class RateMeter:

@@ -11,6 +11,7 @@ from perception_node.engines.registry import BACKENDS, Backend, from_module
 from perception_node.engines.selection import load_pipeline
 from perception_node.vision.frame import Frame
 from tests.builders import GREEN, RED, solid
+from tests.engine_builders import wait_for
 
 # A folder as one in engines/: it tells colours by the mean of each channel.
 TOY = """
@@ -74,7 +75,7 @@ def test_an_engine_is_one_folder_and_one_line(color_bundle):
         assert label(pipeline, GREEN) == "green"
     import toy_engine  # noqa: PLC0415 - it is there now
 
-    assert toy_engine.made == []
+    wait_for(lambda: not toy_engine.made)  # each is freed by its own thread
 
 
 @pytest.mark.usefixtures("toy")

@@ -565,7 +565,7 @@ def test_images_beyond_the_rate_are_superseded(make):
     assert counts.received == 301
     assert 100 <= counts.published <= 102
     assert counts.superseded == 301 - counts.published
-    assert setup.cameras[0].stream.rate_hz(setup.steady()) == pytest.approx(30.0)
+    assert setup.cameras[0].stream.rate.rate_hz(setup.steady()) == pytest.approx(30.0)
 
 
 # Several cameras
