@@ -12,6 +12,7 @@ from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.errors import ConfigError
+from perception_node.flow.camera import Camera
 from perception_node.flow.camera_health import CameraReport, camera_statuses
 from perception_node.flow.deadline import Deadline
 from perception_node.ros.compat import (
@@ -24,10 +25,11 @@ from perception_node.ros.compat import (
     take_events,
 )
 from perception_node.ros.delivery import BYTES, find_delivery
-from perception_node.ros.image_source import reader_of
+from perception_node.ros.image_source import clock_reader
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.system.throttle import Throttle
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,9 +138,23 @@ class CameraTopics:
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
         self.delivery = find_delivery(node, IMAGE_TYPES[config.image_transport])
-        deadline = Deadline(config.age_reference, reader_of(node.get_clock()))
+        reader = ImageReader(
+            config.image_transport,
+            config.max_image_pixels,
+            pipeline.smallest_side,
+            config.damaged_images,
+        )
         self.outputs = Outputs(node, pipeline, get_config, place.prefix, place.of)
-        self.camera = self.outputs.camera(counters, deadline)
+        self.camera = Camera(
+            open=reader.open,
+            compose=self.outputs.compose,
+            send=self.outputs.send,
+            report=self.outputs.report,
+            counters=counters,
+            deadline=Deadline(config.age_reference, clock_reader(node.get_clock())),
+            show=self.outputs.show,
+            record=self.outputs.record,
+        )
 
     def start(self, images: SubscribedImages) -> None:
         """Let the frame loop have the images; of a lazy node, as soon as somebody listens.

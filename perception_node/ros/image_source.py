@@ -71,6 +71,6 @@ class SubscribedImages:
         self._waiter.wake()
 
 
-def reader_of(clock: Clock) -> Callable[[], int]:
+def clock_reader(clock: Clock) -> Callable[[], int]:
     """Return what reads a node's clock, in nanoseconds; 0 while simulated time has not begun."""
     return lambda: int(clock.now().nanoseconds)

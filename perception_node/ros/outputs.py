@@ -15,14 +15,12 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.errors import PerceptionError
-from perception_node.flow.camera import Camera
 from perception_node.flow.deadline import RateLimit
 from perception_node.ros import messages
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.system.throttle import Throttle
 from perception_node.vision.frame import Unpacker
 from perception_node.vision.overlay import draw_overlay
-from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +31,7 @@ if TYPE_CHECKING:
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.engines.pipeline import Prediction
-    from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.camera import FrameTrace
-    from perception_node.flow.deadline import Deadline
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
@@ -43,7 +39,13 @@ OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
 
 
 class Outputs:
-    """Publishers and log lines of one camera, and what reads its images."""
+    """Publishers and log lines of one camera.
+
+    Attributes:
+        compose: makes the message for ``~/classification``.
+        send: publishes it; rclpy's own function, with nothing of ours before it.
+
+    """
 
     def __init__(
         self,
@@ -71,11 +73,10 @@ class Outputs:
         self._overlay_limit = RateLimit()
         self._throttle = Throttle(LOG_PERIOD_S)
         self._unpacker = Unpacker()
-        self._reader = ImageReader(
-            config.image_transport,
-            config.max_image_pixels,
-            pipeline.smallest_side,
-            config.damaged_images,
+        self.compose: Callable[[Prediction, NodeConfig], bytes | Classification] = (
+            messages.serialize_classification
+            if messages.knows_classification()
+            else messages.to_classification
         )
 
         # rclpy keeps a few references for each publisher in its group, and in the node's own
@@ -96,6 +97,7 @@ class Outputs:
             self._classification = create(
                 Classification, "classification", qos, qos_overriding_options=overrides
             )
+            self.send: Callable[[bytes | Classification], None] = self._classification.publish
             self._overlay = create(Image, "overlay", named_qos(OVERLAY_QOS))
             self._latency = create(DiagnosticArray, "latency", named_qos(LATENCY_QOS))
             self._label_info = create(LabelInfo, "label_info", LATCHED)
@@ -125,24 +127,6 @@ class Outputs:
     def destroy(self) -> None:
         """Remove the publishers from the node."""
         self._undo.close()
-
-    def camera(self, counters: FrameCounters, deadline: Deadline) -> Camera:
-        """Return the camera as the frame loop needs it; results go straight to the middleware."""
-        compose: Callable[[Prediction, NodeConfig], bytes | Classification] = (
-            messages.serialize_classification
-            if messages.knows_classification()
-            else messages.to_classification
-        )
-        return Camera(
-            open=self._reader.open,
-            compose=compose,
-            send=self._classification.publish,
-            report=self.report,
-            counters=counters,
-            deadline=deadline,
-            show=self.show,
-            record=self.record,
-        )
 
     def show(self, frame: Frame, prediction: Prediction) -> None:
         """Publish ``~/overlay`` if somebody looks at it, and the last one is old enough."""

@@ -53,7 +53,7 @@ MAKES = [
     (node, "find_places"),
     (node, "CameraTopics"),
     (camera_topics, "Outputs"),
-    (outputs, "ImageReader"),
+    (camera_topics, "ImageReader"),
     (PerceptionNode, "create_lifecycle_publisher"),
     (PerceptionNode, "create_publisher"),
     (outputs.Outputs, "announce"),
