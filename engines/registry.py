@@ -36,7 +36,7 @@ class Order(NamedTuple):
     reason: str = ""
 
 
-class Backend(NamedTuple):
+class EngineKind(NamedTuple):
     """A kind of engine.
 
     Attributes:
@@ -58,7 +58,7 @@ def from_module(module: str) -> Callable[[Order], Engine]:
 
 
 # In the order in which ``auto`` tries them. The last runs everywhere, and stands by for others.
-BACKENDS = [
-    Backend("tensorrt", "TensorRT", from_module("perception_node.engines.tensorrt.loading")),
-    Backend("onnxruntime", "ONNX Runtime", load_onnxruntime),
+ENGINES = [
+    EngineKind("tensorrt", "TensorRT", from_module("perception_node.engines.tensorrt.loading")),
+    EngineKind("onnxruntime", "ONNX Runtime", load_onnxruntime),
 ]

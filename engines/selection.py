@@ -12,7 +12,7 @@ from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.loading import Loading, Progress
 from perception_node.engines.pipeline import Pipeline
-from perception_node.engines.registry import BACKENDS, Order
+from perception_node.engines.registry import ENGINES, Order
 from perception_node.engines.standstill import OwnClock
 from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
 from perception_node.model.bundle import load_bundle
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.base import Engine
-    from perception_node.engines.registry import Backend
+    from perception_node.engines.registry import EngineKind
 
 AUTO = "auto"
 STOP_TIMEOUT_S = 2.0
@@ -58,7 +58,7 @@ def load_pipeline(
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
     order = Order(bundle, config.precision, config, progress, f"engine is {config.engine}")
-    reserve, number = BACKENDS[-1], 2 if standby else 1
+    reserve, number = ENGINES[-1], 2 if standby else 1
     if config.engine == reserve.name:
         return _run(order, [_prepare(reserve, order) for _ in range(number)])
     second = _prepare(reserve, order._replace(precision="fp32"))
@@ -106,17 +106,17 @@ def _start_first(order: Order) -> tuple[EngineThread | None, str]:
         PerceptionError: whatever else making it has raised.
 
     """
-    asked, reason, (*backends, reserve) = order.config.engine, order.reason, BACKENDS
-    for backend in backends:
-        if asked not in {AUTO, backend.name}:
+    asked, reason, (*kinds, reserve) = order.config.engine, order.reason, ENGINES
+    for kind in kinds:
+        if asked not in {AUTO, kind.name}:
             continue
-        engine = _prepare(backend, order)
+        engine = _prepare(kind, order)
         try:
             engine.start()
         except (EngineError, EnvironmentLacks) as error:
             if asked != AUTO:
                 raise
-            reason = f"{reason}, no {backend.title}: {error}"
+            reason = f"{reason}, no {kind.title}: {error}"
         else:
             return engine, f"{order.reason}; {reserve.title} stands by"
     return None, reason
@@ -129,26 +129,27 @@ def _run(order: Order, engines: Sequence[EngineThread]) -> FallbackPipeline:
     """
 
     def prepare() -> EngineThread:
-        return _prepare(BACKENDS[-1], order._replace(progress=Progress()))
+        return _prepare(ENGINES[-1], order._replace(progress=Progress()))
 
     with ExitStack() as undo:
         for engine in engines:
-            engine.start()
             undo.callback(engine.close)
+        for engine in engines:
+            engine.start()
         undo.pop_all()
     return FallbackPipeline(order.bundle, tuple(engines), order.reason, prepare)
 
 
-def _prepare(backend: Backend, order: Order) -> EngineThread:
+def _prepare(kind: EngineKind, order: Order) -> EngineThread:
     """Prepare an engine. An error costs it, but not one of the last: another would fail alike."""
-    timeout_s, is_last = order.config.engine_timeout_ms / 1000, backend is BACKENDS[-1]
-    return EngineThread(partial(_warm, backend, order), timeout_s, survives_errors=is_last)
+    timeout_s, is_last = order.config.engine_timeout_ms / 1000, kind is ENGINES[-1]
+    return EngineThread(partial(_warm, kind, order), timeout_s, survives_errors=is_last)
 
 
-def _warm(backend: Backend, order: Order) -> Pipeline:
+def _warm(kind: EngineKind, order: Order) -> Pipeline:
     """Return a pipeline that has run; free the engine if it fails already there."""
     others, progress = find_threads(), order.progress
-    engine = backend.load(order)
+    engine = kind.load(order)
     clock = OwnClock((find_threads() - others) | {threading.get_native_id()})
     pipeline = Pipeline(order.bundle, engine)
     try:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
-from perception_node.engines.registry import BACKENDS, Backend
+from perception_node.engines.registry import ENGINES, EngineKind
 from perception_node.ros.main import main as run_node
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == [OPTION]:
         after, arguments = int(arguments[1]), arguments[2:]
     load = partial(HangingEngine, after=after)
-    BACKENDS.insert(0, Backend("hanging", "an engine that hangs", load))
+    ENGINES.insert(0, EngineKind("hanging", "an engine that hangs", load))
     return run_node(arguments)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perception_node.config.node_config import NodeConfig
-from perception_node.engines.registry import BACKENDS, Backend, from_module
+from perception_node.engines.registry import ENGINES, EngineKind, from_module
 from perception_node.engines.selection import load_pipeline
 from perception_node.vision.frame import Frame
 from tests.builders import GREEN, RED, solid
@@ -53,10 +53,10 @@ def toy(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "__init__.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
-    backend = Backend("toy", "Toy", from_module("toy_engine"))
-    BACKENDS.insert(0, backend)
+    kind = EngineKind("toy", "Toy", from_module("toy_engine"))
+    ENGINES.insert(0, kind)
     yield
-    BACKENDS.remove(backend)
+    ENGINES.remove(kind)
 
 
 def label(pipeline, color):
@@ -95,4 +95,4 @@ def test_it_is_not_looked_for_where_another_is_asked_for(color_bundle):
 
 def test_all_that_users_can_ask_for_is_there():
     (field,) = (field for field in fields(NodeConfig) if field.name == "engine")
-    assert set(field.metadata["choices"]) <= {"auto", *(one.name for one in BACKENDS)}
+    assert set(field.metadata["choices"]) <= {"auto", *(one.name for one in ENGINES)}
