@@ -102,7 +102,7 @@ def squeeze(messages: list[BagMessage], before: int) -> list[BagMessage]:
 
 def measure(messages: list[BagMessage], before: int) -> Figures:
     """Run one node through it all."""
-    os.environ["ROS_DOMAIN_ID"] = str(random.choice(PRIVATE_DOMAINS))  # noqa: S311 - no secret
+    os.environ["ROS_DOMAIN_ID"] = str(random.choice(PRIVATE_DOMAINS))
     rehearsal = MemoryRehearsal()
     rehearsal.run(messages, SAMPLE_TOPICS["raw"])
     said = rehearsal.diagnostics

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from perception_node.calibration.images import ImageSet, PreparedImage
     from perception_node.calibration.ranges import Ranges
     from perception_node.model.bundle import ModelBundle
+    from perception_node.untyped import OrtObject
 
     Report = Callable[[str, int, int], None]  # what is done, with how many images, of how many
 
@@ -105,7 +106,7 @@ class Calibration:
     files: dict[str, bytes]
 
 
-def calibrate(  # noqa: PLR0913 - each is asked for on the command line
+def calibrate(
     bundle: ModelBundle,
     images: ImageSet,
     method: Wanted = "auto",
@@ -269,11 +270,11 @@ def _judge(
     return Trial(method, float(agreement), round(difference, 6), top_1)
 
 
-def _session(model: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+def _session(model: bytes) -> OrtObject:
     return open_session(model, ort.SessionOptions())
 
 
-def _run(session: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
+def _run(session: OrtObject, values: NDArray[np.float32]) -> NDArray[np.float32]:
     output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: values})[0][0]
     return output
 

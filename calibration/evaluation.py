@@ -146,7 +146,7 @@ def models_of(bundle: ModelBundle, precisions: Sequence[Precision] | None) -> li
     return models
 
 
-def evaluate(  # noqa: PLR0913 - each says one thing about the evaluation
+def evaluate(
     bundle: ModelBundle,
     images: ImageSet,
     models: Sequence[str],

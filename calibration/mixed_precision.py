@@ -84,7 +84,7 @@ class Mixed:
     kept: Kept
 
 
-def calibrate_mixed(  # noqa: PLR0913 - those of calibrate, and what to keep
+def calibrate_mixed(
     bundle: ModelBundle,
     images: ImageSet,
     method: Wanted,
@@ -137,7 +137,7 @@ def calibrate_mixed(  # noqa: PLR0913 - those of calibrate, and what to keep
     return Mixed(last, tuple(ranking), kept)
 
 
-def keep_in_float(  # noqa: PLR0913 - of which model, what to keep, on which images
+def keep_in_float(
     calibration: Calibration,
     ranking: Sequence[Sensitivity],
     keep: Keep,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from perception_node.calibration.bias_correction import Means
     from perception_node.calibration.ranges import Ranges
+    from perception_node.untyped import OrtObject
 
 CONVOLUTION = "Conv"
 FOR_TENSORRT = [CONVOLUTION]  # a fully connected layer at batch 1 gains nothing
@@ -196,13 +197,13 @@ def activations_of(model: onnx.ModelProto, names: Collection[str]) -> list[str]:
     ]
 
 
-def _quantize(  # noqa: PLR0913 - what both flavours share
+def _quantize(
     copy: onnx.ModelProto,
     ranges: Ranges,
     exclude: Collection[str],
     operations: list[str],
     *,
-    activations: Any,  # noqa: ANN401 - a QuantType, which has no types
+    activations: OrtObject,
     options: dict[str, object],
 ) -> onnx.ModelProto:
     quantizer = QDQQuantizer(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perception_node.untyped import OrtObject
+
 Ranges = dict[str, tuple[float, float]]
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 
@@ -88,7 +90,7 @@ def narrow(
     return {method: _choose(collector, extremes, method) for method in methods}
 
 
-def _choose(collector: Any, extremes: Ranges, method: Method) -> Ranges:  # noqa: ANN401
+def _choose(collector: OrtObject, extremes: Ranges, method: Method) -> Ranges:
     if method == "minmax":
         return extremes
     if method == "mse":
@@ -152,7 +154,9 @@ def _calibrator(model: onnx.ModelProto, method: CalibrationMethod) -> Iterator[A
         yield calibrator
 
 
-def _feed(calibrator: Any, model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> int:  # noqa: ANN401
+def _feed(
+    calibrator: OrtObject, model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]
+) -> int:
     """Give the inputs to a calibrator one by one, which forgets each, and return their number."""
     name, count = model.graph.input[0].name, 0
     for values in inputs:
@@ -176,7 +180,7 @@ class _Once(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no 
 class _FiniteSession:
     """A session whose outputs are finite; ONNX Runtime's calibrators leave NaN out silently."""
 
-    def __init__(self, session: Any) -> None:  # noqa: ANN401 - ONNX Runtime has no types
+    def __init__(self, session: OrtObject) -> None:
         self._session = session
         self.get_inputs = session.get_inputs
         self.get_outputs = session.get_outputs

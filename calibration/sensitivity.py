@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from perception_node.calibration.bias_correction import Means
     from perception_node.calibration.ranges import Ranges
+    from perception_node.untyped import OrtObject
 
 MOST_IMAGES, FEWEST_IMAGES = 64, 8
 RUNS = 3200  # of the network, about, for a ranking: a minute for a small one
@@ -116,7 +117,7 @@ def _outputs(model: bytes, samples: Sequence[NDArray[np.float32]]) -> NDArray[np
     return np.concatenate([run_session(session, values) for values in samples]).astype(np.float64)
 
 
-def run_session(session: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
+def run_session(session: OrtObject, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the output, float32 (1, classes), for an input (1, 3, height, width)."""
     output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: values})[0]
     return output

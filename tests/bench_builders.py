@@ -89,7 +89,7 @@ def make_bare_run(source, frames=1000, p50_ms=9.0):
     return Run("bare", stages, {}, resources, Timeline(times_s, list(infer_ms)))
 
 
-def make_node_run(source, subject="node", frames=1000, *, pixels=640 * 480, slower=1.0, lost=0):  # noqa: PLR0913 - what a run differs in
+def make_node_run(source, subject="node", frames=1000, *, pixels=640 * 480, slower=1.0, lost=0):
     """Return a run with ages of about 11 ms; `slower` is a factor on all, `lost` frames missed."""
     grow = (pixels / (640 * 480)) ** 0.5
     overhead_ms = scatter(source, OVERHEAD_MS[subject] * grow, frames, spread=0.15)

@@ -43,7 +43,7 @@ MANIFEST = Manifest(
 )
 
 
-def color_network(  # noqa: PLR0913 - each can be wrong
+def color_network(
     gain: float = 12.0,
     *,
     shape=(1, 3, SIDE, SIDE),

@@ -70,7 +70,7 @@ def sources() -> dict[str, bytes]:
 
 def damage(number: int, seed: int = 0):
     """Yield so many damaged files, all sources and ways in turn."""
-    chance = random.Random(seed)  # noqa: S311 - for tests
+    chance = random.Random(seed)
     whole = sources()
     names, ways = sorted(whole), sorted(WAYS)
     for index in range(number):

@@ -57,7 +57,7 @@ def scores_weights() -> np.ndarray:
     return np.random.default_rng(5).normal(0.0, 0.1, shape).astype(np.float32)
 
 
-def scores_network(  # noqa: PLR0913 - each is a way in which models differ
+def scores_network(
     layout: str = "NCHW",
     element: str = "float32",
     *,

@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("replay", "ros", "live", "serving", "doctor", "bench"),
     ),
 }
-EVERYBODYS = ("errors", "installing", "printable")
+EVERYBODYS = ("errors", "installing", "printable", "untyped")
 ENTRIES = {"pytest_plugin": ("replay",)}  # modules that lie in no folder because users name them
 
 

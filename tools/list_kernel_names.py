@@ -42,7 +42,7 @@ O_WRONLY O_RDWR O_CREAT O_TRUNC O_TMPFILE O_DIRECTORY O_CLOEXEC
 PR_SET_NO_NEW_PRIVS PR_SET_PDEATHSIG
 SECCOMP_SET_MODE_FILTER SECCOMP_FILTER_FLAG_TSYNC
 SECCOMP_RET_KILL_PROCESS SECCOMP_RET_ERRNO SECCOMP_RET_ALLOW
-""".split()  # noqa: SIM905 - one would not see the names for quotes
+""".split()
 FIELDS = {  # offsets in structures
     "seccomp_data": ("nr", "arch", "args"),
     "landlock_ruleset_attr": ("handled_access_fs", "handled_access_net", "scoped"),

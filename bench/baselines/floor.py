@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import rclpy  # noqa: TID251 - a node
-from rclpy.executors import SingleThreadedExecutor  # noqa: TID251
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 
@@ -35,7 +35,7 @@ from perception_node.vision.preprocess import Preprocessor
 from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
-    from rclpy.node import Node  # noqa: TID251
+    from rclpy.node import Node
 
     from perception_node.model.bundle import Manifest
     from perception_node.vision.frame import Frame

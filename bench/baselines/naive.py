@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import onnxruntime
-import rclpy  # noqa: TID251 - a node
+import rclpy
 from PIL import Image as Pillow
-from rclpy.executors import ExternalShutdownException  # noqa: TID251
-from rclpy.node import Node  # noqa: TID251
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 

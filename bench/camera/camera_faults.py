@@ -64,7 +64,7 @@ class FaultyCamera:
         """
         interval = self.schedule.at(time_ns)
         fault = interval.fault
-        source = random.Random(self._seed ^ time_ns)  # noqa: S311 - no secret
+        source = random.Random(self._seed ^ time_ns)
         number = (time_ns - interval.begin_ns) // self.period_ns
         if fault is not Fault.STUCK or not self._last:
             self._last = message
@@ -82,7 +82,7 @@ class FaultyCamera:
         if interval.fault in {Fault.DELAYED, Fault.JITTER}:
             return time_ns
         if interval.fault is Fault.CLOCK_STEP:
-            source = random.Random(self._seed ^ interval.begin_ns)  # noqa: S311 - no secret
+            source = random.Random(self._seed ^ interval.begin_ns)
             return send_ns + source.choice((-CLOCK_STEP_NS, CLOCK_STEP_NS))
         return send_ns
 

@@ -61,7 +61,7 @@ def serialize(rows: NDArray[np.uint8], encoding: str, width: int, height: int) -
     return write_image(height, width, encoding, rows.shape[1], rows.tobytes())
 
 
-def write_image(  # noqa: PLR0913 - the fields of the message
+def write_image(
     height: int, width: int, encoding: str, step: int, data: bytes, *, is_bigendian: int = 0
 ) -> bytearray:
     """Return a serialized sensor_msgs/Image with stamp 0, whether its fields fit or not."""

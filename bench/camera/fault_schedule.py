@@ -95,7 +95,7 @@ def make_schedule(
 
     At least one round, however short that makes the faults; ``ok`` at both ends and in between.
     """
-    source = random.Random(seed)  # noqa: S311 - no secret
+    source = random.Random(seed)
     edge_ns = min(duration_ns // 10, LONGEST_EDGE_NS)
     usable_ns = duration_ns - 2 * edge_ns
     rounds = max(1, round(usable_ns / ROUND_NS))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rclpy.node import Node  # noqa: TID251 - a host is a camera and a subscriber in ROS
+    from rclpy.node import Node
 
     from perception_node.bench.hil.scenario import Scenario
 

@@ -23,7 +23,7 @@ from perception_node.ros.session import open_session
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rclpy.node import Node  # noqa: TID251 - a host is a camera and a subscriber in ROS
+    from rclpy.node import Node
 
     from perception_node.bench.hil.camera import Write
     from perception_node.bench.hil.scenario import Scenario

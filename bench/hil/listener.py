@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
-from rclpy.clock import Clock, ClockType  # noqa: TID251 - a host is a camera and a subscriber
-from rclpy.serialization import deserialize_message  # noqa: TID251
+from rclpy.clock import Clock, ClockType
+from rclpy.serialization import deserialize_message
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.bench.hil.record import Answer, DiagnosticChange, StateChange
@@ -21,8 +21,8 @@ from perception_node.ros.spinning import SpinningThread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rclpy.node import Node  # noqa: TID251
-    from rclpy.qos import QoSProfile  # noqa: TID251
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile
 
     from perception_node.bench.hil.camera import Write
     from perception_node.bench.hil.record import HilRecord

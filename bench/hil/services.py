@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
-from rclpy.parameter import Parameter, parameter_value_to_python  # noqa: TID251 - a host is ROS
+from rclpy.parameter import Parameter, parameter_value_to_python
 
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rclpy.node import Node  # noqa: TID251
+    from rclpy.node import Node
 
     from perception_node.config.parameter import Value
 

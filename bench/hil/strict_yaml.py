@@ -79,7 +79,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML can be anything
     """
     try:
         text = read_regular_file(path, MAX_BYTES).decode()
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - it is a safe loader
+        return _StrictLoader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}:" if mark is not None else ""

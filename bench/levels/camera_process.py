@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rclpy.qos import QoSProfile  # noqa: TID251 - a camera is ROS
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.bench.camera.camera_messages import write_stamp

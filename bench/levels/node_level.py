@@ -31,7 +31,7 @@ __all__ = ["BASELINES", "RunInterrupted", "measure_node"]
 BASELINES = ("naive", "floor")
 
 
-def measure_node(  # noqa: PLR0913 - all of them describe one run
+def measure_node(
     load: Load,
     subject: str,
     deadline_ms: float,

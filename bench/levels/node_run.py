@@ -55,7 +55,7 @@ class Looks:
         self.stolen.append(stolen)
 
 
-def make_run(  # noqa: PLR0913 - all that is known of it
+def make_run(
     join: FrameJoin,
     looks: Looks,
     *,

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import (  # noqa: TID251 - a subscriber is ROS
+from rclpy.executors import (
     ExternalShutdownException,
     SingleThreadedExecutor,
 )
@@ -41,7 +41,7 @@ from perception_node.wire.images import NANOSECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rclpy.node import Node  # noqa: TID251
+    from rclpy.node import Node
 
 DEPTH = 1000  # what waits for this process's turn must not be lost: it is counted
 POLL_S = 0.02

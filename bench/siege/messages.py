@@ -89,7 +89,7 @@ class MessageFuzzer:
         self.sent: Counter[str] = Counter()
         self.answers = 0
         self._target = node_name
-        self._rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._rng = random.Random(seed)
         self._node: Node = rclpy.create_node(f"fuzzer_{seed}", context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)

@@ -64,7 +64,7 @@ class Plan:
 
         They are dealt like cards, so that each comes as often as any other.
         """
-        source = random.Random(self.seed)  # noqa: S311 - no secret
+        source = random.Random(self.seed)
         deck: list[Attack] = []
         while True:
             hand: list[Attack] = []

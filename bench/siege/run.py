@@ -171,7 +171,7 @@ class _Run:
         self.attack, self.inputs, self.broken = attack, 0, list[str]()
         self.until = Until(attack.seconds)
         self._scene, self._due_s = scene, time.monotonic() + attack.seconds
-        self._source = random.Random(f"{seed}/{attack.name}")  # noqa: S311 - no secret
+        self._source = random.Random(f"{seed}/{attack.name}")
         self.thread = threading.Thread(target=self._run, name=attack.name, daemon=True)
 
     @property

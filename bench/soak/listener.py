@@ -17,7 +17,7 @@ from perception_node.ros.qos import LATCHED
 from perception_node.ros.spinning import SpinningThread
 
 if TYPE_CHECKING:
-    from rclpy.node import Node  # noqa: TID251
+    from rclpy.node import Node
 
 DEPTH = 1000  # what waits for this process's turn must not be lost: it is counted
 ASK_AGAIN_S = 1.0

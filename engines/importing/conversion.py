@@ -100,7 +100,7 @@ def run(
     except Exception as error:  # it documents no exceptions
         problem = f"ONNX Runtime cannot run it: {first_line(error)}"
         raise ConversionError(path, problem) from error
-    if outputs[0].size < 2:  # noqa: PLR2004 - two classes
+    if outputs[0].size < 2:
         problem = (
             f"its output has the shape {outputs[0].shape}; a classifier has a score per class"
         )

@@ -77,7 +77,7 @@ def _recognise_archive(path: Path, content: bytes) -> Format:
 def _is_safetensors(content: bytes) -> bool:
     """Recognise the length and the JSON that a safetensors file begins with; it is not parsed."""
     length = int.from_bytes(content[:8], "little")
-    if not 2 <= length <= len(content) - 8:  # noqa: PLR2004 - the shortest
+    if not 2 <= length <= len(content) - 8:
         return False
     begin, end = content[8:11], content[8 + length - 1 : 8 + length]
     return begin[:1] == b"{" and begin[1:2] in b'" }' and end in {b"}", b" "}

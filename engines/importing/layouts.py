@@ -53,11 +53,11 @@ def find_layout(shape: list[int | None]) -> tuple[str, int | None, int | None] |
     An axis of None is open. Returns None where the shape is not one image of 3 or 4 channels.
     Where both ends could be the channels, they come first, as in most models.
     """
-    if len(shape) == 4:  # noqa: PLR2004 - N, C, H, W
+    if len(shape) == 4:
         if shape[0] not in {None, 1}:
             return None
         prefix, axes = "N", shape[1:]
-    elif len(shape) == 3:  # noqa: PLR2004 - C, H, W
+    elif len(shape) == 3:
         prefix, axes = "", shape
     else:
         return None

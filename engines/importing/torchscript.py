@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perception_node.untyped import TorchModule
+
 torch: Any = import_module("torch")  # its types are of no use for what a file holds
 
 OPSET = 17  # what TensorRT 8.6 and all later parsers read
@@ -63,7 +65,7 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     return facts, {"model": buffer.getvalue(), "outputs": rows.getvalue()}
 
 
-def read_labels(module: Any) -> list[str] | None:  # noqa: ANN401 - a foreign module
+def read_labels(module: TorchModule) -> list[str] | None:
     """Return the module's ``labels`` if they are a list of names."""
     labels = getattr(module, "labels", None)
     if isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels):
@@ -73,7 +75,7 @@ def read_labels(module: Any) -> list[str] | None:  # noqa: ANN401 - a foreign mo
 
 def run_module(
     path: Path,
-    module: Any,  # noqa: ANN401
+    module: TorchModule,
     image: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Run it on one image of shape (1, 3, height, width); return (1, classes).
@@ -87,7 +89,7 @@ def run_module(
     if not isinstance(output, torch.Tensor):
         kind = type(output).__name__
         raise ConversionError(path, f"it returns a {kind}; a classifier returns one tensor")
-    if output.ndim != 2 or output.shape[0] != 1 or output.dtype != torch.float32:  # noqa: PLR2004
+    if output.ndim != 2 or output.shape[0] != 1 or output.dtype != torch.float32:
         found = f"{tuple(output.shape)} {output.dtype}"
         raise ConversionError(path, f"it returns {found}, not float32 of shape (1, classes)")
     array: NDArray[np.float32] = output.numpy()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from perception_node.model.bundle import Precision
+    from perception_node.untyped import Json
 
 Backend = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -109,7 +110,7 @@ class PlanFingerprint:
         return data
 
     @classmethod
-    def from_json(cls, data: Any) -> PlanFingerprint:  # noqa: ANN401 - checked here
+    def from_json(cls, data: Json) -> PlanFingerprint:
         """Return the fingerprint that ``to_json`` made ``data`` from.
 
         Raises:

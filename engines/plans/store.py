@@ -114,7 +114,7 @@ class PlanStore:
             except FileNotFoundError as error:
                 raise never_built(self.folder, name, fingerprint) from error
 
-    def build_once(  # noqa: PLR0913 - three are needed
+    def build_once(
         self,
         name: str,
         fingerprint: PlanFingerprint,

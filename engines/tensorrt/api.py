@@ -13,10 +13,14 @@ import re
 from collections import deque
 from functools import cache
 from importlib import import_module
-from typing import Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from perception_node.engines.plans.fingerprint import Backend
 from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
+
+if TYPE_CHECKING:
+    from perception_node.untyped import TensorRtObject
+
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
@@ -115,7 +119,7 @@ class TensorRt:
         found = getattr(self.module, holder, None)
         return found is not None and (not member or hasattr(found, member))
 
-    def make(self, kind: Any, *arguments: Any) -> Any:  # noqa: ANN401 - classes of TensorRT
+    def make(self, kind: TensorRtObject, *arguments: TensorRtObject) -> TensorRtObject:
         """Return a new ``Builder``, ``OnnxParser`` or ``Runtime``.
 
         Raises:
@@ -213,7 +217,7 @@ def _make_logger(module: TensorRtModule, tail: LogTail) -> ILogger:
         def __init__(self) -> None:
             module.ILogger.__init__(self)  # without it the interpreter crashes
 
-        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401 - an enum of TensorRT
+        def log(self, severity: TensorRtObject, message: str) -> None:
             tail.add(severity.name, message)
 
     return Logger()

@@ -109,7 +109,7 @@ def build_bundle(  # noqa: PLR0913 - the first five say what to build
     )
 
 
-def fingerprint_of(  # noqa: PLR0913 - the first five say which plan
+def fingerprint_of(
     bundle: ModelBundle,
     precision: Precision,
     trt: TensorRt,

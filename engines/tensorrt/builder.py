@@ -8,7 +8,7 @@ and with a calibrator, the builder's flags allow lower ones, and TensorRT takes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perception_node.engines.tensorrt.calibrator import tensor_names
 from perception_node.engines.tensorrt.inspection import layers_of_network
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.inspection import Layer
     from perception_node.model.bundle import Precision
+    from perception_node.untyped import TensorRtObject
 
 ERRORS_SHOWN = 3
 
@@ -52,7 +53,7 @@ class BuiltPlan:
     layers: tuple[Layer, ...]
 
 
-def build_plan(  # noqa: PLR0913 - each is a thing of its own
+def build_plan(
     trt: TensorRt,
     onnx: bytes,
     precision: Precision,
@@ -170,7 +171,7 @@ def _configure(
     return config
 
 
-def _check(trt: TensorRt, made: Any, problem: str) -> Any:  # noqa: ANN401 - passed through
+def _check(trt: TensorRt, made: TensorRtObject, problem: str) -> TensorRtObject:
     """Return what TensorRT made; it says no by returning None."""
     if made is None:
         msg = f"TensorRT {trt.version} made {problem}: {trt.last_errors()}"

@@ -41,7 +41,7 @@ class TensorRtEngine(Engine):
     ``infer`` that no frame was prepared for.
     """
 
-    def __init__(  # noqa: PLR0913 - six unlike things that only the caller has
+    def __init__(
         self,
         bundle: ModelBundle,
         plan: bytes,

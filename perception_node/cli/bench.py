@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare, or draw again; return 1 if a comparison found a regression."""
-    from perception_node.terminal.console import make_console  # noqa: PLC0415 - slow to import
+    from perception_node.terminal.console import make_console
 
     console = make_console()
     task, *files = arguments.what
@@ -87,13 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(console: Console, plan: Plan, out: Path | None) -> int:
-    from perception_node.bench.levels.engine_level import describe_model  # noqa: PLC0415
-    from perception_node.bench.levels.session import Session  # noqa: PLC0415
-    from perception_node.bench.machine import find_warnings, read_machine  # noqa: PLC0415
-    from perception_node.bench.noise import measure_noise  # noqa: PLC0415
-    from perception_node.bench.reporting.live_table import LiveTable, print_report  # noqa: PLC0415
-    from perception_node.bench.reporting.measurement import Report  # noqa: PLC0415
-    from perception_node.ros.required import require_ros  # noqa: PLC0415
+    from perception_node.bench.levels.engine_level import describe_model
+    from perception_node.bench.levels.session import Session
+    from perception_node.bench.machine import find_warnings, read_machine
+    from perception_node.bench.noise import measure_noise
+    from perception_node.bench.reporting.live_table import LiveTable, print_report
+    from perception_node.bench.reporting.measurement import Report
+    from perception_node.ros.required import require_ros
 
     require_ros()
     _require_writable(out)
@@ -128,13 +128,13 @@ def _measure(console: Console, plan: Plan, out: Path | None) -> int:
 
 
 def _compare(console: Console, files: list[str], max_regression: str) -> int:
-    from perception_node.bench.reporting.compare import (  # noqa: PLC0415
+    from perception_node.bench.reporting.compare import (
         compare,
         find_caveats,
         parse_max_regression,
     )
-    from perception_node.bench.reporting.live_table import print_differences  # noqa: PLC0415
-    from perception_node.bench.reporting.measurement import read_report  # noqa: PLC0415
+    from perception_node.bench.reporting.live_table import print_differences
+    from perception_node.bench.reporting.measurement import read_report
 
     limit = parse_max_regression(max_regression)
     if len(files) != 2:  # noqa: PLR2004 - before and after
@@ -146,9 +146,9 @@ def _compare(console: Console, files: list[str], max_regression: str) -> int:
 
 
 def _report(console: Console, files: list[str], out: Path | None) -> int:
-    from perception_node.bench.reporting.live_table import print_report  # noqa: PLC0415
-    from perception_node.bench.reporting.measurement import read_report  # noqa: PLC0415
-    from perception_node.bench.reporting.merging import merge_reports  # noqa: PLC0415
+    from perception_node.bench.reporting.live_table import print_report
+    from perception_node.bench.reporting.measurement import read_report
+    from perception_node.bench.reporting.merging import merge_reports
 
     if not files:
         raise ConfigError("report takes the .json files of one benchmark or several")
@@ -174,8 +174,8 @@ def _require_writable(out: Path | None) -> None:
 def _write(report: Report, out: Path | None) -> None:
     if out is None:
         return
-    from perception_node.bench.reporting.figure import draw  # noqa: PLC0415
-    from perception_node.bench.reporting.markdown import to_markdown  # noqa: PLC0415
+    from perception_node.bench.reporting.figure import draw
+    from perception_node.bench.reporting.markdown import to_markdown
 
     try:
         replace_file(Path(f"{out}.json"), report.to_json().encode())

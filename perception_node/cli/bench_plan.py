@@ -59,7 +59,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         ConfigError: an argument makes no sense.
 
     """
-    from perception_node.bench.levels.session import Plan  # noqa: PLC0415
+    from perception_node.bench.levels.session import Plan
 
     if arguments.runs < 1:
         raise ConfigError(f"--runs must be 1 or more, found {arguments.runs}")
@@ -98,7 +98,7 @@ def _refuse_without_effect(arguments: argparse.Namespace) -> None:
 
 
 def _require_naive_encoding(load: Load) -> None:
-    from perception_node.bench.baselines.naive import TO_RGB  # noqa: PLC0415
+    from perception_node.bench.baselines.naive import TO_RGB
 
     if load.transport == "raw" and load.encoding not in TO_RGB:
         allowed = ", ".join(TO_RGB)
@@ -106,7 +106,7 @@ def _require_naive_encoding(load: Load) -> None:
 
 
 def _make_loads(arguments: argparse.Namespace) -> list[Load]:
-    from perception_node.bench.camera.load import Load, parse_size  # noqa: PLC0415
+    from perception_node.bench.camera.load import Load, parse_size
 
     sizes = [parse_size(text) for text in dict.fromkeys(arguments.size or ["640x480"])]
     return [

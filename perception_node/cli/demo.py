@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     sample = find_resource(SAMPLE_BAG)
     photos = read_photos(sample / "expected.json")
     require_ros()
-    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
-    from perception_node.ros.rehearsal import Rehearsal  # noqa: PLC0415
+    from perception_node.ros.domain import use_private_domain
+    from perception_node.ros.rehearsal import Rehearsal
 
     use_private_domain()
     console = make_console()

@@ -42,17 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play, listen, judge, write; return 1 if a check fails."""
-    from perception_node.bench.hil.pictures import (  # noqa: PLC0415
+    from perception_node.bench.hil.pictures import (
         make_load,
         read_golden,
         read_pictures,
     )
-    from perception_node.bench.hil.scenario_file import (  # noqa: PLC0415
+    from perception_node.bench.hil.scenario_file import (
         find_scenario,
         load_scenario,
     )
-    from perception_node.bench.hil.verdict import judge  # noqa: PLC0415
-    from perception_node.terminal.console import make_console  # noqa: PLC0415 - with the others
+    from perception_node.bench.hil.verdict import judge
+    from perception_node.terminal.console import make_console
 
     for name in NEEDED:
         import_module(name)
@@ -80,16 +80,16 @@ def _play(
     ros_arguments: list[str],
 ) -> tuple[HilRecord, tuple[str, ...]]:
     """Run the scenario; return what happened, and what the bag lacks of it."""
-    from perception_node.ros.required import require_ros  # noqa: PLC0415
+    from perception_node.ros.required import require_ros
 
     require_ros()
-    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
+    from perception_node.ros.domain import use_private_domain
 
     if scenario.node.is_local:
         use_private_domain()
-    from perception_node.bench.hil.host import Host  # noqa: PLC0415 - needs ROS
-    from perception_node.bench.hil.live import LiveView  # noqa: PLC0415
-    from perception_node.bench.hil.recorder import Recorder  # noqa: PLC0415
+    from perception_node.bench.hil.host import Host
+    from perception_node.bench.hil.live import LiveView
+    from perception_node.bench.hil.recorder import Recorder
 
     with _removed_on_error(folder):
         with Recorder(folder / BAG) as recorder, LiveView(console, scenario) as view:
@@ -121,7 +121,7 @@ def _write(
     checks: Sequence[Check],
     remarks: Sequence[str],
 ) -> None:
-    from perception_node.bench.hil import junit, page, report_json  # noqa: PLC0415
+    from perception_node.bench.hil import junit, page, report_json
 
     seconds = (record.end_ns - record.begin_ns) / 1e9
     try:
@@ -133,7 +133,7 @@ def _write(
 
 
 def _print(console: Console, record: HilRecord, checks: Sequence[Check], folder: Path) -> None:
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     names = max(len(check.name) for check in checks)
     founds = max(len(check.found) for check in checks)

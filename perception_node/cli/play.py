@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_rate(arguments.rate)
     stop = StopEvent()
     require_ros()
-    from perception_node.ros.player import Player  # noqa: PLC0415 - needs ROS
-    from perception_node.ros.session import open_session  # noqa: PLC0415
+    from perception_node.ros.player import Player
+    from perception_node.ros.session import open_session
 
     with (
         open_bag(arguments.bag) as bag,

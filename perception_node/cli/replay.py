@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.report is not None:
             _write_report(arguments, bag, topics, verdict, config)
     if arguments.junit is not None:
-        from perception_node.replay.junit import write_junit  # noqa: PLC0415 - junitparser
+        from perception_node.replay.junit import write_junit
 
         write_junit(arguments.junit, str(arguments.bag), verdict)
     return 1 if verdict.differences else 0
@@ -180,7 +180,7 @@ def _write_report(
     verdict: Verdict,
     config: NodeConfig,
 ) -> None:
-    from perception_node.replay.report import report_bag  # noqa: PLC0415 - needs jinja2
+    from perception_node.replay.report import report_bag
 
     facts = {
         "bag": str(arguments.bag),

@@ -79,8 +79,8 @@ def replay_bag_live(
     """
     load_bundle(find_model(config.model))  # a node would say so in its log only
     require_ros()
-    from perception_node.ros.domain import use_private_domain  # noqa: PLC0415 - needs ROS
-    from perception_node.ros.live_replay import LiveReplay  # noqa: PLC0415
+    from perception_node.ros.domain import use_private_domain
+    from perception_node.ros.live_replay import LiveReplay
 
     use_private_domain()
     replay = LiveReplay(topics, config)

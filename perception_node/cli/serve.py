@@ -121,10 +121,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, or until no engine is left."""
     require_http()
-    from perception_node.serving.app import create_app  # noqa: PLC0415 - an optional extra
-    from perception_node.serving.classification import ClassificationQueue  # noqa: PLC0415
-    from perception_node.serving.http_server import HttpServer  # noqa: PLC0415
-    from perception_node.serving.metrics import Metrics  # noqa: PLC0415
+    from perception_node.serving.app import create_app
+    from perception_node.serving.classification import ClassificationQueue
+    from perception_node.serving.http_server import HttpServer
+    from perception_node.serving.metrics import Metrics
 
     settings, config = to_settings(arguments), _to_config(arguments)
     _require_temporary_folder()
@@ -227,11 +227,11 @@ def _announce(classifier: ClassificationQueue, settings: ServerSettings, port: i
 @contextmanager
 def _watch(node: str, settings: ServerSettings) -> Iterator[LiveView]:
     """Watch a node meanwhile; its images come before our pages."""
-    from perception_node.ros.required import require_ros  # noqa: PLC0415 - with --ros only
+    from perception_node.ros.required import require_ros
 
     require_ros()
-    from perception_node.live.live_view import LiveView  # noqa: PLC0415
-    from perception_node.live.node_watcher import NodeWatcher  # noqa: PLC0415
+    from perception_node.live.live_view import LiveView
+    from perception_node.live.node_watcher import NodeWatcher
 
     os.nice(POLITE)
     live = LiveView(node, _domain(), settings.viewers)

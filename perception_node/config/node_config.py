@@ -42,12 +42,12 @@ class NodeConfig:
         choices=("fp32", "fp16", "int8"),
     )
     allow_ungated: bool = parameter(
-        False,  # noqa: FBT003 - the parameter's default value
+        False,
         "Run an int8 model whose accuracy was not measured or is too low (perception evaluate).",
         when=When.START,
     )
     build_missing_plan: bool = parameter(
-        False,  # noqa: FBT003 - the parameter's default value
+        False,
         "Build the TensorRT plan while configuring where there is none, which takes minutes; "
         "false leaves it to perception build.",
         when=When.START,
@@ -82,7 +82,7 @@ class NodeConfig:
         0, "Inference threads on the CPU; 0 takes half the cores, at most 4.", lowest=0, highest=64
     )
     autostart: bool = parameter(
-        False,  # noqa: FBT003 - the parameter's default value
+        False,
         "Configure and activate at start; false leaves it to a lifecycle manager.",
         when=When.START,
     )
@@ -119,7 +119,7 @@ class NodeConfig:
         when=When.LIVE,
     )
     lazy: bool = parameter(
-        False,  # noqa: FBT003 - the parameter's default value
+        False,
         "Subscribe to a camera only while somebody listens to its classification, overlay or "
         "latency, and one second longer.",
     )
@@ -235,15 +235,15 @@ class NodeConfig:
         "", "CPUs of the executor, which answers services and parameters; empty for all."
     )
     lock_memory: bool = parameter(
-        False,  # noqa: FBT003 - the parameter's default value
+        False,
         "Keep the process's memory in RAM while the node is active (mlockall).",
     )
     freeze_garbage: bool = parameter(
-        True,  # noqa: FBT003 - the parameter's default value
+        True,
         "Take what configuring made out of the garbage collector's sight while active.",
     )
     disable_garbage_collection: bool = parameter(
-        False,  # noqa: FBT003 - the parameter's default value
+        False,
         "Do not collect garbage while active; what the node itself makes needs no collector.",
     )
 

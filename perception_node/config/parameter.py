@@ -22,7 +22,7 @@ class When(str, Enum):
     START = "at start"
 
 
-def parameter(  # noqa: PLR0913 - these are the fields of a ROS parameter descriptor
+def parameter(
     default: Value,
     description: str,
     *,

@@ -27,6 +27,8 @@ from perception_node.installing import install_missing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.untyped import Json
+
 SCHEMA_VERSION = 1
 LIBRARIES = (
     "numpy",
@@ -90,7 +92,7 @@ def make_report(findings: dict[str, Finding]) -> dict[str, Any]:
     return anonymous
 
 
-def hide_names(value: Any) -> Any:  # noqa: ANN401 - any value of JSON
+def hide_names(value: Json) -> Json:
     """Return a value in whose texts the folders of users are ``~`` or ``/home/*``."""
     if isinstance(value, dict):
         return {key: hide_names(item) for key, item in value.items()}

@@ -59,7 +59,7 @@ def check_pycuda() -> Finding:
     advice = f"with an NVIDIA GPU and the CUDA toolkit: {install_command('pycuda')}"
     if importlib.util.find_spec("pycuda") is None:
         return Finding("PyCUDA", OPTIONAL, "not installed", advice)
-    from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler  # noqa: PLC0415 - needs numpy
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler
 
     version = metadata.version("pycuda")
     try:

@@ -83,7 +83,7 @@ def _missing_of(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_model() -> Finding:
     """Read the default model bundle and compare its digests."""
-    from perception_node.model.bundle import load_bundle  # noqa: PLC0415 - needs jsonschema
+    from perception_node.model.bundle import load_bundle
 
     try:
         bundle = load_bundle(find_model(""))

@@ -75,7 +75,7 @@ def rclpy_version() -> str:
     if find_rclpy_failure():
         return ""
     try:
-        from perception_node.ros.compat import find_version  # noqa: PLC0415 - not everywhere
+        from perception_node.ros.compat import find_version
     except ImportError:
         return ""
     return find_version()

@@ -126,7 +126,7 @@ def find_ros(loaded: Path = LOADED_FILES) -> Ros | None:
     if find_rclpy_failure():
         return None
     try:
-        from perception_node.ros.compat import (  # noqa: PLC0415 - not everywhere
+        from perception_node.ros.compat import (
             PROFILE_VARIABLES,
             find_fast_dds,
             find_middleware,

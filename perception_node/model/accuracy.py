@@ -19,6 +19,7 @@ from perception_node.model.sealed_json import parse
 
 if TYPE_CHECKING:
     from perception_node.model.bundle import ModelBundle
+    from perception_node.untyped import Json
 
 ALLOW = "or allow it all the same: allow_ungated:=true, --allow-ungated"
 
@@ -92,7 +93,7 @@ def subject(bundle: ModelBundle) -> dict[str, str]:
     }
 
 
-def _check(record: Any) -> None:  # noqa: ANN401 - JSON can be anything
+def _check(record: Json) -> None:
     """Require the fields that ``find_problem`` reads."""
     kinds: dict[str, type] = {"sha256": str, "passed": bool, "why": list}
     if not isinstance(record["subject"], dict):

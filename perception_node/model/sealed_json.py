@@ -10,7 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perception_node.untyped import Json
+
 
 MAX_VALUES = 3_000_000  # TensorRT's description of a network has some 100 000
 
@@ -41,7 +45,7 @@ def seal(data: dict[str, Any]) -> bytes:
     return _serialize(fields, allow_nan=False)
 
 
-def parse(content: bytes) -> Any:  # noqa: ANN401 - JSON can be anything
+def parse(content: bytes) -> Json:
     """Return what JSON says; ``check_seal`` must follow.
 
     Raises:
@@ -57,7 +61,7 @@ def parse(content: bytes) -> Any:  # noqa: ANN401 - JSON can be anything
         raise ValueError(str(error)) from error
 
 
-def check_seal(content: bytes, data: Any) -> None:  # noqa: ANN401 - JSON can be anything
+def check_seal(content: bytes, data: Json) -> None:
     """Check that ``content``, which was parsed to ``data``, is byte for byte what ``seal`` wrote.
 
     Raises:

@@ -38,7 +38,7 @@ class Replay:
         self._folder = folder
         self._is_updated = is_updated
 
-    def __call__(  # noqa: PLR0913 - each is optional
+    def __call__(
         self,
         bag: str | PathLike[str],
         *,

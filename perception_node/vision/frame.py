@@ -111,7 +111,7 @@ class Frame(NamedTuple):
         return cls(pixels, "bgr8", height, width, False, stamp_ns, frame_id)  # noqa: FBT003
 
 
-def view_pixels(  # noqa: PLR0913 - these are the fields of sensor_msgs/Image
+def view_pixels(
     data: memoryview,
     *,
     height: int,
@@ -145,7 +145,7 @@ def view_pixels(  # noqa: PLR0913 - these are the fields of sensor_msgs/Image
 
 
 @lru_cache(maxsize=16)  # a camera's images have the same numbers; errors are not kept
-def _lay_out(  # noqa: PLR0913, PLR0917 - a cache takes them faster by position
+def _lay_out(
     encoding: str, height: int, width: int, step: int, size: int, max_pixels: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shape and the strides of an image's pixels; ``size`` is that of its data."""

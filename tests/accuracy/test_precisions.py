@@ -89,7 +89,7 @@ def judge(name, found, expected, truth):
     top_1 = [float((logits.argmax(1) == truth).mean()) for logits in (expected, found)]
     error = float(np.sqrt(((found - expected) ** 2).mean()) / np.ptp(expected))
     largest = float(np.abs(found - expected).max() / np.ptp(expected))
-    print(  # noqa: T201 - the figures in the docstrings come from here
+    print(
         f"\n{name}: top-1 {top_1[1]:.1%} (float32 {top_1[0]:.1%}), same label {agreement:.1%}, "
         f"error {error:.2%} of the range, {largest:.2%} at most"
     )
@@ -153,7 +153,7 @@ def test_on_a_cpu_every_convolution_runs_in_int8(bundle, calibration, unseen, tm
             runs.run(None, {"image": values})
             taken.append(time.perf_counter() - start)
     float32, int8 = (float(np.median(taken)) * 1e3 for taken in times)
-    print(f"\nint8 {int8:.2f} ms, float32 {float32:.2f} ms: {int8 / float32:.2f}")  # noqa: T201
+    print(f"\nint8 {int8:.2f} ms, float32 {float32:.2f} ms: {int8 / float32:.2f}")
     assert kinds["QLinearConv"] == 49
     assert not kinds["Conv"] + kinds["FusedConv"]
 

@@ -41,7 +41,7 @@ class HostKernel:
     def launch(
         self,
         grid: tuple[int, int],
-        block: tuple[int, int, int],  # noqa: ARG002 - same result with any; see launch_threads
+        block: tuple[int, int, int],
         parameters: bytes,
         source: int,
         target: int,

@@ -84,7 +84,7 @@ def attempts(folder: Path, parent: int):
         "pair of sockets": socket.socketpair,
         "new file": lambda: (folder / "new").write_bytes(b"x"),
         "new file here": lambda: Path("new").write_bytes(b"x"),
-        "new file in memory": lambda: Path("/dev/shm/confined").write_bytes(b"x"),  # noqa: S108
+        "new file in memory": lambda: Path("/dev/shm/confined").write_bytes(b"x"),
         "change a file": lambda: victim.open("r+b"),
         "append": lambda: victim.open("ab"),
         "unnamed file": lambda: os.open(".", os.O_TMPFILE | os.O_RDWR),

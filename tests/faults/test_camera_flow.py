@@ -111,7 +111,7 @@ def test_a_slow_camera_is_a_warning_then_an_error_then_silent(start, peer):
 
 def test_an_unsteady_camera_gets_every_answer_in_time(start, peer):
     """Of 100 frames in 2 s, 30 % never leave the camera, and the others when they like."""
-    source = random.Random(5)  # noqa: S311 - repeatable on purpose
+    source = random.Random(5)
     deadline_ms = 1000
     diagnostics = peer.watch()
     with start(age_reference="stamp", deadline_ms=deadline_ms) as node:

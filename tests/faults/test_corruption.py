@@ -20,7 +20,7 @@ CORRUPTIONS = 300
 
 def corruptions(content):
     """Yield copies of a file, each with one other byte, spread evenly over the file."""
-    generator = random.Random(0)  # noqa: S311 - must repeat
+    generator = random.Random(0)
     for number in range(CORRUPTIONS):
         first, last = (len(content) * n // CORRUPTIONS for n in (number, number + 1))
         damaged = bytearray(content)
@@ -64,7 +64,7 @@ def use_all(folder):
 @pytest.fixture
 def stored(tmp_path):
     """A plan that is larger than a page, with a manifest that holds a table of layers."""
-    content = random.Random(1).randbytes(10_000)  # noqa: S311 - must repeat
+    content = random.Random(1).randbytes(10_000)
     layers = [{"name": f"layer {n}", "precision": "Half"} for n in range(50)]
     return PlanStore(tmp_path / "plans").build_once(NAME, ORIN, builder(content, layers=layers))
 

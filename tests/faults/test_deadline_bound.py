@@ -94,7 +94,7 @@ class Setup:
 
 def jumping_engine(seed):
     """Return a function that waits: mostly in time; jumps come alone, and in spells."""
-    source, spell = random.Random(seed), []  # noqa: S311 - no secret
+    source, spell = random.Random(seed), []
 
     def one_s(share_of_jumps):
         longest_s = LONGEST_S if source.random() < share_of_jumps else 0.1 * LONGEST_S
@@ -113,7 +113,7 @@ def jumping_engine(seed):
 @pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_no_result_is_older_than_its_deadline():
-    source = random.Random(2)  # noqa: S311 - no secret
+    source = random.Random(2)
     setup = Setup(jumping_engine(1), DEADLINE_MS)
     with busy_cores():
         counts = setup.counters.snapshot()

@@ -188,7 +188,7 @@ def hostile(attack: str, path="") -> bytes:
 
         def forward(self, x):
             if self.attack == "write":
-                x = x + pytorch.from_file(self.path, True, 64)[0]  # noqa: FBT003 - shared
+                x = x + pytorch.from_file(self.path, True, 64)[0]
             if self.attack == "fill":
                 x = x + pytorch.ones([1 << 40]).sum()
             if self.attack == "raise":

@@ -274,7 +274,7 @@ def require_released(robot, engines, expected, where):
 
 @pytest.mark.parametrize("make_error", [user_error, bug])
 @pytest.mark.parametrize(("step", "engine"), CASES)
-def test_every_call_of_every_step_fails_in_turn(  # noqa: PLR0913, PLR0917 - fixtures
+def test_every_call_of_every_step_fails_in_turn(
     robot, engines, injection, capfd, step, make_error
 ):
     """At the first call, then at the second, and so on until the step succeeds."""

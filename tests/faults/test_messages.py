@@ -250,7 +250,7 @@ def test_a_node_that_grows_deaf_is_found(start, peer):
 
 def test_the_same_seed_makes_the_same_messages():
     def make(seed):
-        rng = random.Random(seed)  # noqa: S311 - must repeat
+        rng = random.Random(seed)
         requests = [fill(SetParameters.Request(), rng) for _ in range(20)]
         return [repr(request) for request in requests], damage(bytes(100), rng)
 
@@ -260,5 +260,5 @@ def test_the_same_seed_makes_the_same_messages():
 @pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
 def test_each_damage_changes_something(hurt):
     content = serialize(GetParameters.Request(names=["threshold", "top_k"]))
-    rng = random.Random(1)  # noqa: S311 - must repeat
+    rng = random.Random(1)
     assert any(hurt(bytearray(content), rng) != content for _ in range(5))

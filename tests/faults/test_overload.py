@@ -73,7 +73,7 @@ def test_a_thousand_frames_at_once_are_all_accounted_for(start, peer):
             for stamp_ns in range(first, last + 1):
                 image.header.stamp.nanosec = stamp_ns
                 stream.camera.publish(image)
-            wait_for(lambda: stream.result(last), lambda: "a result for the newest frame")  # noqa: B023
+            wait_for(lambda: stream.result(last), lambda: "a result for the newest frame")
             memory.append(memory_kib(node.process.pid, OWN))
         # What the node did not take, the middleware had replaced: nothing is lost unnoticed.
         if IS_NUMBERED:

@@ -43,7 +43,7 @@ def run(*arguments, prefix=()):
 @pytest.fixture
 def memory_folder(tmp_path):
     """Return a folder in memory, where fsync costs nothing: killing a process loses no page."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path
         return
@@ -188,7 +188,7 @@ def test_the_disk_fails_at_every_call(tmp_path, monkeypatch, call, number):
         def fail_once(*arguments, **options):
             nonlocal calls
             calls += 1
-            if calls == nth:  # noqa: B023 - called in this round
+            if calls == nth:
                 raise OSError(number, os.strerror(number))
             return real(*arguments, **options)
 

@@ -150,7 +150,7 @@ def unshare():
     """Return the words before a command that give it mounts of its own."""
     for prefix in (("unshare", "--mount"), ("unshare", "--user", "--map-root-user", "--mount")):
         if shutil.which("unshare"):
-            command = [*prefix, "mount", "-t", "tmpfs", "-o", "ro", "none", "/dev/shm"]  # noqa: S108
+            command = [*prefix, "mount", "-t", "tmpfs", "-o", "ro", "none", "/dev/shm"]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 return prefix
     pytest.skip("this machine lets nobody mount a tmpfs: a container without that right")

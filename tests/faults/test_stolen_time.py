@@ -220,7 +220,7 @@ def test_an_engine_is_not_lost_because_the_process_was_stopped(start, peer):
             diagnostics.wait_for_value("in flight", 1)  # the engine is at work
             with stopped(node.process):
                 time.sleep(1.5 * timeout_s)  # its length is the point
-            wait_for(lambda: stream.result(stamp_ns), lambda: f"the result {stamp_ns}")  # noqa: B023
+            wait_for(lambda: stream.result(stamp_ns), lambda: f"the result {stamp_ns}")
             diagnostics.wait_for_value("in flight", 0)  # or the next wait would see this frame's
         diagnostics.skip(2)
         assert diagnostics.level("engine") == OK

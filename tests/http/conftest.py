@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser import browser
 from tests.http_builders import serving
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from perception_node.live.live_view import LiveView
 from perception_node.serving.settings import ServerSettings
-from tests.browser import Visit, browser, picture  # noqa: F401 - a fixture
+from tests.browser import Visit, picture
 from tests.builders import GREEN, ROOT, encode, solid
 from tests.http_builders import free_port, is_open, serving
 from tests.node_statuses import HEALTHY
@@ -102,7 +102,7 @@ def port(color_bundle, live, tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, port):  # noqa: F811
+def visit(browser, port):
     options = {"ignore_https_errors": True, "http_credentials": CREDENTIALS}
     with Visit(browser, f"https://{NAME}:{port}", **options) as opened:
         yield opened

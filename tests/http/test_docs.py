@@ -46,7 +46,7 @@ def server(color_bundle):
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - http
+    with urllib.request.urlopen(url, timeout=10) as answer:
         return answer.read().decode()
 
 
@@ -99,7 +99,7 @@ def test_what_the_page_needs_is_there(server, address):
 
 
 def test_the_keys_of_a_prediction(server):
-    request = urllib.request.Request(  # noqa: S310 - http
+    request = urllib.request.Request(
         f"{server.url}/predict", encode(solid(RED)), {"Content-Type": "image/jpeg"}
     )
     answer = json.loads(get(request))
@@ -111,7 +111,7 @@ def test_the_keys_of_a_prediction(server):
 
 
 def test_the_keys_of_an_event(server):
-    with urllib.request.urlopen(f"{server.url}/live/events", timeout=10) as events:  # noqa: S310
+    with urllib.request.urlopen(f"{server.url}/live/events", timeout=10) as events:
         event = json.loads(events.readline().decode().removeprefix("data: "))
     listed = [re.findall(r"`(\w+)`", keys) for keys, _ in rows("`GET /live/events`")[1:]]
     assert {key for keys in listed for key in keys} == event.keys()

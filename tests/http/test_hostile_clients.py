@@ -77,7 +77,7 @@ def test_who_asks_and_does_not_read_is_cut_off(color_bundle):
         connect(server.port) as client,
     ):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
-        client.setblocking(False)  # noqa: FBT003 - the signature is Python's
+        client.setblocking(False)
 
         def is_cut_off():
             require_served(server)

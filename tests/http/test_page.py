@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 import pytest
 
 from perception_node.serving.settings import ServerSettings
-from tests.browser import Visit, browser, picture  # noqa: F401 - a fixture
+from tests.browser import Visit, picture
 from tests.builders import BLUE, LABELS, RED, encode, make_bundle, smooth, solid
 from tests.http_builders import serving, upload
 
@@ -39,7 +39,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, server):  # noqa: F811
+def visit(browser, server):
     with Visit(browser, server.url) as opened:
         yield opened
 
@@ -140,7 +140,7 @@ def test_the_keyboard_is_enough(visit):
         assert page.evaluate("document.activeElement.textContent") == name
 
 
-def test_it_fits_a_phone(browser, server):  # noqa: F811
+def test_it_fits_a_phone(browser, server):
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     with Visit(browser, server.url, **phone) as visit:
         visit.require_width()
@@ -164,7 +164,7 @@ def test_it_is_small_and_needs_nothing_else(visit, server):
 
 
 @pytest.mark.parametrize(("motion", "is_still"), [("reduce", True), ("no-preference", False)])
-def test_bars_grow_slowly_only_where_motion_is_welcome(browser, server, motion, is_still):  # noqa: F811
+def test_bars_grow_slowly_only_where_motion_is_welcome(browser, server, motion, is_still):
     with Visit(browser, server.url, reduced_motion=motion) as visit:
         visit.page.set_input_files("#file", picture(encode(solid(BLUE))))
         visit.wait_for_text("#found .label", "blue")

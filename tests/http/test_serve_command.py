@@ -84,7 +84,7 @@ def test_the_options_reach_the_server(color_bundle):
 
 
 def test_whoever_opens_it_to_others_is_warned(color_bundle):
-    with serve_process("--model", color_bundle, "--host", "0.0.0.0") as process:  # noqa: S104
+    with serve_process("--model", color_bundle, "--host", "0.0.0.0") as process:
         code, said = process.end()
     assert code == 0
     (line,) = [line for line in said.splitlines() if "everybody who can reach 0.0.0.0" in line]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from tests.ros.fixtures import (  # noqa: F401 - fixtures are found by their names
+from tests.ros.fixtures import (
     _environment,
     color_model,
     domain,

@@ -30,7 +30,7 @@ def fast_dds(request, monkeypatch):
 
 def test_our_profile_is_used_where_nobody_chose_one(fast_dds):
     assert use_large_frames() == str(ROOT / FAST_DDS_PROFILE)
-    ET.parse(ROOT / FAST_DDS_PROFILE)  # noqa: S314 - our own file
+    ET.parse(ROOT / FAST_DDS_PROFILE)
     # Fast DDS 3 warns of the name of Fast DDS 2 whenever it is set.
     assert [name for name in (OLD, NEW) if os.environ[name]] == [fast_dds.variable]
 

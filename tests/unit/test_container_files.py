@@ -109,7 +109,7 @@ def test_the_robot_gets_all_that_a_server_gets_and_the_profile_of_fast_dds():
 
 
 def test_apt_installs_what_package_xml_says_of_ros():
-    depends = {each.text for each in ET.parse(ROOT / "package.xml").iter("exec_depend")}  # noqa: S314
+    depends = {each.text for each in ET.parse(ROOT / "package.xml").iter("exec_depend")}
     ros = {name for name in depends if not name.startswith("python3-")}
     first, *others = (row for row in all_of("RUN") if "apt-get install" in row)
     installed = set(re.findall(r'"ros-\$ROS_DISTRO-([a-z-]+)"', first))

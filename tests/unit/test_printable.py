@@ -73,7 +73,7 @@ def test_any_text_becomes_one_line_and_stays_as_it_is_from_then_on(text):
     assert find_unprintable(shown, newlines="") == []
     assert printable(shown) == shown
     shown = printable_html(text)
-    ET.fromstring(f"<a b='{shown}'>{shown}</a>")  # noqa: S314 - our own
+    ET.fromstring(f"<a b='{shown}'>{shown}</a>")
 
 
 @given(ANY)

@@ -57,7 +57,7 @@ def imports_of(file):
 
 
 def test_package_xml_has_the_version_of_the_package():
-    package = ET.parse(ROOT / "package.xml").getroot()  # noqa: S314 - our own file
+    package = ET.parse(ROOT / "package.xml").getroot()
     assert package.findtext("version") == __version__
     assert package.findtext("name") == "perception_node"
 

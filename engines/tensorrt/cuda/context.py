@@ -12,15 +12,18 @@ from __future__ import annotations
 import atexit
 import ctypes
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perception_node.engines.tensorrt.cuda.gpu import DRIVER
+
+if TYPE_CHECKING:
+    from perception_node.untyped import CudaObject
 
 
 class _Entry:
     """A context on the stack of the thread that made it."""
 
-    def __init__(self, driver: Any, index: int) -> None:  # noqa: ANN401 - pycuda.driver
+    def __init__(self, driver: CudaObject, index: int) -> None:
         self._driver = driver
         self.users = 0
         self.context = driver.Device(index).retain_primary_context()
@@ -58,7 +61,7 @@ def _abandon_forgotten() -> None:
         entry.abandon()
 
 
-def enter_primary_context(driver: Any, index: int) -> None:  # noqa: ANN401 - pycuda.driver
+def enter_primary_context(driver: CudaObject, index: int) -> None:
     """Make the primary context of a GPU current on this thread."""
     entry = _entries.by_gpu.get(index)
     if entry is None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.engines.tensorrt.cuda.graph import CudaGraph
+    from perception_node.untyped import CudaObject
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING of cuda.h; PyCUDA has no name for it
 TOOLKIT = Path("/usr/local/cuda/bin")  # where JetPack puts nvcc, often not on PATH
@@ -176,7 +177,7 @@ class PageLockedMemory:
 class GpuMemory:
     """Memory of the GPU; see ``DeviceMemory``."""
 
-    def __init__(self, allocation: Any, size: int) -> None:  # noqa: ANN401 - DeviceAllocation
+    def __init__(self, allocation: CudaObject, size: int) -> None:
         self.address = int(allocation)
         self.size = size
         self._allocation = allocation
@@ -189,7 +190,7 @@ class GpuMemory:
 class CompiledKernel:
     """A kernel that nvcc compiled; see ``Kernel``."""
 
-    def __init__(self, cuda: PyCuda, module: Any, function: Any) -> None:  # noqa: ANN401
+    def __init__(self, cuda: PyCuda, module: CudaObject, function: CudaObject) -> None:
         self._cuda = cuda
         self._module = module  # the function lives in it
         self._function = function
@@ -223,7 +224,7 @@ def find_compiler() -> str:
     return found
 
 
-def _import_driver() -> Any:  # noqa: ANN401 - PyCUDA ships no types
+def _import_driver() -> CudaObject:
     try:
         return import_module("pycuda.driver")
     except ImportError as error:

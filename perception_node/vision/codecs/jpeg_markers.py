@@ -191,9 +191,9 @@ def find_marks(
     octets = np.frombuffer(jpeg, np.uint8)
     for begin in range(start, len(jpeg) - 1, _BLOCK):
         end = min(begin + _BLOCK, len(jpeg) - 1)
-        places = begin + np.flatnonzero(octets[begin:end] == 0xFF)  # noqa: PLR2004 - a marker begins
+        places = begin + np.flatnonzero(octets[begin:end] == 0xFF)
         codes = octets[places + 1]
-        is_mark = (codes != 0) & (codes != 0xFF)  # noqa: PLR2004 - stuffing and fill bytes
+        is_mark = (codes != 0) & (codes != 0xFF)
         if not with_restarts:
             is_mark &= (codes < RST0) | (codes > RST7)
         if np.any(is_mark):
@@ -216,13 +216,13 @@ def _read_segment(jpeg: bytes, position: int) -> tuple[int, int, int]:
     end = position + length
     if end > len(jpeg) or position + 2 > len(jpeg):
         raise cut_short(jpeg)
-    if length < 2:  # noqa: PLR2004 - the length counts itself
+    if length < 2:
         raise UndecodableImage(f"the JPEG is damaged: a segment of length {length} in its header")
     return marker, position + 2, end
 
 
 def _read_frame(content: bytes, *, is_sequential: bool) -> _Frame:
-    if len(content) < 6 or len(content) != 6 + 3 * content[5]:  # noqa: PLR2004 - as T.81 says
+    if len(content) < 6 or len(content) != 6 + 3 * content[5]:
         raise UndecodableImage("the header of the image is damaged: its frame header is no such")
     bits, channels = content[0], content[5]
     height, width = int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
@@ -240,13 +240,13 @@ def _read_frame(content: bytes, *, is_sequential: bool) -> _Frame:
 
 def _read_scan(content: bytes) -> int:
     """Return how many channels a scan has."""
-    if len(content) < 4 or len(content) != 4 + 2 * content[0]:  # noqa: PLR2004 - as T.81 says
+    if len(content) < 4 or len(content) != 4 + 2 * content[0]:
         raise UndecodableImage("the JPEG is damaged: the header of its scan is no such")
     return content[0]
 
 
 def _read_interval(content: bytes) -> int:
-    if len(content) != 2:  # noqa: PLR2004 - one number of 16 bits
+    if len(content) != 2:
         raise UndecodableImage("the JPEG is damaged: its restart interval is no number")
     return int.from_bytes(content, "big")
 

@@ -156,7 +156,7 @@ class Png:
             return b""
         palettes = self._contents(b"PLTE")
         size = palettes[0].end - palettes[0].begin if palettes else 0
-        if not 3 <= size <= 3 << self._depth or size % 3:  # noqa: PLR2004 - a colour has three bytes
+        if not 3 <= size <= 3 << self._depth or size % 3:
             raise UndecodableImage(f"the PNG is damaged: its palette has {size} bytes")
         return self._data[palettes[0].begin - 8 : palettes[0].end + 4]
 

@@ -65,11 +65,11 @@ def sent(number, *, camera=0, late_ns=0) -> SentFrame:
 
 def result(number, age_ms, *, camera=0) -> Heard:
     received_ns = number * PERIOD_NS + camera + round(age_ms * MS)
-    return Heard(RESULT, camera, True, 7_000 + number, received_ns, b"")  # noqa: FBT003
+    return Heard(RESULT, camera, True, 7_000 + number, received_ns, b"")
 
 
 def latency(number, payload, *, camera=0) -> Heard:
-    return Heard(LATENCY, camera, False, 7_000 + number, 0, payload)  # noqa: FBT003
+    return Heard(LATENCY, camera, False, 7_000 + number, 0, payload)
 
 
 def join_of(*heard, frames=5) -> FrameJoin:

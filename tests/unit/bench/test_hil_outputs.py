@@ -251,7 +251,7 @@ def test_junit_of_a_part_is_an_error(tmp_path):
 
 def drawings(html):
     texts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    return [ET.fromstring(text) for text in texts]  # noqa: S314 - our own
+    return [ET.fromstring(text) for text in texts]
 
 
 def test_page_needs_nothing_else_and_escapes_everything():

@@ -191,6 +191,6 @@ def test_other_texts_are_no_sizes(text):
     try:
         width, height = parse_size(text)
     except ConfigError as error:
-        assert "WIDTHxHEIGHT" in str(error)  # noqa: PT017 - most texts come here, not all
+        assert "WIDTHxHEIGHT" in str(error)
     else:
         assert (width, height) == tuple(map(int, text.split("x")))

@@ -98,7 +98,7 @@ def test_calibrating_again_replaces_the_files(capsys, bundle, folder):
         ({"weight": float("nan")}, 12, (), "weights hold NaN"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_nothing_is_written(  # noqa: PLR0913, PLR0917 - a table
+def test_what_is_wrong_is_one_line_and_nothing_is_written(
     capsys, tmp_path, model, count, arguments, problem
 ):
     bundle = small_bundle(tmp_path / "bundle", small_network(**model))
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(  # noqa: PLR0913, PLR
 
 
 def test_a_bundle_that_cannot_be_written_is_refused_at_once(capsys, bundle, folder, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # noqa: ARG005 - root may write
+    monkeypatch.setattr("os.access", lambda path, mode: False)
     code, out, err = calibrate(capsys, bundle, "--images", folder)
     assert (code, out) == (2, "")
     assert "copy the bundle to a folder of your own" in err

@@ -149,7 +149,7 @@ def test_golden_files_and_frame_ids(tmp_path, capsys, color_bundle, kind):
     assert find_unprintable(shown.out) == []
     html = page.read_text(encoding="utf-8")
     assert find_unprintable(html, longest=1 << 20) == []
-    suite = ET.fromstring(xml.read_bytes())  # noqa: S314 - our own
+    suite = ET.fromstring(xml.read_bytes())
     words = [word for case in suite.iter() for word in (*case.attrib.values(), case.text or "")]
     assert find_unprintable("".join(words), longest=1 << 20) == []
 

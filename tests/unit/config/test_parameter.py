@@ -25,7 +25,7 @@ FIELDS = {field.name: field for field in fields(Example)}
 
 
 def test_a_field_has_its_default_and_is_described():
-    assert Example() == Example(False, 5, 0.5, "a", "", (1, 2), ("a",))  # noqa: FBT003
+    assert Example() == Example(False, 5, 0.5, "a", "", (1, 2), ("a",))
     assert dict(FIELDS["number"].metadata) == {
         "description": "A number.",
         "lowest": 1,

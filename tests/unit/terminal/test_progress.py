@@ -43,6 +43,6 @@ def test_an_error_ends_the_bar(capfd):
         yield 1
         raise ValueError
 
-    with pytest.raises(ValueError):  # noqa: PT011 - our own, just above
+    with pytest.raises(ValueError):
         list(track(items(), "replaying", 2))
     assert capfd.readouterr().err.count("\x1b[?25h") == 1  # the cursor is there again

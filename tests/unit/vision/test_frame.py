@@ -94,7 +94,7 @@ def pad_nv24(rows, padding):
     return np.concatenate([pad(rows[:height], padding), chroma.reshape(-1, width + padding)])
 
 
-def view(encoding, data, height, width, step, *, max_pixels=LIMIT):  # noqa: PLR0913
+def view(encoding, data, height, width, step, *, max_pixels=LIMIT):
     return view_pixels(
         memoryview(data),
         height=height,
@@ -287,7 +287,7 @@ def test_an_unknown_encoding_is_named_short_and_escaped(encoding):
     size=st.integers(0, 5000),
     is_bigendian=st.booleans(),
 )
-def test_any_numbers_give_a_whole_image_or_a_frame_error(  # noqa: PLR0913, PLR0917 - an Image
+def test_any_numbers_give_a_whole_image_or_a_frame_error(
     encoding, height, width, step, size, is_bigendian
 ):
     try:

@@ -48,7 +48,7 @@ def test_octets_are_a_view_of_the_message():
     octets=st.binary(max_size=40),
     is_bigendian=st.integers(0, 255),
 )
-def test_every_field_of_an_image_as_the_real_serializer_writes_it(  # noqa: PLR0913, PLR0917
+def test_every_field_of_an_image_as_the_real_serializer_writes_it(
     little_endian, values, texts, sizes, octets, is_bigendian
 ):
     header = TYPES.types["std_msgs/msg/Header"](

@@ -72,7 +72,7 @@ def test_a_failure_at_any_step_leaves_what_was_there(tmp_path, monkeypatch, step
             try:
                 write(tmp_path / "new", 3.0, force=True)
             except ConfigError as error:
-                assert "cannot be written: No space left on device" in str(error)  # noqa: PT017
+                assert "cannot be written: No space left on device" in str(error)
             else:
                 break
         assert load_bundle(tmp_path / "new").read() == color_network()

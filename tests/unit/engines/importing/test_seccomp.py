@@ -200,7 +200,7 @@ def test_calls_that_change_other_processes_are_refused(machine):
         pidfd_send_signal process_vm_readv process_vm_writev process_madvise process_mrelease
         ptrace kcmp migrate_pages move_pages perf_event_open timer_create mq_notify msgrcv
         io_uring_setup io_uring_enter io_uring_register get_robust_list flock
-    """.split()  # noqa: SIM905 - one would not see the names for quotes
+    """.split()
     assert verdicts(machine, calls) == dict.fromkeys(calls, REFUSE)
 
 

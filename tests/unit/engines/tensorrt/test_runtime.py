@@ -63,7 +63,7 @@ def frame_of(encoding, height=48, width=64, seed=0, padding=0):
     if layout.pixel_bytes > 1:
         shape, strides = (rows, width, layout.pixel_bytes), (row_bytes + padding, 1)
         pixels = np.ndarray(shape, np.uint8, data, 0, (strides[0], layout.pixel_bytes, 1))
-    return Frame(pixels, encoding, height, width, False, 0, "camera")  # noqa: FBT003
+    return Frame(pixels, encoding, height, width, False, 0, "camera")
 
 
 @pytest.mark.parametrize("integrated", [False, True])

@@ -71,7 +71,7 @@ def test_no_damage_that_a_decoder_can_see_passes(capfd):
         try:
             DECODER.decode(file.data)
         except FrameError as error:
-            assert str(error).isprintable()  # noqa: PT017 - each of them is looked at
+            assert str(error).isprintable()
         else:
             passed.append(file)
         slowest_s = max(slowest_s, time.thread_time() - start_s)
@@ -86,7 +86,7 @@ def test_no_damage_that_a_decoder_can_see_passes(capfd):
             assert not libjpeg_complains(file.data, capfd), (file.source, file.way)
     assert slowest_s < SLOWEST_S
     assert growth_kib < LARGEST_KIB
-    print(  # noqa: T201 - what `make damaged` shows
+    print(
         f"{NUMBER} damaged images: {len(passed)} decoded, {len(passed) - len(others)} of them to "
         f"the same pixels, {len(others)} valid JPEGs of another picture {dict(unseen)}; slowest "
         f"{1000 * slowest_s:.1f} ms, memory {growth_kib / 1024:.0f} MiB more"

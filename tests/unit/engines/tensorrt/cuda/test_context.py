@@ -96,7 +96,7 @@ def test_a_gpu_that_cannot_be_entered_leaves_nothing_behind(driver):
         raise ValueError
 
     driver.retain_primary_context = fail
-    with pytest.raises(ValueError):  # noqa: PT011 - our own
+    with pytest.raises(ValueError):
         context.enter_primary_context(driver, 0)
     with pytest.raises(KeyError):
         context.leave_primary_context(0)

@@ -74,7 +74,7 @@ def test_work_that_fails_leaves_the_stream_usable(rig):
         rig.copy()
         raise ValueError
 
-    with pytest.raises(ValueError):  # noqa: PT011 - our own
+    with pytest.raises(ValueError):
         rig.graphs.capture(rig.stream, fail)
     rig.copy()
     rig.wait()

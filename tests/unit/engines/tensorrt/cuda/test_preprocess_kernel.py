@@ -71,9 +71,7 @@ def plain(mode, interpolation="bicubic", color="RGB", side=224):
     ).preprocessing
 
 
-def make_frame(  # noqa: PLR0913 - each is a way in which frames differ
-    encoding, height, width, *, padding=0, seed=0, surroundings=0, is_bigendian=False
-):
+def make_frame(encoding, height, width, *, padding=0, seed=0, surroundings=0, is_bigendian=False):
     """Return a frame of noise between guard bytes, and its layout."""
     layout = ENCODINGS[encoding]
     if layout.even:
@@ -104,9 +102,7 @@ def on_cpu(preprocessing, frame, size):
     return output
 
 
-def on_kernel(  # noqa: PLR0913 - all that a launch depends on
-    host_kernel, preprocessing, frame, layout, size, *, threads=(1, 1)
-):
+def on_kernel(host_kernel, preprocessing, frame, layout, size, *, threads=(1, 1)):
     """Run the kernel on a frame where it lies."""
     launch = plan_launch(preprocessing, layout, size)
     count = 3 * size[0] * size[1]
@@ -177,7 +173,7 @@ def test_photos_give_the_pixels_of_the_cpu(host_kernel):
     padding=st.integers(0, 40),
     is_bigendian=st.booleans(),
 )
-def test_any_size_gives_the_pixels_of_the_cpu(  # noqa: PLR0913 - all of them matter
+def test_any_size_gives_the_pixels_of_the_cpu(
     *, encoding, mode, interpolation, color, shape, size, padding, is_bigendian
 ):
     frame, layout = make_frame(encoding, *shape, padding=padding, is_bigendian=is_bigendian)

@@ -16,12 +16,11 @@ from perception_node.errors import EngineLost
 from perception_node.live.live_view import LiveView
 from perception_node.live.node_status import CameraStatus
 from perception_node.serving.settings import ServerSettings
-from tests.browser import Visit, browser  # noqa: F401 - a fixture
+from tests.browser import Visit
 from tests.builders import LABELS, color_network, make_bundle, solid
 from tests.engine_builders import Engine, raising
 from tests.http_builders import serve_process, serving
 from tests.node_statuses import ENGINE, FACTS, HEALTHY
-from tests.ros.fixtures import _environment, domain, peer  # noqa: F401 - fixtures
 from tests.ros.harness import Stream, local_node, make_image, start_node, wait_for
 
 pytestmark = pytest.mark.ros
@@ -41,7 +40,7 @@ def model(tmp_path_factory):
 class Feed:
     """A camera that sends one colour ten times a second, until it is told another one."""
 
-    def __init__(self, peer):  # noqa: F811
+    def __init__(self, peer):
         self.color = "red"
         self._camera = Stream(peer).camera
         self._end = threading.Event()
@@ -63,7 +62,7 @@ class Feed:
 
 
 @contextmanager
-def page_of(browser, domain, model):  # noqa: F811
+def page_of(browser, domain, model):
     """Open the page of a real ``perception serve --ros``."""
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
     with (
@@ -89,7 +88,7 @@ def color_of_picture(visit):
     )
 
 
-def test_a_real_node_is_seen_and_its_death(browser, domain, peer, model):  # noqa: F811
+def test_a_real_node_is_seen_and_its_death(browser, domain, peer, model):
     node = start_node(domain, {"model": model, "autostart": True, **QUICK})
     with node, Feed(peer) as feed, page_of(browser, domain, model) as visit:
         visit.wait_for_text(".camera .label", HOSTILE)
@@ -116,7 +115,7 @@ def test_a_real_node_is_seen_and_its_death(browser, domain, peer, model):  # noq
         visit.wait_for_text(".camera.old .badge", "■ old picture")
 
 
-def test_a_lost_engine_cannot_be_missed(browser, domain, peer, model, monkeypatch):  # noqa: F811
+def test_a_lost_engine_cannot_be_missed(browser, domain, peer, model, monkeypatch):
     engines = []
 
     def load(order):
@@ -158,7 +157,7 @@ def served(model, live):
 
 
 @pytest.fixture
-def visit(browser, served):  # noqa: F811
+def visit(browser, served):
     with Visit(browser, served.url) as opened:
         opened.wait_for_text("#state", "ok")
         yield opened
@@ -260,14 +259,14 @@ def test_a_hidden_page_costs_nothing(visit, live):
     live.show_picture("/image", solid((0, 200, 0), 120, 160))
     wait_for(lambda: visit.page.title() and held, lambda: "a request for the picture")
     assert live.viewers_now == 1
-    visit.page.evaluate(hide, True)  # noqa: FBT003
+    visit.page.evaluate(hide, True)
     wait_for(lambda: live.show_result("/image", [("red", 0.5)]) or not live.viewers_now, str)
     assert visit.page.title() == "paused - /perception"
     with visit.page.expect_response("**/live/pictures/**"):
         held[0].continue_()
     image.evaluate("image => image.decode()")
     assert visit.page.title() == "paused - /perception", "a late picture changes nothing"
-    visit.page.evaluate(hide, False)  # noqa: FBT003
+    visit.page.evaluate(hide, False)
     visit.wait_for_text("#state", "ok")
     assert live.viewers_now == 1
 
@@ -324,6 +323,6 @@ def test_nobody_takes_a_frozen_page_for_a_live_one(visit, served):
     visit.complaints.clear()  # of the browser itself
 
 
-def test_a_page_too_many_says_so(browser, served, live):  # noqa: F811
+def test_a_page_too_many_says_so(browser, served, live):
     with live.viewing(), live.viewing(), Visit(browser, served.url) as visit:
         visit.wait_for_text("#summary", "2 pages watch the node already; close one")
