@@ -13,12 +13,14 @@ import threading
 import zlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perception_node.errors import LateFrame, StaleFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from perception_node.untyped import Message
 
 OUTCOMES = ("received", "published", "superseded", "stale", "late", "malformed", "failed")
 INTERVALS = 10  # of a rate
@@ -299,9 +301,10 @@ class StreamMonitor:
         self._replaced = max(replaced, self._replaced)
         self.rate.tick(now_ns, 1 + since, is_at_least=is_at_least)
 
-    def look(self, message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
+    def look(self, message: Message) -> None:
         """Compare an image with the one before it; called by the frame loop."""
-        fingerprint = _fingerprint(getattr(message, "data", message))
+        octets: Message = getattr(message, "data", message)
+        fingerprint = _fingerprint(memoryview(octets))
         self.identical = self.identical + 1 if fingerprint == self._fingerprint else 0
         self._fingerprint = fingerprint
 
@@ -335,9 +338,9 @@ class RateMeter:
         return SECOND_NS / max(mean_ns, now_ns - last_ns, 1)
 
 
-def _fingerprint(octets: Any) -> int:  # noqa: ANN401 - whatever has a buffer
+def _fingerprint(octets: memoryview) -> int:
     """Return a checksum of 1 kB of a message, or of its pixels, spread over all but its stamp."""
-    view = memoryview(octets)[STAMP_END:]
+    view = octets[STAMP_END:]
     part = len(view) // STRIPS
     checksum = zlib.crc32(view[:STRIP_BYTES])
     for index in range(STRIPS):

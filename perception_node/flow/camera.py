@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from perception_node.flow.accounts import StreamMonitor
 from perception_node.flow.deadline import AgeWindow, RateLimit
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.deadline import Deadline
+    from perception_node.untyped import Message
     from perception_node.vision.frame import Frame
 
 
@@ -29,7 +30,7 @@ class Arrival(NamedTuple):
 
     """
 
-    message: Any
+    message: Message
     arrived_ns: int
     number: int | None = None
 
@@ -112,9 +113,9 @@ class Camera:
 
     """
 
-    open: Callable[[Any], OpenImage]
-    compose: Callable[[Prediction, NodeConfig], Any]
-    send: Callable[[Any], None]
+    open: Callable[[Message], OpenImage]
+    compose: Callable[[Prediction, NodeConfig], Message]
+    send: Callable[[Message], None]
     report: Callable[[Exception], None]
     counters: FrameCounters
     deadline: Deadline

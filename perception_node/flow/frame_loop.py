@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.pipeline import FrameClassifier, Prediction
     from perception_node.flow.camera import Arrival, Camera, ImageSource
+    from perception_node.untyped import Message
     from perception_node.vision.frame import Frame
 
 DECODED_NS = 1_000_000  # reading a raw image takes a fiftieth of this
@@ -47,7 +48,7 @@ class FrameAtHand:
     """
 
     camera: int
-    message: Any
+    message: Message
     frame: Frame
     config: NodeConfig
     limit_ns: int
@@ -312,7 +313,7 @@ class FrameLoop:
             camera.counters.fail()
         _do_safely(camera.report, error)
 
-    def _look_back(self, camera: Camera, trace: FrameTrace, message: Any) -> None:  # noqa: ANN401
+    def _look_back(self, camera: Camera, trace: FrameTrace, message: Message) -> None:
         """Do what no result waits for."""
         _do_safely(camera.record, trace)
         _do_safely(camera.stream.look, message)

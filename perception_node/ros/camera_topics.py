@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.health import Status
     from perception_node.ros.image_source import SubscribedImages
+    from perception_node.untyped import RosObject
 
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 SUFFIXES = {"raw": "", "compressed": "/compressed"}
@@ -133,7 +134,7 @@ class CameraTopics:
         self._is_told_of_matches = TELLS_MATCHES
         self._get_config = get_config
         self._images: SubscribedImages | None = None
-        self._subscription: Any = None
+        self._subscription: RosObject = None
         self._heard_s = 0.0
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
@@ -203,7 +204,7 @@ class CameraTopics:
             raise ConfigError(msg)
         images.attach(self._place.index, subscription)
 
-    def _make_subscription(self, events: Any) -> Any:  # noqa: ANN401 - rclpy is untyped
+    def _make_subscription(self, events: RosObject) -> RosObject:
         config = self._get_config()
         # A raw topic's own name: ROS would remap the resolved one again.
         name = self._place.name if config.image_transport == "raw" else self.topic
@@ -283,15 +284,15 @@ class CameraTopics:
         self.camera.stream.publishers = number
         self.camera.counters.gaps.match(number, newcomers)
 
-    def _event_callbacks(self) -> Any:  # noqa: ANN401 - rclpy is untyped
+    def _event_callbacks(self) -> RosObject:
         """Follow what the middleware says of the subscription, as far as it says it."""
         stream = self.camera.stream
 
-        def on_lost(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
+        def on_lost(event: RosObject) -> None:
             stream.lost += event.total_count_change
             self.camera.counters.gaps.lose(event.total_count_change)
 
-        def on_incompatible(event: Any) -> None:  # noqa: ANN401
+        def on_incompatible(event: RosObject) -> None:
             stream.incompatible = qos_policy_name_from_kind(event.last_policy_kind).lower()
             if not self._throttle.is_due("incompatible QoS"):
                 return

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.camera import FrameTrace
+    from perception_node.untyped import Passed, RosObject
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
@@ -84,7 +85,7 @@ class Outputs:
         group = MutuallyExclusiveCallbackGroup()
         with ExitStack() as made:
 
-            def create(kind: type, name: str, qos: QoSProfile, **options: Any) -> Any:  # noqa: ANN401 - rclpy's publisher
+            def create(kind: type, name: str, qos: QoSProfile, **options: Passed) -> RosObject:
                 # Latched topics are not lifecycle-managed: they must be there before activation.
                 is_latched = qos is LATCHED
                 make = node.create_publisher if is_latched else node.create_lifecycle_publisher

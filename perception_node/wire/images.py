@@ -21,6 +21,8 @@ from perception_node.vision.frame import Frame, view_pixels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.untyped import Message
+
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 NANOSECONDS = 1_000_000_000
@@ -139,7 +141,7 @@ class ImageReader:
         readers = {"raw": self._read_raw, "compressed": self._read_compressed}
         self._read_body = readers[transport]
 
-    def open(self, message: Any) -> OpenImage:  # noqa: ANN401 - bytes or an image message
+    def open(self, message: Message) -> OpenImage:
         """Read the header of a message, whose pixels may never be needed.
 
         Raises:
@@ -152,7 +154,7 @@ class ImageReader:
             return OpenImage(read_header(body), body, self._read_body)
         return OpenImage(peek_header(message), message, self._read_body)
 
-    def read(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or an image message
+    def read(self, message: Message) -> Frame:
         """Read a whole message.
 
         Raises:
@@ -161,7 +163,7 @@ class ImageReader:
         """
         return self.open(message).read()
 
-    def _read_raw(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+    def _read_raw(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
         """Read what follows the header of a sensor_msgs/Image."""
         if isinstance(body, CdrReader):
             height, width, length = body.numbers(SIZE_AND_LENGTH)
@@ -182,7 +184,7 @@ class ImageReader:
         )
         return Frame(pixels, encoding, height, width, is_bigendian, stamp_ns, frame_id)
 
-    def _read_compressed(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+    def _read_compressed(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
         """Read what follows the header of a sensor_msgs/CompressedImage: a JPEG or a PNG.
 
         ``format`` is not consulted: drivers fill it in many ways, the data itself is clear.
@@ -206,7 +208,7 @@ class OpenImage:
 
     __slots__ = ("_body", "_read_body", "frame_id", "stamp_ns")
 
-    def __init__(self, header: Header, body: Any, read_body: Callable[..., Frame]) -> None:  # noqa: ANN401
+    def __init__(self, header: Header, body: Message, read_body: Callable[..., Frame]) -> None:
         """Hold a ``CdrReader`` that stands behind the header, or the message itself."""
         self.stamp_ns, self.frame_id = header
         self._body = body
@@ -227,7 +229,7 @@ def is_serialized(message: object) -> bool:
     return isinstance(message, (bytes, bytearray, memoryview))
 
 
-def peek_header(message: Any) -> Header:  # noqa: ANN401 - bytes or a message with a header
+def peek_header(message: Message) -> Header:
     """Read the std_msgs/Header that a message begins with; raises what ``read_header`` raises."""
     if is_serialized(message):
         return read_header(CdrReader(message))
