@@ -11,9 +11,9 @@ from perception_node.engines.onnxruntime.loading import load_engine as load_onnx
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import ModelConfig, Precision
     from perception_node.engines.base import Engine
-    from perception_node.engines.loading import Progress
+    from perception_node.engines.loading import Phases
     from perception_node.model.bundle import ModelBundle
 
 
@@ -22,17 +22,17 @@ class Order(NamedTuple):
 
     Attributes:
         bundle: the model.
-        precision: the one that is wanted: fp32, fp16 or int8.
-        config: the node's.
+        precision: the one that is wanted.
+        config: the section of the model.
         progress: is told what is being done.
         reason: why this engine is made, in words for an error.
 
     """
 
     bundle: ModelBundle
-    precision: str
-    config: NodeConfig
-    progress: Progress
+    precision: Precision
+    config: ModelConfig
+    progress: Phases
     reason: str = ""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
-from perception_node.engines.loading import Loading, Progress
+from perception_node.engines.loading import Loading, Phases
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.registry import ENGINES, Order
 from perception_node.engines.standstill import OwnClock
@@ -22,7 +22,7 @@ from perception_node.system.threads import find_threads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import ModelConfig
     from perception_node.engines.base import Engine
     from perception_node.engines.registry import EngineKind
 
@@ -31,7 +31,7 @@ STOP_TIMEOUT_S = 2.0
 
 
 def load_pipeline(
-    config: NodeConfig, progress: Progress | None = None, *, standby: bool = False
+    config: ModelConfig, progress: Phases | None = None, *, standby: bool = False
 ) -> FallbackPipeline:
     """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
 
@@ -40,7 +40,7 @@ def load_pipeline(
     ``reason`` says why. Whatever is lost, another ONNX Runtime engine is made in its place.
 
     Args:
-        config: the node's.
+        config: that of the model.
         progress: told what is being done; gives up between two phases where that is asked for.
         standby: keep a second warm engine beside ``onnxruntime``, too; it takes over within the
             frame, and as much memory again.
@@ -54,7 +54,7 @@ def load_pipeline(
         EnvironmentLacks: ``tensorrt`` was asked for and something it needs is not here.
 
     """
-    progress = progress or Progress()
+    progress = progress or Phases()
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
     order = Order(bundle, config.precision, config, progress, f"engine is {config.engine}")
@@ -78,7 +78,7 @@ def load_pipeline(
     return _run(order, [second, *(_prepare(reserve, order) for _ in range(number - 1))])
 
 
-def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeline:
+def load_in_time(config: ModelConfig, *, standby: bool = False) -> FallbackPipeline:
     """Load as ``load_pipeline`` does, in ``config.configure_timeout_s``; Ctrl-C gives up.
 
     Raises:
@@ -129,7 +129,7 @@ def _run(order: Order, engines: Sequence[EngineThread]) -> FallbackPipeline:
     """
 
     def prepare() -> EngineThread:
-        return _prepare(ENGINES[-1], order._replace(progress=Progress()))
+        return _prepare(ENGINES[-1], order._replace(progress=Phases()))
 
     with ExitStack() as undo:
         for engine in engines:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from perception_node.engines.plans import PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.build import (
     NO_GPU,
-    build_bundle,
+    ensure_plan,
     fingerprint_of,
     require_gate,
 )
@@ -22,11 +22,12 @@ from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EnvironmentLacks, PlanError, PlanMismatch, PlanMissing
 
 if TYPE_CHECKING:
+    from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans import StoredPlan
     from perception_node.engines.registry import Order
     from perception_node.engines.tensorrt.api import TensorRt
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 
 def load_engine(order: Order) -> Engine:
@@ -41,8 +42,7 @@ def load_engine(order: Order) -> Engine:
         EngineError: the plan cannot be built or run, or the model is no longer wanted.
 
     """
-    bundle, config, progress = order.bundle, order.config, order.progress
-    precision = cast("Precision", order.precision)  # NodeConfig has checked it
+    bundle, precision, config, progress = order[:4]
     progress.say("looking for TensorRT and a plan")
     if find_gpu() is None:
         raise EnvironmentLacks(NO_GPU)
@@ -54,7 +54,7 @@ def load_engine(order: Order) -> Engine:
     except PlanError:
         if not config.build_missing_plan:
             raise
-        plan = build_bundle(
+        plan = ensure_plan(
             bundle,
             precision,
             trt.backend,

@@ -12,7 +12,7 @@ from perception_node.flow.deadline import AgeWindow, RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import OutputConfig
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.deadline import Deadline
@@ -114,7 +114,7 @@ class Camera:
     """
 
     open: Callable[[Message], OpenImage]
-    compose: Callable[[Prediction, NodeConfig], Message]
+    compose: Callable[[Prediction, OutputConfig], Message]
     send: Callable[[Message], None]
     report: Callable[[Exception], None]
     counters: FrameCounters

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perception_node.config.sections import AgeReference
+
 WINDOW = 50  # frames, of which the duration is remembered
 AGES = 512  # results, of which the age is
 BINS = 50  # of their histogram
@@ -111,14 +113,14 @@ class Deadline:
 
     def __init__(
         self,
-        reference: str,
+        reference: AgeReference,
         now_ns: Callable[[], int],
         steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Judge ages from ``reference`` on.
 
         Args:
-            reference: ``stamp`` or ``arrival``; see ``NodeConfig.age_reference``.
+            reference: ``stamp`` or ``arrival``; see ``LatencyConfig.age_reference``.
             now_ns: the node's clock, nanoseconds; 0 while simulated time has not begun.
             steady_ns: a clock that only ever goes forward.
 

@@ -185,7 +185,9 @@ class FrameLoop:
         config = self._get_config()
         if config is not self._config:
             self._config = config
-            self._limits_ns = [config.deadline_ns(index) for index in range(len(self._cameras))]
+            self._limits_ns = [
+                config.latency.deadline_ns(index) for index in range(len(self._cameras))
+            ]
         return config
 
     def _take(self, index: int, ready: Sequence[int]) -> FrameAtHand | None:
@@ -195,7 +197,7 @@ class FrameLoop:
             return None
         camera, config = self._cameras[index], self._read_config()
         self._note_arrival(camera, arrival)
-        if not camera.limit.admits(arrival.arrived_ns, config.max_rate_hz):
+        if not camera.limit.admits(arrival.arrived_ns, config.cameras.max_rate_hz):
             camera.counters.keep_out()
             return None
         trace = FrameTrace()
@@ -253,7 +255,9 @@ class FrameLoop:
         self.turns += 1
         try:
             prediction = classifier.run(
-                frame.frame, top_k=frame.config.top_k, threshold=frame.config.threshold
+                frame.frame,
+                top_k=frame.config.output.top_k,
+                threshold=frame.config.output.threshold,
             )
         except Exception as error:  # noqa: BLE001 - the engine's, the frame's, or a bug
             if not frame.claim() or pass_on(frame, error):
@@ -285,7 +289,7 @@ class FrameLoop:
         """Publish a result that is in time, or raise why not."""
         trace, deadline, begin_ns = frame.trace, camera.deadline, self._steady_ns()
         trace.preprocess_ns, trace.infer_ns, trace.postprocess_ns = prediction.times
-        result = camera.compose(prediction, frame.config)
+        result = camera.compose(prediction, frame.config.output)
         trace.age_ns = deadline.age_ns(trace.stamp_ns, frame.arrived_ns)
         try:
             deadline.require(trace.age_ns, frame.limit_ns)

@@ -25,7 +25,7 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ClassIdFormat, OutputConfig
 from perception_node.engines.pipeline import Prediction, StageTimes
 from perception_node.flow.health import Level, Status
 from perception_node.vision.postprocess import Hypothesis
@@ -58,7 +58,7 @@ def to_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
-def to_classification(prediction: Prediction, config: NodeConfig) -> Classification:
+def to_classification(prediction: Prediction, config: OutputConfig) -> Classification:
     """Make a vision_msgs/Classification with the image's own header, best hypothesis first."""
     class_id_format = config.class_id_format
     return Classification(
@@ -72,7 +72,7 @@ def to_classification(prediction: Prediction, config: NodeConfig) -> Classificat
     )
 
 
-def serialize_classification(prediction: Prediction, config: NodeConfig) -> bytes:
+def serialize_classification(prediction: Prediction, config: OutputConfig) -> bytes:
     """Return what rclpy makes of ``to_classification``, in a part of the time.
 
     Only where ``knows_classification()``.
@@ -91,7 +91,7 @@ def serialize_classification(prediction: Prediction, config: NodeConfig) -> byte
 def knows_classification() -> bool:
     """Tell whether the installed vision_msgs serializes a Classification as we do."""
     hypotheses = tuple(Hypothesis(index, "ä" * index, 0.5**index) for index in range(9, 12))
-    times, config = StageTimes(0, 0, 0), NodeConfig(class_id_format="name")
+    times, config = StageTimes(0, 0, 0), OutputConfig(class_id_format="name")
     for frame_id in ("", "camera"):
         prediction = Prediction(hypotheses, 1_000_000_002, frame_id, times)
         typed = to_classification(prediction, config)
@@ -123,7 +123,7 @@ def _pack_string(text: str, start: int, alignment: int) -> bytes:
     return packed + bytes(-(start + len(packed)) % alignment)
 
 
-def to_class_id(hypothesis: Hypothesis, class_id_format: str) -> str:
+def to_class_id(hypothesis: Hypothesis, class_id_format: ClassIdFormat) -> str:
     """Return the class's index as a decimal string, or its name."""
     return hypothesis.label if class_id_format == "name" else str(hypothesis.class_id)
 

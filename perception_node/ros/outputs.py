@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
     from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import OutputConfig, QosName
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.camera import FrameTrace
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
-OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
+OVERLAY_QOS: QosName = "sensor_data"
+LATENCY_QOS: QosName = "default"
 
 
 class Outputs:
@@ -74,7 +76,7 @@ class Outputs:
         self._overlay_limit = RateLimit()
         self._throttle = Throttle(LOG_PERIOD_S)
         self._unpacker = Unpacker()
-        self.compose: Callable[[Prediction, NodeConfig], bytes | Classification] = (
+        self.compose: Callable[[Prediction, OutputConfig], bytes | Classification] = (
             messages.serialize_classification
             if messages.knows_classification()
             else messages.to_classification
@@ -94,7 +96,7 @@ class Outputs:
                 return publisher
 
             overrides = QoSOverridingOptions.with_default_policies()
-            qos = named_qos(config.classification_qos)
+            qos = named_qos(config.output.classification_qos)
             self._classification = create(
                 Classification, "classification", qos, qos_overriding_options=overrides
             )
@@ -133,7 +135,7 @@ class Outputs:
         """Publish ``~/overlay`` if somebody looks at it, and the last one is old enough."""
         if self._overlay.get_subscription_count() == 0:
             return
-        max_rate_hz = self._get_config().overlay_rate_hz
+        max_rate_hz = self._get_config().output.overlay_rate_hz
         if not self._overlay_limit.admits(time.monotonic_ns(), max_rate_hz):
             return
         header = messages.to_header(frame.stamp_ns, frame.frame_id)

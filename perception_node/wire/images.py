@@ -21,10 +21,12 @@ from perception_node.vision.frame import Frame, view_pixels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.config.sections import DamagedImages, Transport
     from perception_node.untyped import Message
 
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+TRANSPORTS: dict[str, Transport] = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 NANOSECONDS = 1_000_000_000
 HEADER_BYTES = 4  # encapsulation: two bytes of representation, two of options
 BIG_ENDIAN = b"\x00\x00"
@@ -133,7 +135,11 @@ class ImageReader:
     """
 
     def __init__(
-        self, transport: str, max_pixels: int, smallest_side: int, damaged_images: str = "drop"
+        self,
+        transport: Transport,
+        max_pixels: int,
+        smallest_side: int,
+        damaged_images: DamagedImages = "drop",
     ) -> None:
         """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits."""
         self._max_pixels = max_pixels

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import EngineChoice, ModelConfig
 from perception_node.engines.registry import ENGINES, EngineKind, from_module
 from perception_node.engines.selection import load_pipeline
 from perception_node.vision.frame import Frame
@@ -66,7 +66,7 @@ def label(pipeline, color):
 
 @pytest.mark.usefixtures("toy")
 def test_an_engine_is_one_folder_and_one_line(color_bundle):
-    with load_pipeline(NodeConfig(model=str(color_bundle))) as pipeline:
+    with load_pipeline(ModelConfig(model=str(color_bundle))) as pipeline:
         assert pipeline.description == "Toy 1.0"
         assert pipeline.reason == "engine is auto; ONNX Runtime stands by"
         assert [label(pipeline, color) for color in (RED, GREEN)] == ["red", "green"]
@@ -80,7 +80,7 @@ def test_an_engine_is_one_folder_and_one_line(color_bundle):
 
 @pytest.mark.usefixtures("toy")
 def test_where_it_cannot_be_had_auto_takes_the_next(color_bundle):
-    with load_pipeline(NodeConfig(model=str(color_bundle), threads=7)) as pipeline:
+    with load_pipeline(ModelConfig(model=str(color_bundle), threads=7)) as pipeline:
         first, second = pipeline.reason.split(", no TensorRT: ")
         assert first == "engine is auto, no Toy: it has no seven threads"
         assert second
@@ -89,10 +89,9 @@ def test_where_it_cannot_be_had_auto_takes_the_next(color_bundle):
 
 @pytest.mark.usefixtures("toy")
 def test_it_is_not_looked_for_where_another_is_asked_for(color_bundle):
-    with load_pipeline(NodeConfig(model=str(color_bundle), engine="onnxruntime")) as pipeline:
+    with load_pipeline(ModelConfig(model=str(color_bundle), engine="onnxruntime")) as pipeline:
         assert pipeline.reason == "engine is onnxruntime"
 
 
 def test_all_that_users_can_ask_for_is_there():
-    (field,) = (field for field in fields(NodeConfig) if field.name == "engine")
-    assert set(field.metadata["choices"]) <= {"auto", *(one.name for one in ENGINES)}
+    assert set(get_args(EngineChoice)) <= {"auto", *(one.name for one in ENGINES)}

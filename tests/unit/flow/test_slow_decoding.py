@@ -9,6 +9,7 @@ import time
 import pytest
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, LatencyConfig
 from perception_node.flow.accounts import FrameCounters
 from perception_node.flow.deadline import Deadline
 from perception_node.flow.frame_loop import FrameLoop
@@ -20,7 +21,9 @@ from tests.newest_images import Handler, Images
 
 pytestmark = pytest.mark.timeout(60)
 ENGINE_TIMEOUT_S = 0.5
-CONFIG = NodeConfig(image_transport="compressed", deadline_ms=2000)
+CONFIG = NodeConfig(
+    cameras=CameraConfig(image_transport="compressed"), latency=LatencyConfig(deadline_ms=2000)
+)
 SLOW, FAST = (encode(solid(color)) for color in (RED, GREEN))
 
 
@@ -51,7 +54,7 @@ def test_it_costs_the_frame_and_no_engine(color_bundle):
     try:
         images.put(0, compressed_message(SLOW))
         assert handler.is_decoding.wait(PATIENCE_S)
-        time.sleep(CONFIG.deadline_ms / 1000 + 0.1)  # four times what an engine may take
+        time.sleep(CONFIG.latency.deadline_ms / 1000 + 0.1)  # four times what an engine may take
         handler.may_go_on.set()
         wait_for(lambda: counters.snapshot().malformed)
         images.put(0, compressed_message(FAST))

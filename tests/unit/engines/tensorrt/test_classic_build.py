@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``build_bundle(classic=True)``: int8 from ``model.onnx`` and ``calibration.cache``."""
+"""``ensure_plan(classic=True)``: int8 from ``model.onnx`` and ``calibration.cache``."""
 
 from __future__ import annotations
 
 import pytest
 
 from perception_node.cli import main
-from perception_node.config.node_config import NodeConfig
-from perception_node.engines.loading import Progress
+from perception_node.config.sections import ModelConfig
+from perception_node.engines.loading import Phases
 from perception_node.engines.plans import NewPlan, PlanStore
 from perception_node.engines.registry import Order
 from perception_node.engines.tensorrt import build as build_module
 from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.api import TensorRt
-from perception_node.engines.tensorrt.build import build_bundle, fingerprint_of
+from perception_node.engines.tensorrt.build import ensure_plan, fingerprint_of
 from perception_node.engines.tensorrt.calibration_cache import new_cache
 from perception_node.errors import (
     CalibrationError,
@@ -69,7 +69,7 @@ def robot(monkeypatch, bundle):
 
 
 def build(bundle, store, precision="int8", *, allow_ungated=True, classic=True):
-    return build_bundle(
+    return ensure_plan(
         bundle, precision, "tensorrt", store, allow_ungated=allow_ungated, classic=classic
     )
 
@@ -155,8 +155,8 @@ def keep(store, bundle, trt, content, **named):
 
 
 def load(bundle, store):
-    config = NodeConfig(plan_store=str(store.folder), allow_ungated=True)
-    return loading.load_engine(Order(bundle, "int8", config, Progress()))
+    config = ModelConfig(plan_store=str(store.folder), allow_ungated=True)
+    return loading.load_engine(Order(bundle, "int8", config, Phases()))
 
 
 def test_the_node_runs_a_classic_plan_where_there_is_no_other(node, bundle, store):

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.config.node_config import NodeConfig
-from perception_node.engines.loading import Progress
+from perception_node.config.sections import ModelConfig
+from perception_node.engines.loading import Phases
 from perception_node.engines.plans import BuildOptions, NewPlan, PlanStore
 from perception_node.engines.registry import Order
 from perception_node.engines.tensorrt import loading
@@ -44,10 +44,10 @@ class Robot:
         return self.store.build_once(name, fingerprint, lambda: NewPlan(plan, {}))
 
     def load(self, bundle, precision="fp16", *, build_missing=False, **options):
-        config = NodeConfig(
+        config = ModelConfig(
             plan_store=str(self.store.folder), build_missing_plan=build_missing, **options
         )
-        return load_engine(Order(bundle, precision, config, Progress()))
+        return load_engine(Order(bundle, precision, config, Phases()))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def robot(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "find_gpu", standin_gpu)
     monkeypatch.setattr(loading, "load_tensorrt", lambda: robot.trt)
     monkeypatch.setattr(loading, "PyCuda", StandinCuda)
-    monkeypatch.setattr(loading, "build_bundle", robot.build)
+    monkeypatch.setattr(loading, "ensure_plan", robot.build)
     return robot
 
 
