@@ -23,17 +23,12 @@ def load_engine(order: Order) -> Engine:
         EngineError: the model is no longer wanted.
 
     """
-    model = INT8_ON_CPU if order.precision == "int8" else MODEL
-    if model == INT8_ON_CPU:
-        _require_int8(order)
-    order.progress.say(f"ONNX Runtime loads {model}")
-    return OnnxRuntimeEngine(order.bundle, order.config.threads, model)
-
-
-def _require_int8(order: Order) -> None:
-    bundle = order.bundle
-    if INT8_ON_CPU not in bundle.files:
+    bundle, model = order.bundle, INT8_ON_CPU if order.precision == "int8" else MODEL
+    if model not in bundle.files:
         make = f"run: perception calibrate {bundle.path} --images DIR"
         problem = f"missing; {make}, or set precision to fp32 ({order.reason})"
-        raise ModelFormatError(bundle.path / INT8_ON_CPU, problem)
-    require_accurate(bundle, INT8_ON_CPU, allow_ungated=order.config.allow_ungated)
+        raise ModelFormatError(bundle.path / model, problem)
+    if model == INT8_ON_CPU:
+        require_accurate(bundle, model, allow_ungated=order.config.allow_ungated)
+    order.progress.say(f"ONNX Runtime loads {model}")
+    return OnnxRuntimeEngine(bundle, order.config.threads, model)

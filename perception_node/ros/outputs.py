@@ -46,6 +46,7 @@ class Outputs:
 
     Attributes:
         compose: makes the message for ``~/classification``.
+        results_topic: resolved name of ``~/classification``.
         send: publishes it; rclpy's own function, with nothing of ours before it.
 
     """
@@ -100,17 +101,13 @@ class Outputs:
             self._classification = create(
                 Classification, "classification", qos, qos_overriding_options=overrides
             )
+            self.results_topic = str(self._classification.topic_name)
             self.send: Callable[[bytes | Classification], None] = self._classification.publish
             self._overlay = create(Image, "overlay", named_qos(OVERLAY_QOS))
             self._latency = create(DiagnosticArray, "latency", named_qos(LATENCY_QOS))
             self._label_info = create(LabelInfo, "label_info", LATCHED)
             self._vision_info = create(VisionInfo, "vision_info", LATCHED)
             self._undo = made.pop_all()
-
-    @property
-    def results_topic(self) -> str:
-        """Resolved name of ``~/classification``."""
-        return str(self._classification.topic_name)
 
     def has_listeners(self) -> bool:
         """Tell whether somebody subscribes to a result, picture or latency of this camera."""
