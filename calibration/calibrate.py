@@ -29,7 +29,7 @@ from perception_node.calibration.quantization import (
 from perception_node.calibration.ranges import Method, measure, narrow
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.onnxruntime.session import open_session
-from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, new_cache
+from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, CalibrationCache
 from perception_node.errors import CalibrationError
 from perception_node.model.bundle import CALIBRATION, INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.model.sealed_json import seal
@@ -189,7 +189,7 @@ def to_cache(model: onnx.ModelProto, ranges: Ranges, exclude: Collection[str] = 
         for name, limits in sorted(ranges.items())
         if name not in outputs
     }
-    return new_cache(scales).to_bytes()
+    return CalibrationCache(scales).to_bytes()
 
 
 def _require(count: int, images: ImageSet) -> None:

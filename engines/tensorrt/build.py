@@ -19,9 +19,10 @@ from perception_node.engines.plans import (
 from perception_node.engines.tensorrt.acceptance import accept_plan
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
-from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, parse_cache
-from perception_node.engines.tensorrt.calibrator import check_has_calibrators, make_calibrator
+from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE
+from perception_node.engines.tensorrt.calibrator import Calibrator, check_has_calibrators
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
+from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.inspection import (
     check_precision,
     inspect_plan,
@@ -31,6 +32,7 @@ from perception_node.engines.tensorrt.inspection import (
 )
 from perception_node.engines.tensorrt.machine import machine_facts
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
+from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EngineBuildError, EnvironmentLacks, MissingPackage
 from perception_node.model.accuracy import require_accurate
 from perception_node.model.bundle import MODEL, MODEL_FILES
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.builder import BuiltPlan
-    from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
     from perception_node.engines.tensorrt.progress import BuildProgress
     from perception_node.model.bundle import ModelBundle, Precision
@@ -254,7 +255,7 @@ class _Build:
                 self.options,
                 timing_cache=self.store.read_timing_cache(key) if self.gpu else b"",
                 monitor=make_monitor(self.trt, self.reporter),
-                calibrator=self._make_calibrator(),
+                calibrator=self._calibrator(),
             )
         except EngineBuildError:
             self._check_cancelled()
@@ -264,11 +265,10 @@ class _Build:
             self.store.write_timing_cache(key, built.timing_cache)
         return built
 
-    def _make_calibrator(self) -> Calibrator | None:
+    def _calibrator(self) -> Calibrator | None:
         if not self.classic:
             return None
-        cache = self.bundle.read(CALIBRATION_CACHE)
-        return make_calibrator(self.trt, parse_cache(cache).algorithm, cache=cache)
+        return Calibrator(self.trt, self.bundle.read(CALIBRATION_CACHE))
 
     def _inspect(self, built: BuiltPlan) -> dict[str, Any]:
         """Check the precision of the network, if it is typed, and of the engine, with a GPU."""
@@ -303,16 +303,11 @@ class _Build:
 
 def _check_cuda() -> None:
     """Raise what is missing to run a plan."""
-    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda  # noqa: PLC0415
-
     PyCuda().close()
 
 
 def _load_engine(bundle: ModelBundle, plan: bytes, trt: TensorRt, precision: Precision) -> Engine:
     """Return an engine that notices every output that is not written."""
-    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda  # noqa: PLC0415
-    from perception_node.engines.tensorrt.runtime import TensorRtEngine  # noqa: PLC0415
-
     return TensorRtEngine(bundle, plan, trt, PyCuda(), precision=precision, debug=True)
 
 

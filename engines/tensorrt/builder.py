@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perception_node.engines.tensorrt.calibrator import tensor_names
 from perception_node.engines.tensorrt.inspection import layers_of_network
 from perception_node.errors import EngineBuildError
 
@@ -74,10 +73,10 @@ def build_plan(
         timing_cache: of an earlier build for the same GPU and TensorRT, or empty.
         monitor: from ``make_monitor``; None where nobody watches.
         calibrator: for int8 without Q/DQ nodes; ``onnx`` is the float32 model then, and nothing
-            is strongly typed. The caller closes it.
+            is strongly typed.
 
     Raises:
-        CalibrationError: the calibrator's images or cache cannot be used.
+        CalibrationError: the calibrator's cache cannot be used.
         EngineBuildError: TensorRT cannot parse or build it, or the monitor said no; the last
             lines of its log are in the message.
         EngineError: TensorRT cannot work here at all.
@@ -94,7 +93,7 @@ def build_plan(
     _parse(trt, parser, onnx)
     config = _configure(trt, builder, precision, options, is_typed=is_typed)
     if calibrator is not None:
-        calibrator.check_network(tensor_names(network))
+        calibrator.check_network(network)
         config.int8_calibrator = calibrator.native
     cache = _add_timing_cache(trt, config, timing_cache)
     if monitor is not None and trt.has("IBuilderConfig.progress_monitor"):

@@ -43,12 +43,10 @@ class DeviceMemory(Protocol):
 
     Attributes:
         address: where it begins.
-        size: in bytes.
 
     """
 
     address: int
-    size: int
 
     def free(self) -> None:
         """Give the memory back."""

@@ -87,7 +87,7 @@ class PyCuda:
     def device_memory(self, size: int) -> GpuMemory:
         """Return memory of the GPU; see ``Cuda``."""
         with self._reporting():
-            return GpuMemory(self._driver.mem_alloc(size), size)
+            return GpuMemory(self._driver.mem_alloc(size))
 
     def upload(self, target: int, source: NDArray[np.uint8]) -> None:
         """Copy to the GPU; see ``Cuda``."""
@@ -177,9 +177,8 @@ class PageLockedMemory:
 class GpuMemory:
     """Memory of the GPU; see ``DeviceMemory``."""
 
-    def __init__(self, allocation: CudaObject, size: int) -> None:
+    def __init__(self, allocation: CudaObject) -> None:
         self.address = int(allocation)
-        self.size = size
         self._allocation = allocation
 
     def free(self) -> None:
