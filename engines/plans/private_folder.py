@@ -13,7 +13,6 @@ from perception_node.errors import PlanIntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 TEMPORARY = ".tmp"
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -52,12 +51,7 @@ class PrivateFolder:
         """Return the open folder."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the folder."""
         os.close(self._descriptor)
 

@@ -27,8 +27,8 @@ from perception_node.engines.plans import layout
 from perception_node.engines.plans.cleaning import (
     lock_if_free,
     prune,
-    remove_leftovers,
     remove_temporaries,
+    remove_useless,
 )
 from perception_node.engines.plans.layout import LOCK
 from perception_node.engines.plans.lookup import find_plan, never_built, with_newest_options
@@ -39,7 +39,6 @@ from perception_node.engines.plans.stored_plan import (
     NewPlan,
     StoredPlan,
     as_plan_error,
-    load_stored_plan,
     write_manifest,
 )
 from perception_node.errors import ConfigError, EngineBuildError, PlanError
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perception_node.engines.plans.fingerprint import PlanFingerprint
-
-__all__ = ["DamagedPlan", "NewPlan", "PlanStore", "StoredPlan", "load_stored_plan"]
 
 DEFAULT_TIMEOUT_S = 3600.0  # a large model on a small Jetson takes most of an hour
 POLL_S = 0.1
@@ -284,7 +281,7 @@ def _commit(
         write_manifest(folder, stored)
     finally:
         with suppress(OSError):
-            remove_leftovers(folder, stem)
+            remove_useless(folder, stem, None, lambda _: None)
     return find_plan(folder, name, fingerprint)
 
 

@@ -16,6 +16,7 @@ from perception_node.engines.plans import (
     PlanStore,
     StoredPlan,
 )
+from perception_node.engines.plans.fingerprint import DEFAULT_OPTIONS
 from perception_node.engines.tensorrt.acceptance import accept_plan
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
@@ -57,7 +58,7 @@ def build_bundle(  # noqa: PLR0913 - the first five say what to build
     precision: Precision,
     backend: Backend,
     store: PlanStore,
-    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    options: BuildOptions = DEFAULT_OPTIONS,
     *,
     report: Callable[[BuildProgress], None] | None = None,
     cancel: Event | None = None,
@@ -115,7 +116,7 @@ def fingerprint_of(
     precision: Precision,
     trt: TensorRt,
     gpu: Gpu | None,
-    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    options: BuildOptions = DEFAULT_OPTIONS,
     *,
     classic: bool = False,
 ) -> PlanFingerprint:
