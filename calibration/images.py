@@ -11,6 +11,7 @@ import csv
 import hashlib
 import os
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from perception_node.model.bundle import ModelBundle
     from perception_node.wire.bags import BagMessage
 
+    Read = Callable[[], tuple[bytes, Frame]]
+
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
 MAX_LINES = 500_000  # of either
 TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
-MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels
+MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels  # larger ones are skipped
 
 
 class PreparedImage(NamedTuple):
@@ -77,10 +80,8 @@ class ImageSource(Protocol):
     place: str
     names: tuple[str, ...]
 
-    def contents(
-        self, wanted: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[], tuple[bytes, Frame]]]]:
-        """Yield names in order, each with what reads its bytes and decodes them.
+    def contents(self) -> Iterator[tuple[str, Read]]:
+        """Yield all names in order, each with what reads its bytes and decodes them.
 
         Raises:
             FrameError: by what is called: the image cannot be decoded.
@@ -121,7 +122,10 @@ class ImageSet:
         size = self._bundle.manifest.input
         values = np.zeros((1, 3, size.height, size.width), np.float32)
         prepare = FramePreprocessor(self._bundle.manifest.preprocessing, values)
-        for name, read in self.source.contents(frozenset(self.names)):
+        wanted = frozenset(self.names)
+        for name, read in self.source.contents():
+            if name not in wanted:
+                continue
             try:
                 content, frame = read()
                 prepare(frame)
@@ -188,13 +192,12 @@ class ImageSet:
 class Files:
     """Image files: all in a folder and below it, or those that a list names."""
 
-    def __init__(self, bundle: ModelBundle, path: Path, max_pixels: int) -> None:
+    def __init__(self, bundle: ModelBundle, path: Path) -> None:
         """Find JPEG and PNG files.
 
         Args:
             bundle: its input says how far JPEGs may be reduced while they are decoded.
             path: a folder, or a text file with one path per line, relative to itself.
-            max_pixels: larger images are skipped.
 
         Raises:
             ConfigError: there is no such folder or list.
@@ -207,15 +210,12 @@ class Files:
         else:
             self.kind, self._files = "list", _read_list(path)
         self.names = tuple(self._files)
-        self._decoder = Decoder(max_pixels, bundle.manifest.smallest_side)
+        self._decoder = Decoder(MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
 
-    def contents(
-        self, wanted: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[], tuple[bytes, Frame]]]]:
+    def contents(self) -> Iterator[tuple[str, Read]]:
         """Yield names in order, each with what reads its file; see ``ImageSource``."""
         for name, file in self._files.items():
-            if name in wanted:
-                yield name, lambda file=file: self._read(file)  # type: ignore[misc]
+            yield name, partial(self._read, file)
 
     def _read(self, file: Path) -> tuple[bytes, Frame]:
         content = read_regular_file(file, MAX_FILE_BYTES)
@@ -225,7 +225,7 @@ class Files:
 class BagImages:
     """The images of one topic of a bag, raw or compressed, in the order of their time."""
 
-    def __init__(self, bundle: ModelBundle, path: Path, topic: str, max_pixels: int) -> None:
+    def __init__(self, bundle: ModelBundle, path: Path, topic: str) -> None:
         """Find the images; they are read later, each time anew.
 
         Raises:
@@ -243,17 +243,16 @@ class BagImages:
         if not self.names:
             msg = f"{self.place}: no messages; choose a topic that has some"
             raise CalibrationError(msg)
-        self._reader = ImageReader(transport, max_pixels, bundle.manifest.smallest_side)
+        self._reader = ImageReader(transport, MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
 
-    def contents(
-        self, wanted: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[], tuple[bytes, Frame]]]]:
+    def contents(self) -> Iterator[tuple[str, Read]]:
         """Yield names in order, each with what reads its message; see ``ImageSource``."""
         with open_bag(self._path) as bag:
             for number, message in enumerate(bag.messages([self._topic])):
-                name = self._name(number, message)
-                if name in wanted:
-                    yield name, lambda data=message.data: (data, self._reader.read(data))  # type: ignore[misc]
+                yield self._name(number, message), partial(self._read, message.data)
+
+    def _read(self, data: bytes) -> tuple[bytes, Frame]:
+        return data, self._reader.read(data)
 
     def _name(self, number: int, message: BagMessage) -> str:
         return f"{self._topic}#{number}@{message.time_ns}"
@@ -265,7 +264,6 @@ def open_images(
     images: Path | None = None,
     bag: Path | None = None,
     topic: str | None = None,
-    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> ImageSet:
     """Return the images of a folder or list, or of a bag and its topic.
 
@@ -282,11 +280,11 @@ def open_images(
         if topic is not None:
             msg = "--topic names a topic of a bag; use it with --bag"
             raise ConfigError(msg)
-        return ImageSet(bundle, Files(bundle, images, max_pixels))
+        return ImageSet(bundle, Files(bundle, images))
     if bag is None or topic is None:
         msg = "--bag needs --topic, the images to read from it"
         raise ConfigError(msg)
-    return ImageSet(bundle, BagImages(bundle, bag, topic, max_pixels))
+    return ImageSet(bundle, BagImages(bundle, bag, topic))
 
 
 def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, int]:

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
 BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 TOP = 5
 DIGITS = 6  # of what is written down
+ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
 
 
 class Answers:
@@ -152,3 +157,21 @@ def worst_drops(
 def rounded(value: float | np.floating) -> float:
     """Return a number with as many digits as are written down."""
     return round(float(value), DIGITS)
+
+
+def latencies_ms(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median of each model's run: blocks in turn, so that a busy moment hits them all.
+
+    Args:
+        runs: what runs a model once, by a name of it.
+
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            run()  # brings its weights back into the cache
+            for _ in range(RUNS_PER_ROUND):
+                start = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}

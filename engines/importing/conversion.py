@@ -13,9 +13,9 @@ import onnx
 from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inspection import GraphFacts
 from perception_node.engines.importing.layouts import arrange
-from perception_node.engines.importing.loading import first_line, load_model
+from perception_node.engines.importing.loading import load_model
 from perception_node.engines.onnxruntime.session import open_session
-from perception_node.errors import ConversionError
+from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import inliner
 
-from perception_node.errors import ConversionError
+from perception_node.errors import ConversionError, first_line
 from perception_node.model.onnx_file import RefusedOnnx, look_through
 
 if TYPE_CHECKING:
@@ -111,9 +111,3 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a foreign error, not too long."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

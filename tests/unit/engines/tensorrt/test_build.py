@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.calibration.quantization import quantize
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.plans import BuildOptions, PlanStore
 from perception_node.engines.tensorrt import build as build_module
@@ -28,6 +27,7 @@ from perception_node.errors import (
 )
 from perception_node.model.bundle import load_bundle
 from tests.builders import MANIFEST, make_bundle
+from tests.calibration_builders import quantize
 from tests.gate_builders import gate, int8_bundle
 from tests.standin_cuda import StandinCuda, standin_gpu
 from tests.standin_tensorrt import standin_engine
