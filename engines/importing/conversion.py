@@ -45,7 +45,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     height, width = options["size"]
     images = np.load("images", allow_pickle=False)
     model = load_model(path, Path("model").read_bytes())
-    before = run(path, model, facts.input, [_arrange(image, facts) for image in images])
+    arranged = [arrange(image[np.newaxis], facts.layout, facts.element) for image in images]
+    before = run(path, model, facts.input, arranged)
     rewritten = canonicalise(path, model, facts, (height, width), before[0].shape)
     _check_types(path, rewritten)
     name = rewritten.graph.input[0].name
@@ -111,10 +112,6 @@ def run(
         problem = f"its output has the shape {outputs[0].shape}, not one row of scores"
         raise ConversionError(path, problem)
     return [np.asarray(output, np.float32) for output in outputs]
-
-
-def _arrange(image: NDArray[np.float32], facts: GraphFacts) -> NDArray[np.generic]:
-    return arrange(image[np.newaxis], facts.layout, facts.element)
 
 
 def _check_types(path: Path, model: onnx.ModelProto) -> None:

@@ -96,17 +96,6 @@ class Decoder:
         return next(fitting, 1)
 
 
-def read_size(data: memoryview | bytes) -> tuple[int, int]:
-    """Return (width, height) in pixels from the header of a JPEG or PNG.
-
-    Raises:
-        UndecodableImage: the data is neither, or what stands before its pixels is damaged.
-
-    """
-    image = _open(data)
-    return image.width, image.height
-
-
 def _open(data: memoryview | bytes) -> CodedImage:
     content = bytes(data)  # no copy where it is that already
     for form in FORMATS:
