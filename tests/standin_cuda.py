@@ -72,7 +72,7 @@ class Memory:
 
 
 class StandinCuda:
-    """A ``Cuda`` over host memory.
+    """A ``PyCuda`` over host memory.
 
     Attributes:
         calls: how often each method was called.

@@ -82,7 +82,7 @@ def build_plan(
         EngineError: TensorRT cannot work here at all.
 
     """
-    trt.forget_errors()
+    trt.log.clear()
     is_typed = trt.is_strongly_typed and calibrator is None
     # All of these, and the model's bytes, must live until the plan is built.
     builder: Builder = trt.make(trt.module.Builder, trt.logger)
@@ -141,7 +141,7 @@ def _parse(trt: TensorRt, parser: OnnxParser, onnx: bytes) -> None:
         return
     shown = min(parser.num_errors, ERRORS_SHOWN)
     reasons = "; ".join(_describe(parser.get_error(index)) for index in range(shown))
-    msg = f"TensorRT {trt.version} cannot read the model: {reasons or trt.last_errors()}"
+    msg = f"TensorRT {trt.version} cannot read the model: {reasons or trt.log.text()}"
     raise EngineBuildError(msg)
 
 
@@ -173,6 +173,6 @@ def _configure(
 def _check(trt: TensorRt, made: TensorRtObject, problem: str) -> TensorRtObject:
     """Return what TensorRT made; it says no by returning None."""
     if made is None:
-        msg = f"TensorRT {trt.version} made {problem}: {trt.last_errors()}"
+        msg = f"TensorRT {trt.version} made {problem}: {trt.log.text()}"
         raise EngineBuildError(msg)
     return made

@@ -101,8 +101,7 @@ def version_number(version: str) -> int:
         version: such as ``"8.6.1"`` or ``"10.3.0.30"``.
 
     """
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    major, minor, patch = [*map(int, re.findall(r"\d+", version)), 0, 0, 0][:3]
     return major * (1000 if major < _NUMBER_CHANGED_IN else 10_000) + minor * 100 + patch
 
 

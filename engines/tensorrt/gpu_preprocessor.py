@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.engines.tensorrt.cuda.interface import Cuda, Kernel
     from perception_node.engines.tensorrt.cuda.kernel import Launch
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import CompiledKernel, PyCuda
     from perception_node.model.bundle import Preprocessing
 
 
@@ -34,7 +34,7 @@ class GpuPreprocessor:
     """
 
     def __init__(
-        self, cuda: Cuda, preprocessing: Preprocessing, size: tuple[int, int], target: int
+        self, cuda: PyCuda, preprocessing: Preprocessing, size: tuple[int, int], target: int
     ) -> None:
         """Compile the kernel.
 
@@ -53,7 +53,7 @@ class GpuPreprocessor:
         self._preprocessing = preprocessing
         self._size = size
         self._target = target
-        self._kernel: Kernel | None = cuda.compile(kernel_source(), KERNEL_NAME)
+        self._kernel: CompiledKernel | None = cuda.compile(kernel_source(), KERNEL_NAME)
         self._unpacker = Unpacker()
         self._layout: FrameLayout | None = None
         self._launch: Launch | None = None

@@ -91,11 +91,11 @@ def inspect_plan(trt: TensorRt, plan: bytes) -> dict[str, Any]:
         EngineError: the plan cannot be loaded here, or the inspector's answer is no JSON.
 
     """
-    trt.forget_errors()
+    trt.log.clear()
     runtime: Runtime = trt.make(trt.module.Runtime, trt.logger)
     engine: ICudaEngine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        msg = f"TensorRT {trt.version} cannot load the plan it built: {trt.last_errors()}"
+        msg = f"TensorRT {trt.version} cannot load the plan it built: {trt.log.text()}"
         raise EngineError(msg)
     inspector: EngineInspector = engine.create_engine_inspector()
     answer = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)

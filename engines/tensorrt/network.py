@@ -36,7 +36,7 @@ class Network:
             EngineError: TensorRT cannot load the plan, or it is not one of this bundle.
 
         """
-        trt.forget_errors()
+        trt.log.clear()
         self._trt = trt
         self._names = bundle.manifest.input.name, bundle.manifest.output.name
         self._runtime: Runtime = trt.make(trt.module.Runtime, trt.logger)
@@ -79,7 +79,7 @@ class Network:
         self._context = self._engine = self._runtime = None
 
     def _failure(self, what: str) -> EngineError:
-        return EngineError(f"TensorRT {self._trt.version} {what} ({self._trt.last_errors()})")
+        return EngineError(f"TensorRT {self._trt.version} {what} ({self._trt.log.text()})")
 
 
 def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.engines.tensorrt.api import TensorRt
-    from perception_node.engines.tensorrt.cuda.interface import Cuda
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
     from perception_node.model.bundle import ModelBundle, Precision, Preprocessing
     from perception_node.vision.frame import Frame
 
@@ -46,7 +46,7 @@ class TensorRtEngine(Engine):
         bundle: ModelBundle,
         plan: bytes,
         trt: TensorRt,
-        cuda: Cuda,
+        cuda: PyCuda,
         *,
         precision: Precision,
         debug: bool = False,
