@@ -153,7 +153,7 @@ def calibrate(
         )
         for one in methods
     }
-    trials = _try(bundle.read(), models, judging, labels, report)
+    trials = try_models(bundle.read(), models, judging, labels=labels, report=report)
     best = max(trials, key=lambda trial: trial.merit).method
     record = _record(bundle, images, trials, best) | {
         "used": len(giving.used),
@@ -228,14 +228,27 @@ def _values(
         report(phase, done, len(total))
 
 
-def _try(
+def try_models(
     original: bytes,
     models: Mapping[Method, tuple[bytes, ...]],
     images: ImageSet,
-    labels: Mapping[str, int] | None,
-    report: Report,
+    *,
+    labels: Mapping[str, int] | None = None,
+    report: Report = silent,
 ) -> tuple[Trial, ...]:
-    """Run all models on each image once, and compare them with the float32 model."""
+    """Run all models on each image once, and compare them with the float32 model.
+
+    Args:
+        original: the float32 model.
+        models: both flavours by the method of their ranges.
+        images: that the ranges were not measured on.
+        labels: class index by image name, if known.
+        report: called after each image.
+
+    Raises:
+        CalibrationError: no image can be used.
+
+    """
     reference = _session(original)
     sessions = {method: [_session(each) for each in pair] for method, pair in models.items()}
     expected: list[NDArray[np.float32]] = []

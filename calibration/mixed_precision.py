@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
 from perception_node.calibration import metrics
-from perception_node.calibration.calibrate import Calibration, calibrate, silent, split
+from perception_node.calibration.calibrate import (
+    Calibration,
+    calibrate,
+    silent,
+    split,
+    try_models,
+)
 from perception_node.calibration.quantization import (
     convolutions,
     prepare,
@@ -214,19 +218,8 @@ def _steps(keep: Keep, count: int) -> list[int]:
 def _agreement(calibration: Calibration, exclude: Sequence[str], held_out: ImageSet) -> float:
     """Return the part of the images with float32's best class, of the worse flavour."""
     model, ranges, means = calibration.model, calibration.ranges, calibration.means
-    sessions = [
-        open_session(each)
-        for each in (
-            model.SerializeToString(),
-            quantize_for_cpu(model, ranges, exclude, means=means),
-            quantize_for_tensorrt(model, ranges, exclude, means=means),
-        )
-    ]
-    classes = [
-        [int(run_session(each, image.values).argmax()) for each in sessions] for image in held_out
-    ]
-    if not classes:
-        msg = "there are no images to judge with; give more"
-        raise CalibrationError(msg)
-    answers = np.array(classes)
-    return float((answers[:, 1:] == answers[:, :1]).mean(axis=0).min())
+    pair = (
+        quantize_for_tensorrt(model, ranges, exclude, means=means),
+        quantize_for_cpu(model, ranges, exclude, means=means),
+    )
+    return try_models(model.SerializeToString(), {calibration.method: pair}, held_out)[0].agreement

@@ -205,7 +205,7 @@ class _Build:
 
     def __call__(self) -> NewPlan:
         if self.gpu is not None:
-            _check_cuda()  # before the minutes that a build takes
+            PyCuda().close()  # raises what is missing, before the minutes that a build takes
         model = model_file(self.bundle, self.precision, classic=self.classic)
         source = self.bundle.read(model)
         parsed = self._convert(source)
@@ -290,26 +290,24 @@ class _Build:
         if self.gpu is None:
             return {"done": False, "why": NO_GPU}
         self.reporter.say("comparing the plan with the model")
-        return accept_plan(
-            self.bundle,
-            self.precision,
-            lambda: _load_engine(self.bundle, built.plan, self.trt, self.precision),
-        )
+
+        def load() -> Engine:
+            """Return an engine that notices every output that is not written."""
+            return TensorRtEngine(
+                self.bundle,
+                built.plan,
+                self.trt,
+                PyCuda(),
+                precision=self.precision,
+                debug=True,
+            )
+
+        return accept_plan(self.bundle, self.precision, load)
 
     def _check_cancelled(self) -> None:
         if self.reporter.cancel.is_set():
             msg = "the build was cancelled; the plan store is as it was"
             raise EngineBuildError(msg)
-
-
-def _check_cuda() -> None:
-    """Raise what is missing to run a plan."""
-    PyCuda().close()
-
-
-def _load_engine(bundle: ModelBundle, plan: bytes, trt: TensorRt, precision: Precision) -> Engine:
-    """Return an engine that notices every output that is not written."""
-    return TensorRtEngine(bundle, plan, trt, PyCuda(), precision=precision, debug=True)
 
 
 def _ignore(progress: BuildProgress) -> None:

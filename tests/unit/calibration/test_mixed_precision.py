@@ -159,7 +159,7 @@ def test_something_must_be_left_to_quantise(bundle, images, keep, monkeypatch):
 
 
 def test_no_images_to_judge_with_are_refused(calibration, ranking, images):
-    with pytest.raises(CalibrationError, match="no images to judge with"):
+    with pytest.raises(CalibrationError, match="none of the images held out to judge"):
         keep_in_float(calibration, ranking, 1, images.subset([]), min_agreement=0.95)
 
 

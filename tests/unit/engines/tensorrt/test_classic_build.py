@@ -53,12 +53,14 @@ def robot(monkeypatch, bundle):
         trt = TensorRt(standin.module, "tensorrt")
         monkeypatch.setattr(build_module, "find_gpu", standin_gpu)
         monkeypatch.setattr(build_module, "load_tensorrt", lambda _backend: trt)
-        monkeypatch.setattr(build_module, "_check_cuda", lambda: None)
+        monkeypatch.setattr(build_module, "PyCuda", StandinCuda)
         monkeypatch.setattr(build_module, "inspect_plan", lambda _trt, _plan: {"Layers": [LAYER]})
         monkeypatch.setattr(
             build_module,
-            "_load_engine",
-            lambda made_from, *_: standin_engine(made_from, StandinCuda(), debug=True),
+            "TensorRtEngine",
+            lambda made_from, _plan, _trt, cuda, *, precision, debug: standin_engine(
+                made_from, cuda, debug=debug and precision == "int8"
+            ),
         )
         return standin
 
