@@ -32,11 +32,9 @@ SUFFIX = "_mean_for_calibration"
 
 
 def channel_means(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> Means:
-    """Return the mean of each channel of all that enters convolutions, over some inputs.
+    """Return the mean of each channel of all that enters convolutions of a prepared model.
 
-    Args:
-        model: what ``quantization.prepare`` returned.
-        inputs: float32 (1, 3, height, width), read one by one; a hundred are enough.
+    The inputs are float32 (1, 3, height, width), read one by one; a hundred are enough.
 
     Raises:
         CalibrationError: there are no inputs, or a mean is NaN or infinite.

@@ -236,14 +236,10 @@ def try_models(
     labels: Mapping[str, int] | None = None,
     report: Report = silent,
 ) -> tuple[Trial, ...]:
-    """Run all models on each image once, and compare them with the float32 model.
+    """Run all models on each image once, and compare them with ``original``, in float32.
 
-    Args:
-        original: the float32 model.
-        models: both flavours by the method of their ranges.
-        images: that the ranges were not measured on.
-        labels: class index by image name, if known.
-        report: called after each image.
+    ``models`` has both flavours by the method of their ranges, which were not measured on these
+    images; ``labels`` the class index by image name.
 
     Raises:
         CalibrationError: no image can be used.

@@ -160,12 +160,7 @@ def rounded(value: float | np.floating) -> float:
 
 
 def latencies_ms(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median of each model's run: blocks in turn, so that a busy moment hits them all.
-
-    Args:
-        runs: what runs a model once, by a name of it.
-
-    """
+    """Return the median of each model's run, in blocks that take turns: busy moments hit all."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
         for name, run in runs.items():

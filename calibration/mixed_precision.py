@@ -93,14 +93,8 @@ def calibrate_mixed(
 ) -> Mixed:
     """Calibrate, rank the convolutions, and calibrate again with the worst ones in float.
 
-    Args:
-        bundle: as for ``calibrate``, like ``images``, ``method``, ``labels`` and ``report``.
-        images: those held out also decide how many convolutions ``auto`` keeps.
-        method: of the ranges.
-        keep: how many; ``auto``: as few as it takes.
-        min_agreement: what ``auto`` tries to reach, 0 to 1.
-        labels: class index by image name, if known.
-        report: called with what is being done.
+    ``keep`` says how many; ``auto``: as few as it takes to reach ``min_agreement``, 0 to 1, on the
+    images held out. The other arguments are those of ``calibrate``.
 
     Raises:
         ConfigError: ``keep`` leaves nothing to quantise.

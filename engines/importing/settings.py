@@ -100,13 +100,9 @@ def settle_script(path: Path, wishes: Wishes) -> Settings:
 
 
 def settle_graph(path: Path, wishes: Wishes, graph: dict[str, Any], labels: object) -> Settings:
-    """Settle an ONNX model's settings from what its graph shows.
+    """Settle an ONNX model's settings from what its graph shows, the fields of ``GraphFacts``.
 
-    Args:
-        path: named in errors.
-        wishes: what the user said.
-        graph: fields of ``inspection.GraphFacts``.
-        labels: the class names, if there are any yet.
+    ``labels`` are the class names, if there are any yet.
 
     Raises:
         ConversionError: something must be said, or a wish does not fit the model.

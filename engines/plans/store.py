@@ -30,8 +30,6 @@ from perception_node.engines.plans.cleaning import (
     remove_temporaries,
     remove_useless,
 )
-from perception_node.engines.plans.layout import LOCK
-from perception_node.engines.plans.lookup import find_plan, never_built, with_newest_options
 from perception_node.engines.plans.private_folder import PrivateFolder
 from perception_node.engines.plans.stored_plan import (
     MANIFEST,
@@ -106,10 +104,10 @@ class PlanStore:
             try:
                 with PrivateFolder(self.folder) as folder:
                     if any_options:
-                        fingerprint = with_newest_options(folder, name, fingerprint)
-                    return find_plan(folder, name, fingerprint)
+                        fingerprint = layout.with_newest_options(folder, name, fingerprint)
+                    return layout.find_plan(folder, name, fingerprint)
             except FileNotFoundError as error:
-                raise never_built(self.folder, name, fingerprint) from error
+                raise layout.never_built(self.folder, name, fingerprint) from error
 
     def build_once(
         self,
@@ -246,7 +244,7 @@ class PlanStore:
 
     def _try_lock(self, folder: PrivateFolder, stem: str) -> int | None:
         with self._writing():
-            return folder.try_lock(stem + LOCK)
+            return folder.try_lock(stem + layout.LOCK)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -282,7 +280,7 @@ def _commit(
     finally:
         with suppress(OSError):
             remove_useless(folder, stem, None, lambda _: None)
-    return find_plan(folder, name, fingerprint)
+    return layout.find_plan(folder, name, fingerprint)
 
 
 def _entry(folder: PrivateFolder, file: str) -> StoredPlan | DamagedPlan:

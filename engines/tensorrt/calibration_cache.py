@@ -95,12 +95,7 @@ def parse_cache(content: bytes) -> CalibrationCache:
 
 
 def version_number(version: str) -> int:
-    """Return the number by which a TensorRT calls itself in a header: 8601, 100300.
-
-    Args:
-        version: such as ``"8.6.1"`` or ``"10.3.0.30"``.
-
-    """
+    """Return the number by which a TensorRT, such as "10.3.0.30", calls itself in a header."""
     major, minor, patch = [*map(int, re.findall(r"\d+", version)), 0, 0, 0][:3]
     return major * (1000 if major < _NUMBER_CHANGED_IN else 10_000) + minor * 100 + patch
 

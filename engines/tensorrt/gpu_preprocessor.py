@@ -38,11 +38,8 @@ class GpuPreprocessor:
     ) -> None:
         """Compile the kernel.
 
-        Args:
-            cuda: where.
-            preprocessing: what the bundle says.
-            size: height and width of the network's input.
-            target: address of the network's input on the GPU, float32 (1, 3, height, width).
+        ``target`` is the address of the network's input on the GPU, float32 (1, 3, height, width);
+        ``size`` is its height and width.
 
         Raises:
             EnvironmentLacks: there is no compiler for the kernel.

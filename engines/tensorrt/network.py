@@ -25,12 +25,7 @@ class Network:
     """
 
     def __init__(self, trt: TensorRt, plan: bytes, bundle: ModelBundle) -> None:
-        """Load a plan in the current CUDA context.
-
-        Args:
-            trt: TensorRT.
-            plan: its bytes; whoever calls this trusts them, as they can be code.
-            bundle: says what the input and the output must be.
+        """Load a plan, whose bytes the caller trusts, as they can be code, in the CUDA context.
 
         Raises:
             EngineError: TensorRT cannot load the plan, or it is not one of this bundle.

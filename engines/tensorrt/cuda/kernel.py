@@ -135,13 +135,9 @@ def kernel_source() -> str:
 def plan_launch(
     preprocessing: Preprocessing, layout: FrameLayout, size: tuple[int, int]
 ) -> Launch:
-    """Return how the kernel is launched for frames of one layout.
+    """Return how the kernel is launched for frames of a layout whose encoding is ``READABLE``.
 
-    Args:
-        preprocessing: what the bundle says.
-        layout: of the frames, with an encoding out of ``READABLE``.
-        size: height and width of the engine's input.
-
+    ``size`` is the height and width of the engine's input.
     """
     resampling = resample(preprocessing, (layout.height, layout.width), size)
     taps = 4 if preprocessing.interpolation == "bicubic" else 2

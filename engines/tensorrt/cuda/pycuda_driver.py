@@ -111,11 +111,7 @@ class PyCuda:
             self._driver.memcpy_dtoh_async(target, source, self._stream)
 
     def compile(self, source: str, name: str) -> CompiledKernel:
-        """Compile CUDA C++ with nvcc, or take it from PyCUDA's cache.
-
-        Args:
-            source: of an ``extern "C"`` kernel, among others.
-            name: of that kernel.
+        """Compile CUDA C++ and return the ``extern "C"`` kernel of that name; PyCUDA has a cache.
 
         Raises:
             EnvironmentLacks: there is no compiler here.
@@ -240,13 +236,9 @@ class CompiledKernel:
     ) -> None:
         """Put the kernel on the stream.
 
-        Args:
-            grid: number of blocks in x and y.
-            block: number of threads of a block in x, y and z.
-            parameters: the structure, in the layout of C.
-            source: address of what it reads.
-            target: address of what it writes.
-
+        ``grid`` counts blocks in x and y, ``block`` the threads of one in x, y and z.
+        ``parameters`` is the structure, in the layout of C; the addresses are those of what is
+        read and of what is written.
         """
         self._function.prepare([f"{len(parameters)}s", "P", "P"])
         arguments = (parameters, source, target)
