@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -163,7 +164,9 @@ def _run(
     names = [each.name for each in exposed.graph.output]
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = open_session(exposed.SerializeToString(), options)
+    shapes = [each.type.tensor_type.shape.dim for each in exposed.graph.output]
+    room = 4 * sum(math.prod(axis.dim_value for axis in shape) for shape in shapes)  # all at once
+    session = open_session(exposed.SerializeToString(), options, input_bytes=room)
     for values in inputs:
         found = session.run(names, {image: values})
         activations = {image: values, **dict(zip(names, found, strict=True))}
