@@ -62,7 +62,8 @@ class PrivateFolder:
             OSError: the folder cannot be read.
 
         """
-        return sorted(os.listdir(self._descriptor))  # noqa: PTH208 - a Path may lead elsewhere
+        with os.scandir(self._descriptor) as entries:  # a path may lead elsewhere
+            return sorted(entry.name for entry in entries)
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """Return the content of a regular file; opening it never blocks.

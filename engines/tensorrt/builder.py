@@ -95,16 +95,17 @@ def build_plan(
     if calibrator is not None:
         calibrator.check_network(network)
         config.int8_calibrator = calibrator.native
-    cache = _add_timing_cache(trt, config, timing_cache)
+    has_timings = _add_timing_cache(trt, config, timing_cache)
     if monitor is not None and trt.has("IBuilderConfig.progress_monitor"):
         config.progress_monitor = monitor
     made = builder.build_serialized_network(network, config)
     if calibrator is not None:
         calibrator.check()  # first, as its problem is why there is no plan
     plan: IHostMemory = _check(trt, made, "no plan")
+    timings: ITimingCache = config.get_timing_cache() if has_timings else None
     return BuiltPlan(
         plan=bytes(plan),
-        timing_cache=b"" if cache is None else _serialize(config.get_timing_cache()),
+        timing_cache=b"" if timings is None else bytes(timings.serialize()),
         is_strongly_typed=is_typed,
         layers=layers_of_network(network),
     )
@@ -119,21 +120,15 @@ def _network_flags(trt: TensorRt, *, is_typed: bool) -> int:
     return flags
 
 
-def _add_timing_cache(
-    trt: TensorRt, config: IBuilderConfig, content: bytes
-) -> ITimingCache | None:
+def _add_timing_cache(trt: TensorRt, config: IBuilderConfig, content: bytes) -> bool:
     """Let the builder read and extend a timing cache, an empty one if this is another GPU's."""
     if trt.backend == "tensorrt-rtx":  # times its kernels when it loads a plan
-        return None
+        return False
     for data in (content, b""):
         cache: ITimingCache = config.create_timing_cache(data)
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
-            return cache
-    return None
-
-
-def _serialize(cache: ITimingCache | None) -> bytes:
-    return b"" if cache is None else bytes(cache.serialize())
+            return True
+    return False
 
 
 def _parse(trt: TensorRt, parser: OnnxParser, onnx: bytes) -> None:

@@ -140,12 +140,13 @@ def plan_launch(
     ``size`` is the height and width of the engine's input.
     """
     resampling = resample(preprocessing, (layout.height, layout.width), size)
-    taps = 4 if preprocessing.interpolation == "bicubic" else 2
+    is_cubic = preprocessing.interpolation == "bicubic"
+    taps = 4 if is_cubic else 2
     parameters = Parameters(
         rows=_axis(resampling.rows, size[0], taps),
         columns=_axis(resampling.columns, size[1], taps),
         halvings=resampling.halvings,
-        cubic=taps == 4,  # noqa: PLR2004 - as many taps as a cubic has
+        cubic=is_cubic,
         fill=preprocessing.fill,
     )
     if parameters.rows.window * parameters.columns.window > WINDOW_PIXELS:
