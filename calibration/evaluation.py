@@ -251,9 +251,9 @@ class _Running:
 
     def add(self, reference: NDArray[np.float32]) -> None:
         """Remember the last answer beside the output of the reference."""
-        best = tuple(hypothesis.class_id for hypothesis in self._best)
-        similarity = metrics.cosine(self.engine.output, reference)
-        self.answers.add(best, self._best[0].score, similarity)
+        self.answers.best.append(tuple(hypothesis.class_id for hypothesis in self._best))
+        self.answers.confidences.append(self._best[0].score)
+        self.answers.cosines.append(metrics.cosine(self.engine.output, reference))
 
     def add_flip(self, image: PreparedImage, before: Hypothesis, truth: int | None) -> None:
         """Remember a flip if it is among the worst: both sure, and not the same."""

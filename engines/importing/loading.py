@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 MAX_NODES = 20_000  # a large vision transformer has about 3000
@@ -63,11 +63,9 @@ def load_model(path: Path, content: bytes) -> ModelProto:
 
 def _check_size(path: Path, model: ModelProto) -> None:
     """Refuse a huge graph, which no classifier of one image has."""
-    nodes = sum(len(function.node) for function in model.functions)
-    for graph in _graphs(model):
-        nodes += len(graph.node)
-        if nodes > MAX_NODES:
-            raise ConversionError(path, f"more than {MAX_NODES} nodes")
+    parts = (model.graph, *model.functions)
+    if sum(1 for part in parts for _ in all_nodes(part)) > MAX_NODES:
+        raise ConversionError(path, f"more than {MAX_NODES} nodes")
 
 
 def _check_operators(path: Path, graph: GraphProto) -> None:
@@ -84,21 +82,8 @@ def _check_operators(path: Path, graph: GraphProto) -> None:
         raise ConversionError(path, problem)
 
 
-def _graphs(model: ModelProto) -> Iterator[GraphProto]:
-    """Yield the graph of a model and every graph inside it."""
-    yield model.graph
-    for node in all_nodes(model.graph):
-        yield from subgraphs(node)
-    for function in model.functions:
-        for node in function.node:
-            for graph in subgraphs(node):
-                yield graph
-                for inner in all_nodes(graph):
-                    yield from subgraphs(inner)
-
-
-def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield the nodes of a graph and of every graph inside it."""
+def all_nodes(graph: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+    """Yield the nodes of a graph or a function, and of every graph inside it."""
     for node in graph.node:
         yield node
         for inner in subgraphs(node):
