@@ -70,10 +70,7 @@ class Layer:
 def layers_of_network(network: INetworkDefinition) -> tuple[Layer, ...]:
     """Return the layers of a network in its order; a dequantised input counts as int8."""
     layers: list[ILayer] = [network.get_layer(index) for index in range(network.num_layers)]
-    dequantized: set[str] = set()
-    for layer in layers:
-        if layer.type.name == "DEQUANTIZE":
-            dequantized.add(layer.get_output(0).name)
+    dequantized = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
     return tuple(_layer_of_network(layer, dequantized) for layer in layers)
 
 

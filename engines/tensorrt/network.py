@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from perception_node.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perception_node.engines.tensorrt.api import (
         ICudaEngine,
         IExecutionContext,
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
         TensorRt,
     )
     from perception_node.model.bundle import ModelBundle
+    from perception_node.untyped import TensorRtObject
 
 
 class Network:
@@ -83,15 +86,15 @@ def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) ->
     mode, layout = trt.module.TensorIOMode, trt.module.TensorFormat.LINEAR
     dtype = trt.module.DataType.FLOAT
     expected = {
-        _Tensor(size.name, mode.INPUT, (1, 3, size.height, size.width), dtype, layout),
-        _Tensor(output.name, mode.OUTPUT, (1, output.classes), dtype, layout),
+        _describe(size.name, mode.INPUT, (1, 3, size.height, size.width), dtype, layout),
+        _describe(output.name, mode.OUTPUT, (1, output.classes), dtype, layout),
     }
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {
-        _Tensor(
+        _describe(
             name,
             engine.get_tensor_mode(name),
-            tuple(engine.get_tensor_shape(name)),
+            engine.get_tensor_shape(name),
             engine.get_tensor_dtype(name),
             engine.get_tensor_format(name),
         )
@@ -100,25 +103,21 @@ def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) ->
     if found == expected:
         return ""
     return (
-        f"the plan has {_describe(found - expected)} where the bundle {bundle.path} has "
-        f"{_describe(expected - found)}; build it again"
+        f"the plan has {_join(found - expected)} where the bundle {bundle.path} has "
+        f"{_join(expected - found)}; build it again"
     )
 
 
-class _Tensor(NamedTuple):
-    """One input or output of a plan; mode, dtype and layout are enum members of TensorRT."""
+def _describe(
+    name: str,
+    mode: TensorRtObject,
+    shape: Iterable[int],
+    dtype: TensorRtObject,
+    layout: TensorRtObject,
+) -> str:
+    """Return in words all that matters of an input or output; no two have the same words."""
+    return f"{mode.name.lower()} {name} {dtype.name} {list(shape)} {layout.name}"
 
-    name: str
-    mode: Any
-    shape: tuple[int, ...]
-    dtype: Any
-    layout: Any
 
-
-def _describe(tensors: set[_Tensor]) -> str:
-    described = (
-        f"{tensor.mode.name.lower()} {tensor.name} {tensor.dtype.name} "
-        f"{list(tensor.shape)} {tensor.layout.name}"
-        for tensor in tensors
-    )
-    return ", ".join(sorted(described)) or "nothing"
+def _join(tensors: set[str]) -> str:
+    return ", ".join(sorted(tensors)) or "nothing"
