@@ -13,7 +13,7 @@ import os
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -66,40 +66,17 @@ class PreparedImage(NamedTuple):
         return np.ascontiguousarray(pixels[:, :, [order.index(color) for color in "BGR"]])
 
 
-class ImageSource(Protocol):
-    """Where images come from.
-
-    Attributes:
-        kind: in words, without paths of this machine.
-        place: what an error message begins with.
-        names: of all images, each once, in their order.
-
-    """
-
-    kind: str
-    place: str
-    names: tuple[str, ...]
-
-    def contents(self) -> Iterator[tuple[str, Read]]:
-        """Yield all names in order, each with what reads its bytes and decodes them.
-
-        Raises:
-            FrameError: by what is called: the image cannot be decoded.
-            OSError: by what is called: the file cannot be read.
-
-        """
-
-
 class ImageSet:
     """Images in their order; each iteration reads them anew, one at a time.
 
     Attributes:
-        source: where they come from.
-        names: of these images, a choice among the source's.
+        source: where they come from; its ``kind`` says so without paths of this machine, its
+            ``place`` is what an error message begins with.
+        names: of these images, each once; a choice among the source's.
 
     """
 
-    def __init__(self, bundle: ModelBundle, source: ImageSource) -> None:
+    def __init__(self, bundle: ModelBundle, source: Files | BagImages) -> None:
         """Read all images of ``source``, for the bundle's model."""
         self.source = source
         self.names = source.names
@@ -213,7 +190,10 @@ class Files:
         self._decoder = Decoder(MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
 
     def contents(self) -> Iterator[tuple[str, Read]]:
-        """Yield names in order, each with what reads its file; see ``ImageSource``."""
+        """Yield names in order, each with what reads the file and decodes it.
+
+        What is yielded raises ``FrameError`` or ``OSError``.
+        """
         for name, file in self._files.items():
             yield name, partial(self._read, file)
 
@@ -246,7 +226,7 @@ class BagImages:
         self._reader = ImageReader(transport, MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
 
     def contents(self) -> Iterator[tuple[str, Read]]:
-        """Yield names in order, each with what reads its message; see ``ImageSource``."""
+        """Yield names in order, each with what decodes the message, or raises ``FrameError``."""
         with open_bag(self._path) as bag:
             for number, message in enumerate(bag.messages([self._topic])):
                 yield self._name(number, message), partial(self._read, message.data)
