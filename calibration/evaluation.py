@@ -122,11 +122,7 @@ class Evaluation:
 
 
 def models_of(bundle: ModelBundle, precisions: Sequence[Precision] | None) -> list[str]:
-    """Return the files to judge, the float32 reference first.
-
-    Args:
-        bundle: the models'.
-        precisions: which; None for all that the bundle has.
+    """Return the files to judge, the float32 reference first; all of the bundle by default.
 
     Raises:
         ConfigError: the bundle has no file of a precision.

@@ -170,11 +170,9 @@ class Files:
     """Image files: all in a folder and below it, or those that a list names."""
 
     def __init__(self, bundle: ModelBundle, path: Path) -> None:
-        """Find JPEG and PNG files.
+        """Find JPEG and PNG files in a folder, or by a text file with paths relative to itself.
 
-        Args:
-            bundle: its input says how far JPEGs may be reduced while they are decoded.
-            path: a folder, or a text file with one path per line, relative to itself.
+        The bundle's input says how far JPEGs may be reduced while they are decoded.
 
         Raises:
             ConfigError: there is no such folder or list.

@@ -67,13 +67,8 @@ def rank_convolutions(
     """Return what each convolution costs when it alone is quantised, worst first.
 
     The network runs some 3200 times, or 8 times for each convolution if those are more than 400.
-
-    Args:
-        prepared: what ``quantization.prepare`` returned.
-        ranges: of its activations.
-        inputs: float32 (1, 3, height, width), the first 8 to 64 of which are used and kept.
-        means: for the correction of biases; None without one.
-        report: called after each convolution.
+    The inputs are float32 (1, 3, height, width), the first 8 to 64 of which are used and kept;
+    without ``means``, biases are not corrected.
 
     Raises:
         CalibrationError: there are no inputs.

@@ -27,11 +27,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     """Rewrite ``model`` and run it on ``images``, float32 of shape (n, 3, height, width).
 
     It is compared with ``outputs``, float32 of shape (n, classes), if that file is there, and
-    otherwise with the model as it was.
-
-    Args:
-        path: named in errors.
-        options: ``graph``: the fields of ``GraphFacts``; ``size``: height and width.
+    otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``,
+    and ``size``, height and width.
 
     Returns:
         Names of input and output, number of classes, whether the values are probabilities, and

@@ -44,11 +44,8 @@ ARCHIVES = {".zip", ".egg"}
 def readable_paths(private: Iterable[Path]) -> list[Path]:
     """Return what Python, its packages and the C library read, without links, and this folder.
 
-    Call it after all imports.
-
-    Args:
-        private: folders that are none of packages, whatever lies in them: a home, for example.
-
+    Call it after all imports. ``private`` are folders that are none of packages, whatever lies in
+    them: a home, for example.
     """
     closed = [_real(path) for path in private]
     files = {_real(file) for file in _imported_files()}
@@ -64,12 +61,9 @@ def readable_paths(private: Iterable[Path]) -> list[Path]:
 
 
 def search_path(entries: Iterable[str], here: Path) -> list[str]:
-    """Return entries of a search path as absolute paths, without the current folder.
+    """Return entries of ``PATH`` and the like as absolute paths, without the current folder.
 
-    Args:
-        entries: of ``PATH`` and the like; an empty one means the current folder.
-        here: the current folder of whoever set them.
-
+    ``here`` is the current folder of whoever set them; an empty entry means it too.
     """
     absolute = [here / entry for entry in entries if entry]
     return [str(path) for path in absolute if _real(path) != _real(here)]

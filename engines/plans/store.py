@@ -86,11 +86,8 @@ class PlanStore:
     ) -> StoredPlan:
         """Return the plan of bundle ``name`` that was built with exactly this fingerprint.
 
-        Args:
-            name: of the bundle.
-            fingerprint: what the plan must have been built with.
-            any_options: take the newest plan whatever the builder's options were, which matter
-                to who builds it and not to who runs it.
+        With ``any_options`` it is the newest plan whatever the builder's options were, which
+        matter to who builds it and not to who runs it.
 
         Raises:
             PlanMissing: nobody has built it for this precision and this backend.
