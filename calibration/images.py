@@ -27,7 +27,7 @@ from perception_node.wire.bags import open_bag
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -280,7 +280,7 @@ def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, i
         if not 0 <= index < classes:
             msg = f"{path}: {file} has class {index}, the model has classes 0 to {classes - 1}"
             raise CalibrationError(f"{msg}; are these the labels of another model?")
-    found = {name: _label_of(name, rows) for name in names}
+    found = {name: rows.get(name, rows.get(name.rpartition("/")[2])) for name in names}
     missing = [name for name, index in found.items() if index is None]
     if names and len(missing) == len(found):
         msg = f"{path}: has none of the images, such as {missing[0]}"
@@ -289,10 +289,6 @@ def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, i
         msg = f"{path}: {len(missing)} of {len(found)} images have no row, such as {missing[0]}"
         raise CalibrationError(f"{msg}; add them, or take these images away")
     return {name: index for name, index in found.items() if index is not None}
-
-
-def _label_of(name: str, rows: Mapping[str, int]) -> int | None:
-    return rows.get(name, rows.get(name.rpartition("/")[2]))
 
 
 def _read_csv(path: Path) -> dict[str, int]:

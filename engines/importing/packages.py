@@ -57,7 +57,8 @@ def readable_paths(private: Iterable[Path]) -> list[Path]:
     files |= {path for entry in _library_folders() for path in _libraries(entry)}
     files |= {path for path in map(_real, sys.path) if path.suffix in ARCHIVES and path.is_file()}
     outside = [path for path in files if not lies_in(path, folders)]
-    return sorted([*_outermost(folders), *outside])
+    outermost = [path for path in folders if not lies_in(path.parent, folders - {path})]
+    return sorted([*outermost, *outside])
 
 
 def search_path(entries: Iterable[str], here: Path) -> list[str]:
@@ -112,10 +113,6 @@ def _imported_files() -> Iterator[str]:
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and Path(file).is_absolute():
             yield file
-
-
-def _outermost(folders: set[Path]) -> list[Path]:
-    return [path for path in folders if not lies_in(path.parent, folders - {path})]
 
 
 def _real(path: str | Path) -> Path:

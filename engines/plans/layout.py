@@ -118,11 +118,6 @@ def read_timing_cache(folder: PrivateFolder, stem: str) -> bytes:
     return cache if hashlib.sha256(cache).digest() == digest else b""
 
 
-def write_timing_cache(folder: PrivateFolder, stem: str, cache: bytes) -> None:
-    """Replace a timing cache; see ``PrivateFolder.replace``."""
-    folder.replace(stem + TIMING_CACHE, hashlib.sha256(cache).digest() + cache)
-
-
 def find_plan(folder: PrivateFolder, name: str, fingerprint: PlanFingerprint) -> StoredPlan:
     """Return a plan of the open store; see ``PlanStore.find``.
 

@@ -207,7 +207,8 @@ class PlanStore:
             with PrivateFolder(self.folder, create=True) as folder:
                 with lock_if_free(folder, stem) as free:
                     if free:  # else another process writes what it has just learnt
-                        layout.write_timing_cache(folder, stem, cache)
+                        sealed = hashlib.sha256(cache).digest() + cache
+                        folder.replace(stem + layout.TIMING_CACHE, sealed)
                 return free
         except (OSError, PlanError):
             return False

@@ -17,7 +17,7 @@ def check_http() -> Finding:
     """Look for the packages with which `perception serve` answers HTTP."""
     found = {name: version_of(name) for name in LOWEST}
     listed = ", ".join(f"{name} {found[name] or 'missing'}" for name in found)
-    wrong = [name for name in LOWEST if _is_older(found[name], LOWEST[name])]
+    wrong = [name for name in LOWEST if _numbers(found[name]) < _numbers(LOWEST[name])]
     if not wrong:
         return Finding("HTTP", OK, listed)
     advice = "pip install " + " ".join(f"'{name}>={LOWEST[name]}'" for name in wrong)
@@ -34,10 +34,6 @@ def require_http() -> None:
     finding = check_http()
     if finding.state != OK:
         raise EnvironmentLacks(f"{finding.found}; run: {finding.advice}")
-
-
-def _is_older(found: str, lowest: str) -> bool:
-    return _numbers(found) < _numbers(lowest)
 
 
 def _numbers(text: str) -> list[int]:
