@@ -9,7 +9,6 @@ from perception_node.doctor.findings import OK, OPTIONAL, Finding, version_of
 from perception_node.engines.plans import DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
-from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import EnvironmentLacks, PerceptionError
 from perception_node.installing import install_command
@@ -59,6 +58,8 @@ def check_pycuda() -> Finding:
     advice = f"with an NVIDIA GPU and the CUDA toolkit: {install_command('pycuda')}"
     if importlib.util.find_spec("pycuda") is None:
         return Finding("PyCUDA", OPTIONAL, "not installed", advice)
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler
+
     version = version_of("pycuda")
     try:
         return Finding("PyCUDA", OK, f"{version}, {find_compiler()}")
