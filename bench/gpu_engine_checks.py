@@ -172,7 +172,7 @@ def check_tensorrt() -> dict[str, Any]:
     from perception_node.bench.camera.load_sources import read_pictures  # noqa: PLC0415 - needs the samples
     from perception_node.engines.plans import PlanStore  # noqa: PLC0415 - not without TensorRT
     from perception_node.engines.tensorrt.api import load_tensorrt  # noqa: PLC0415 - the same
-    from perception_node.engines.tensorrt.build import build_bundle  # noqa: PLC0415 - the same
+    from perception_node.engines.tensorrt.build import ensure_plan  # noqa: PLC0415 - the same
 
     try:
         trt = load_tensorrt("tensorrt")
@@ -181,7 +181,7 @@ def check_tensorrt() -> dict[str, Any]:
     bundle = load_bundle(find_model(""))
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        plan = build_bundle(bundle, "fp16", "tensorrt", PlanStore(Path(folder) / "plans"))
+        plan = ensure_plan(bundle, "fp16", "tensorrt", PlanStore(Path(folder) / "plans"))
         seconds = time.monotonic() - start
         engine = TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision="fp16")
     frames = [Frame.from_bgr(picture) for picture in read_pictures()]

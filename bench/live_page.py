@@ -28,7 +28,7 @@ from perception_node.bench.page_server import serve_page
 from perception_node.bench.page_viewer import EVENT, PICTURE
 from perception_node.bench.reporting.measurement import END_TO_END
 from perception_node.bench.reporting.merging import describe_machine
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import LatencyConfig
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.domain import private_domain
 
@@ -135,7 +135,7 @@ def measure_watched(load: Load, browser: str) -> Figures:
 
 
 def _measure(load: Load, subject: str, on_progress: Callable[[Progress], None]) -> Figures:
-    deadline_ms = NodeConfig().deadline_ms
+    deadline_ms = LatencyConfig().deadline_ms
     run = measure_node(load, "node", deadline_ms, {}, with_stages=False, on_progress=on_progress)
     figures = _read(run)
     print(f"{subject:<8} {figures.p50:8.2f} {figures.p99:8.2f} {figures.cpu:13.2f}", flush=True)

@@ -80,8 +80,10 @@ def _measure(task: dict[str, Any], write_row: Callable[[list[int]], None]) -> di
     config, load = read_config(task["parameters"]), read_load(task)
     message = bytes(make_messages(load)[0])
     prepare_process()  # not before: malloc would keep the memory of the other messages
-    with load_pipeline(config) as pipeline:
-        reader = ImageReader(load.transport, config.max_image_pixels, pipeline.smallest_side)
+    with load_pipeline(config.model) as pipeline:
+        reader = ImageReader(
+            load.transport, config.cameras.max_image_pixels, pipeline.smallest_side
+        )
         frame = reader.read(message)
         engine = pipeline.engine
         assert engine is not None  # noqa: S101 - it has just been loaded

@@ -44,8 +44,10 @@ def _measure(task: dict[str, Any], _write_row: Callable[[list[int]], None]) -> d
     config, load = read_config(task["parameters"]), read_load(task)
     message = bytes(make_messages(load)[0])
     Pipeline.warm_up = _do_not_warm_up  # type: ignore[assignment] # this process is for that
-    with load_pipeline(config) as pipeline:
-        reader = ImageReader(load.transport, config.max_image_pixels, pipeline.smallest_side)
+    with load_pipeline(config.model) as pipeline:
+        reader = ImageReader(
+            load.transport, config.cameras.max_image_pixels, pipeline.smallest_side
+        )
         frame = reader.read(message)
         runs = (pipeline.run(frame, top_k=1, threshold=0.0) for _ in range(STEADY.stop))
         return {"times_ns": [prediction.times.infer_ns for prediction in runs]}

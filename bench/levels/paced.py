@@ -11,11 +11,10 @@ import os
 import resource
 import threading
 import time
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.bench.process_watch import read_sample
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.system.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.system.realtime import RealTimeSetup
@@ -23,6 +22,7 @@ from perception_node.system.realtime import RealTimeSetup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from perception_node.config.sections import ModelConfig
     from perception_node.engines.fallback import FallbackPipeline
 
 
@@ -81,8 +81,7 @@ def read_config(parameters: dict[str, Any]) -> NodeConfig:
         ConfigError: a value is not allowed.
 
     """
-    known = {field.name for field in fields(NodeConfig)}
-    values = {name: value for name, value in parameters.items() if name in known}
+    values = {name: value for name, value in parameters.items() if name in ALL_PARAMETERS}
     return NodeConfig().with_values(
         {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     )
@@ -123,19 +122,19 @@ def measure_frames(
     """
     for number, _ in enumerate(pace(schedule.rate_hz, schedule.warm_up_frames)):
         step(number)
-    setup = RealTimeSetup(config.real_time())
+    setup = RealTimeSetup(config.real_time)
     setup.apply([], [threading.get_native_id(), *pipeline.native_thread_ids])
     before = Usage.read()
     for number, due_ns in enumerate(pace(schedule.rate_hz, schedule.frames)):
         write_row([due_ns, time.monotonic_ns(), *step(number)])
     resources = Usage.read().per_frame(before, schedule.frames)
     setup.undo()
-    return {"resources": resources, "model": _describe_model(config, pipeline)}
+    return {"resources": resources, "model": _describe_model(config.model, pipeline)}
 
 
-def _describe_model(config: NodeConfig, pipeline: FallbackPipeline) -> dict[str, str]:
+def _describe_model(config: ModelConfig, pipeline: FallbackPipeline) -> dict[str, str]:
     bundle, engine = pipeline.bundle, pipeline.description
-    file = MODEL_FILES.get(config.precision, MODEL)  # type: ignore[call-overload]
+    file = MODEL_FILES[config.precision]
     if engine.startswith("ONNX Runtime"):
         file = INT8_ON_CPU if config.precision == "int8" else MODEL
     sha256 = bundle.files.get(file, bundle.files[MODEL])

@@ -66,14 +66,18 @@ def _measure(task: dict[str, Any], write_row: Callable[[list[int]], None]) -> di
     config, load = read_config(task["parameters"]), read_load(task)
     messages = [bytes(message) for message in make_messages(load)]
     prepare_process()  # not before: malloc would keep what was needed to make them
-    with load_pipeline(config) as pipeline:
-        reader = ImageReader(load.transport, config.max_image_pixels, pipeline.smallest_side)
+    with load_pipeline(config.model) as pipeline:
+        reader = ImageReader(
+            load.transport, config.cameras.max_image_pixels, pipeline.smallest_side
+        )
 
         def step(number: int) -> list[int]:
             begin_ns = time.monotonic_ns()
             frame = reader.read(messages[number % len(messages)])
             read_ns = time.monotonic_ns() - begin_ns
-            prediction = pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+            prediction = pipeline.run(
+                frame, top_k=config.output.top_k, threshold=config.output.threshold
+            )
             return [read_ns, *prediction.times, time.monotonic_ns() - begin_ns]
 
         return measure_frames(Schedule(*task["schedule"]), config, pipeline, step, write_row)

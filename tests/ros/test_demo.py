@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from perception_node.cli import EXIT_CHECK_FAILED, EXIT_OK, demo, main
-from perception_node.system.resources import find_resource
+from perception_node.system.resources import SAMPLE_BAG, find_resource
 from tests.ros.harness import start_cli
 
 pytestmark = pytest.mark.ros
@@ -37,7 +37,7 @@ def test_demo_says_what_it_did(domain, tmp_path, transport, frames):
 
 def test_demo_fails_where_the_labels_are_wrong(domain, tmp_path, monkeypatch, capsys):
     sample = tmp_path / "photos"
-    shutil.copytree(find_resource(demo.SAMPLE), sample)
+    shutil.copytree(find_resource(SAMPLE_BAG), sample)
     expected = json.loads((sample / "expected.json").read_bytes())
     expected[0]["accepted"] = ["zebra"]
     (sample / "expected.json").write_text(json.dumps(expected), encoding="utf-8")

@@ -26,7 +26,8 @@ from perception_node.engines.tensorrt.cuda.context import (
 )
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.graph import GraphDriver
-from perception_node.errors import EngineError, EngineLost, EnvironmentLacks, MissingPackage
+from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
+from perception_node.installing import MissingPackage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,8 +61,8 @@ class PyCuda:
         """
         gpu = find_gpu()
         if gpu is None:
-            msg = "no NVIDIA GPU 0 here, or no driver for it; nvidia-smi shows what is"
-            raise EnvironmentLacks(msg)
+            problem = "no NVIDIA GPU 0 here, or no driver for it"
+            raise EnvironmentLacks(problem, "nvidia-smi shows what is")
         self.gpu = gpu
         self._driver = _import_driver()
         self._stream: Any = None
@@ -255,8 +256,8 @@ def find_compiler() -> str:
     """
     found = shutil.which("nvcc") or shutil.which("nvcc", path=str(TOOLKIT))
     if found is None:
-        msg = f"nvcc is neither on PATH nor in {TOOLKIT}; install the CUDA toolkit"
-        raise EnvironmentLacks(msg)
+        problem = f"nvcc is neither on PATH nor in {TOOLKIT}"
+        raise EnvironmentLacks(problem, "install the CUDA toolkit")
     return found
 
 
