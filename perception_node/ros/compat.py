@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
     from rclpy.subscription import Subscription
 
+    from perception_node.untyped import Passed, RosObject
+
 __all__ = ["RCLError", "UnsupportedEventTypeError"]
 
 RCLError = rclpy_implementation.RCLError
@@ -177,7 +179,7 @@ def make_event_callbacks(
 
     """
 
-    def on_matched(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
+    def on_matched(event: RosObject) -> None:
         on_publishers(event.current_count, event.total_count_change)
 
     matched = {"matched": on_matched} if TELLS_MATCHES else {}
@@ -201,15 +203,15 @@ class TakenElsewhere(CallbackGroup):
     a message lies there. The executor would find nothing to do, and try again at once.
     """
 
-    def can_execute(self, _entity: Any) -> bool:  # noqa: ANN401 - rclpy's entities are untyped
+    def can_execute(self, _entity: RosObject) -> bool:
         """Say no: the owner takes messages and events."""
         return False
 
-    def beginning_execution(self, _entity: Any) -> bool:  # noqa: ANN401
+    def beginning_execution(self, _entity: RosObject) -> bool:
         """Say no; see ``can_execute``."""
         return False
 
-    def ending_execution(self, _entity: Any) -> None:  # noqa: ANN401
+    def ending_execution(self, _entity: RosObject) -> None:
         """Note nothing: nothing begins."""
 
 
@@ -262,7 +264,7 @@ class SturdyExecutor(SingleThreadedExecutor):
             if take := getattr(self, name, None):
                 setattr(self, name, partial(self._attempt, take))
 
-    def wait_for_ready_callbacks(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+    def wait_for_ready_callbacks(self, *arguments: Passed, **options: Passed) -> Passed:
         """Note what is served next; see rclpy."""
         self._at = None
         found = super().wait_for_ready_callbacks(*arguments, **options)
@@ -285,7 +287,7 @@ class SturdyExecutor(SingleThreadedExecutor):
         finally:
             self._forget()
 
-    def _attempt(self, take: Callable[[Any], Any], entity: Any) -> Any:  # noqa: ANN401
+    def _attempt(self, take: Callable[[Any], RosObject], entity: RosObject) -> RosObject:
         try:
             with refuse_large_blocks() if _holds_lists(entity) else nullcontext():
                 return take(entity)
@@ -296,7 +298,7 @@ class SturdyExecutor(SingleThreadedExecutor):
             self._forget()
 
 
-def _holds_lists(entity: Any) -> bool:  # noqa: ANN401
+def _holds_lists(entity: RosObject) -> bool:
     """Tell whether an entity is a service whose requests say how many elements they have."""
     if not isinstance(entity, Service):
         return False
@@ -304,7 +306,7 @@ def _holds_lists(entity: Any) -> bool:  # noqa: ANN401
     return any(kind.startswith("sequence<") for kind in kinds)
 
 
-def _describe(entity: Any) -> str:  # noqa: ANN401 - rclpy's entities are untyped
+def _describe(entity: RosObject) -> str:
     """Name what an executor serves: a topic, a service, or what kind of thing it is."""
     for name in ("srv_name", "topic_name"):
         if found := getattr(entity, name, ""):
@@ -401,7 +403,7 @@ def follow_set_parameters(node: Node, apply: Callable[[list[Parameter]], None]) 
         return
     set_atomically = node.set_parameters_atomically
 
-    def set_parameters_atomically(parameters: list[Parameter]) -> Any:  # noqa: ANN401 - a message
+    def set_parameters_atomically(parameters: list[Parameter]) -> RosObject:
         result = set_atomically(parameters)
         if result.successful:
             apply(parameters)
@@ -411,7 +413,7 @@ def follow_set_parameters(node: Node, apply: Callable[[list[Parameter]], None]) 
     node.set_parameters = lambda parameters: [set_parameters_atomically([p]) for p in parameters]
 
 
-def make_events_executor() -> Any | None:  # noqa: ANN401 - experimental in rclpy
+def make_events_executor() -> RosObject | None:
     """Return an executor that wakes up with less effort; None where this rclpy has none.
 
     It must be spun with a finite timeout: without one it stops the whole process.
@@ -471,7 +473,7 @@ def native_node(node: Node) -> int:
     return int(node.handle.pointer)
 
 
-def native_type(kind: Any) -> int:  # noqa: ANN401 - a class of messages
+def native_type(kind: RosObject) -> int:
     """Return the address of the type support of a class of messages."""
     kind.__class__.__import_type_support__()
     capsule = kind.__class__._TYPE_SUPPORT  # noqa: SLF001 - where generated classes keep it

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.publisher import Publisher
 
+    from perception_node.untyped import Message
+
 TOPICS = "~/_loopback"  # the underscore hides them from `ros2 topic list`
 # Lyrical delivers even bytes until its publisher has learned all about a subscription.
 ENOUGH = 10
@@ -93,7 +95,7 @@ class _Way:
         while (taken := take(self.subscription)) is not None:
             self.note(taken.message)
 
-    def note(self, message: Any) -> None:  # noqa: ANN401 - bytes, or a message
+    def note(self, message: Message) -> None:
         try:
             header = peek_header(message)
         except FrameError:  # bytes of another kind than ours

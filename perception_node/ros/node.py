@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.system.grants import Grant
+    from perception_node.untyped import Passed, RosObject
 
 DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
 UPKEEP_PERIOD_S = 0.5
@@ -64,7 +65,7 @@ class PerceptionNode(LifecycleNode):
 
     """
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rclpy's own options
+    def __init__(self, **options: Passed) -> None:
         """Declare the parameters; nothing is loaded yet.
 
         Raises:
@@ -101,12 +102,12 @@ class PerceptionNode(LifecycleNode):
 
     def create_subscription(
         self,
-        msg_type: Any,  # noqa: ANN401 - as in rclpy
+        msg_type: RosObject,
         topic: str,
-        callback: Any,  # noqa: ANN401
-        *further: Any,  # noqa: ANN401
-        **options: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        callback: RosObject,
+        *further: Passed,
+        **options: Passed,
+    ) -> RosObject:
         """Subscribe; rclpy does so to /clock, and is kept from what is no time."""
         if msg_type is ClockMessage:
             callback = only_times(self, callback)

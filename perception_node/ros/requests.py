@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rosgraph_msgs.msg import Clock
 
+    from perception_node.untyped import Message
+
 MOST_AT_ONCE = 200  # parameters in a request; the node has a quarter of it. DDS keeps 1000 answers
 TYPE_HASH = re.compile(r"RIHS01_[0-9a-f]{64}")
 MOST_CHARACTERS = 300  # of a reason
@@ -53,7 +55,7 @@ def answer_every_request(node: Node) -> None:
 def _set_each(set_parameters: Callable[..., Any]) -> Callable[..., Any]:
     """Say for each parameter of a request why it cannot be set."""
 
-    def answer(request: Any, response: Any) -> Any:  # noqa: ANN401 - of the service's types
+    def answer(request: Message, response: Message) -> Message:
         if len(request.parameters) > MOST_AT_ONCE:
             response.results = [_too_many(request)] * MOST_AT_ONCE
             return response
@@ -71,7 +73,7 @@ def _set_each(set_parameters: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set_all(set_parameters: Callable[..., Any]) -> Callable[..., Any]:
-    def answer(request: Any, response: Any) -> Any:  # noqa: ANN401 - of the service's types
+    def answer(request: Message, response: Message) -> Message:
         if len(request.parameters) > MOST_AT_ONCE:
             response.result = _too_many(request)
             return response
@@ -90,7 +92,7 @@ def _set_all(set_parameters: Callable[..., Any]) -> Callable[..., Any]:
 def _describe_type(get_type_description: Callable[..., Any]) -> Callable[..., Any]:
     """Refuse what is no hash of a type; rcl would write it into the log each time."""
 
-    def answer(request: Any, response: Any) -> Any:  # noqa: ANN401 - of the service's types
+    def answer(request: Message, response: Message) -> Message:
         if TYPE_HASH.fullmatch(request.type_hash):
             return get_type_description(request, response)
         response.failure_reason = "type_hash is not the hash of a type"
@@ -104,7 +106,7 @@ def _answer(
 ) -> Callable[..., Any]:
     """Answer with nothing where there is no answer, as rclpy does for unknown names."""
 
-    def answer(request: Any, response: Any) -> Any:  # noqa: ANN401 - of the service's types
+    def answer(request: Message, response: Message) -> Message:
         asked = getattr(request, "names", None) or getattr(request, "prefixes", None) or ()
         empty = type(response)()
         try:
@@ -135,7 +137,7 @@ def _refuse(name: str, error: Exception) -> SetParametersResult:
     return SetParametersResult(successful=False, reason=reason)
 
 
-def _too_many(request: Any) -> SetParametersResult:  # noqa: ANN401 - either service's
+def _too_many(request: Message) -> SetParametersResult:
     reason = f"{len(request.parameters)} parameters in one request, at most {MOST_AT_ONCE}"
     return SetParametersResult(successful=False, reason=reason)
 

@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rosbags.interfaces import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rosbags.interfaces import Connection
 
     from perception_node.replay.golden import Record
+    from perception_node.untyped import RosObject
     from perception_node.wire.bags import BagMessage
 
 LABELS_TYPE = "vision_msgs/msg/LabelInfo"
@@ -123,7 +124,7 @@ class ResultBag:
         )
         return self._store.serialize_cdr(message, LABELS_TYPE)
 
-    def _header(self, stamp_ns: int, frame_id: str) -> Any:  # noqa: ANN401 - made at run time
+    def _header(self, stamp_ns: int, frame_id: str) -> RosObject:
         sec, nanosec = divmod(stamp_ns, NANOSECONDS)
         time = self._store.types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
         return self._store.types["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
