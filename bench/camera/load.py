@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -34,8 +35,6 @@ from perception_node.vision.frame import ENCODINGS
 from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -108,11 +107,6 @@ class Load:
         return self.frames * self.cameras
 
     @property
-    def seconds(self) -> float:
-        """How long it takes, with the warm-up."""
-        return (self.warm_up_frames + self.frames) / self.rate_hz
-
-    @property
     def name(self) -> str:
         """What tells this load from others, such as ``640x480 bgr8 raw at 30 Hz``."""
         kind = f"{self.encoding} raw" if self.transport == "raw" else "compressed"
@@ -168,6 +162,17 @@ def parse_size(text: str) -> tuple[int, int]:
         msg = f"--size must be WIDTHxHEIGHT in pixels such as 640x480, found {quote(text)}"
         raise ConfigError(msg)
     return int(match[1]), int(match[2])
+
+
+def read_load(fields: dict[str, Any]) -> Load:
+    """Return the load whose fields came as JSON.
+
+    Raises:
+        ConfigError, BagError: it cannot be played.
+
+    """
+    paths = {name: Path(fields[name]) for name in ("bag", "images") if fields[name] is not None}
+    return Load(**{**fields, **paths})
 
 
 def make_messages(load: Load) -> list[bytearray]:
