@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from perception_node.bench.gpu_measuring import (
+from perception_node.bench.gpu_checks import (
     CheckSkipped,
     latency,
     make_frame,

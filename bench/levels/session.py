@@ -160,8 +160,9 @@ class Session:
         self._table.end(run)
         return run
 
-    def _measure(self, case: Case, subject: str, load: Load, **options: bool) -> Run:
-        measure = measure_paced if subject in PACED.values() else measure_node
+    def _measure(self, case: Case, subject: str, load: Load, *, with_stages: bool = True) -> Run:
         plan = self._plan
-        work = partial(measure, load, subject, plan.deadline_ms, plan.parameters, **options)
+        of_node = partial(measure_node, with_stages=with_stages)
+        measure = measure_paced if subject in PACED.values() else of_node
+        work = partial(measure, load, subject, plan.deadline_ms, plan.parameters)
         return self._turn(case, subject, partial(work, on_progress=self._table.update))
