@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -33,13 +33,10 @@ def color_of(subject: str) -> str:
     return SUBJECT_COLORS.get(subject, OTHER_COLOR)
 
 
-def clean(axes: Axes, grid: str = "y") -> None:
+def clean(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
     """Leave only what helps to read the values: a faint grid and one axis."""
     axes.set_axisbelow(b=True)
-    axes.grid(visible=True, axis="both" if grid == "both" else "y", color=FAINT, linewidth=1.0)
-    if grid == "x":
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x", color=FAINT, linewidth=1.0)
+    axes.grid(visible=True, axis=grid, color=FAINT, linewidth=1.0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)

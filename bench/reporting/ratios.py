@@ -101,25 +101,28 @@ def _pool_answers(case: Case, ratio: Ratio) -> Ratio:
 
 def _to_limit(turn: Turn, percent: float) -> float:
     """Divide by what bare inference and bare transport come to: the least that a node takes."""
-    limit_ms = _infer_ms(turn, "bare", percent) + _end_to_end_ms(turn, "floor", percent)
-    return _divide(_end_to_end_ms(turn, "node", percent), limit_ms)
+    bare_ms = _percentile_ms(turn, "bare", INFER, percent)
+    limit_ms = bare_ms + _percentile_ms(turn, "floor", END_TO_END, percent)
+    return _divide(_percentile_ms(turn, "node", END_TO_END, percent), limit_ms)
 
 
 def _to_bare(turn: Turn, percent: float) -> float:
-    return _divide(_end_to_end_ms(turn, "node", percent), _infer_ms(turn, "bare", 50))
+    bare_ms = _percentile_ms(turn, "bare", INFER, 50)
+    return _divide(_percentile_ms(turn, "node", END_TO_END, percent), bare_ms)
 
 
 def _naive_to_node(turn: Turn) -> float:
     """Compare in the same way: naive infers with more threads, and does not say per frame."""
     naive_ms, node_ms = (
-        _end_to_end_ms(turn, subject, 50) - _infer_ms(turn, subject, 50)
+        _percentile_ms(turn, subject, END_TO_END, 50) - _percentile_ms(turn, subject, INFER, 50)
         for subject in ("naive", "node")
     )
     return _divide(naive_ms, node_ms)
 
 
 def _over_bare_ms(turn: Turn) -> float:
-    return _end_to_end_ms(turn, "node", 50) - _infer_ms(turn, "bare", 50)
+    bare_ms = _percentile_ms(turn, "bare", INFER, 50)
+    return _percentile_ms(turn, "node", END_TO_END, 50) - bare_ms
 
 
 def _answered_percent(turn: Turn) -> float:
@@ -143,9 +146,9 @@ def _growth(turn: Turn) -> float:
 
 def _overload_ms(turn: Turn) -> float:
     """What a node that is asked for more than it can do adds to what must be."""
-    node = turn["node"]
-    must_ms = 2 * _percentile_ms(node, INFER, 50) + _percentile_ms(node, "transport", 50)
-    return _percentile_ms(node, END_TO_END, 99) - must_ms
+    infer_ms = _percentile_ms(turn, "node", INFER, 50)
+    must_ms = 2 * infer_ms + _percentile_ms(turn, "node", "transport", 50)
+    return _percentile_ms(turn, "node", END_TO_END, 99) - must_ms
 
 
 def _superseded_ms(turn: Turn) -> float:
@@ -163,18 +166,9 @@ def _is_overloaded(node: Run) -> bool:
     return is_long and counts.get("superseded", 0) >= OVERLOAD_SHARE * counts["sent"]
 
 
-def _end_to_end_ms(turn: Turn, subject: str, percent: float) -> float:
-    return _percentile_ms(turn.get(subject), END_TO_END, percent)
-
-
-def _infer_ms(turn: Turn, subject: str, percent: float) -> float:
-    return _percentile_ms(turn.get(subject), INFER, percent)
-
-
-def _percentile_ms(run: Run | None, stage: str, percent: float) -> float:
-    if run is None or stage not in run.stages:
-        return math.nan
-    return run.stages[stage].percentile_ms(percent)
+def _percentile_ms(turn: Turn, subject: str, stage: str, percent: float) -> float:
+    stages = turn[subject].stages if subject in turn else {}
+    return stages[stage].percentile_ms(percent) if stage in stages else math.nan
 
 
 def _resource(turn: Turn, subject: str, name: str) -> float:
@@ -192,9 +186,9 @@ OF_NODE: tuple[tuple[str, Callable[[Turn], float]], ...] = (
     (P50_TO_BARE, lambda turn: _to_bare(turn, 50)),
     (P99_TO_BARE, lambda turn: _to_bare(turn, 99)),
     (targets.OVERHEAD_TO_NAIVE, _naive_to_node),
-    (OVERHEAD_MS, lambda turn: _percentile_ms(turn["node"], OVERHEAD, 50)),
+    (OVERHEAD_MS, lambda turn: _percentile_ms(turn, "node", OVERHEAD, 50)),
     (OVER_BARE_MS, _over_bare_ms),
-    (targets.OWN_CODE_MS, lambda turn: _percentile_ms(turn["node"], OWN_CODE, 50)),
+    (targets.OWN_CODE_MS, lambda turn: _percentile_ms(turn, "node", OWN_CODE, 50)),
     (targets.ANSWERED_PERCENT, _answered_percent),
     (targets.FAULTS, lambda turn: _resource(turn, "node", "page_faults_per_frame")),
     (targets.CPU_TO_BARE, _cpu_to_bare),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perception_node.bench.reporting.brackets import find_remarks
-from perception_node.bench.reporting.cameras import split_by_camera
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import OTHER_THREADS
 from perception_node.bench.reporting.ratios import compute_ratios
@@ -18,6 +17,8 @@ from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from perception_node.bench.reporting.measurement import Case, Report
     from perception_node.bench.reporting.ratios import Ratio
@@ -113,7 +114,6 @@ def _list_stages(case: Case, subject: str, deadline_ms: float) -> Table:
 
 def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tuple[str, ...]:
     values_ms, counts = durations.distribution()
-    mean_ms = durations.summarize().mean_ms
     return (
         name,
         percentile_text(durations, 50),
@@ -122,7 +122,7 @@ def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tupl
         describe_ms(durations.upper_bound_ms(99)),
         percentile_text(durations, 99.9),
         percentile_text(durations, 100),
-        describe_ms(mean_ms),
+        describe_ms(durations.summarize().mean_ms),
         str(len(durations)),
         str(int(counts[values_ms > deadline_ms].sum())),
     )
@@ -130,7 +130,7 @@ def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tupl
 
 def _list_cameras(case: Case, deadline_ms: float) -> Table:
     """Say whether cameras that share a node get the same of it."""
-    cameras = split_by_camera(case, "node")
+    cameras = _split_by_camera(case)
     answered = [ages_ms[~np.isnan(ages_ms)] for ages_ms in cameras]
     total = sum(map(len, answered))
     rows = []
@@ -149,6 +149,21 @@ def _list_cameras(case: Case, deadline_ms: float) -> Table:
     late = f"late (over {deadline_ms:g} ms)"
     headers = ("camera", "sent", "answered", "share of the answers, %", "p50", "p99", "max", late)
     return Table("node, each camera, end to end in ms", headers, rows)
+
+
+def _split_by_camera(case: Case) -> list[NDArray[np.float64]]:
+    """Return the ages of each camera's frames of the node in ms, NaN where no result came.
+
+    The schedule tells which is of which, as cameras are evenly staggered. Empty for a case of
+    another level than node, or of one camera.
+    """
+    cameras, timelines = case.load.get("cameras", 1), [run.timeline for run in case.of("node")]
+    if case.level != "node" or cameras == 1 or not timelines:
+        return []
+    times_s = np.concatenate([timeline.times_s for timeline in timelines])
+    ages_ms = np.concatenate([timeline.ages_ms for timeline in timelines])
+    numbers = np.rint(times_s * case.load["rate_hz"] * cameras).astype(int) % cameras
+    return [ages_ms[numbers == camera] for camera in range(cameras)]
 
 
 def _list_frames(case: Case) -> Table:
