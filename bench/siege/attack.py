@@ -29,12 +29,22 @@ class Until:
     @property
     def is_over(self) -> bool:
         """Whether the attack has to return."""
-        return self._is_ended.is_set() or time.monotonic() >= self._end_s
+        return self._is_ended.is_set() or self.overdue_s >= 0.0
+
+    @property
+    def overdue_s(self) -> float:
+        """How long ago it was due; negative before."""
+        return time.monotonic() - self._end_s
 
     def wait(self, seconds: float) -> bool:
         """Wait, at most until the end; return whether that has come."""
         self._is_ended.wait(max(0.0, min(seconds, self._end_s - time.monotonic())))
         return self.is_over
+
+
+def happens(source: random.Random, share: float) -> bool:
+    """Return True in this share of the calls."""
+    return source.random() < share
 
 
 class Attack(NamedTuple):

@@ -9,7 +9,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.siege.asking import RATE_HZ
-from perception_node.bench.siege.attack import Attack
+from perception_node.bench.siege.attack import Attack, happens
 from perception_node.bench.siege.record import SECOND_NS
 from perception_node.ros.player import import_type
 
@@ -28,7 +28,7 @@ def burst(scene: Scene, source: random.Random, until: Until) -> int:
     sent = 0
     while not until.wait(1.0 / (BURST * RATE_HZ)):
         for node in scene.nodes:
-            for _ in range(100 if source.random() < 0.01 else 1):  # noqa: PLR2004
+            for _ in range(100 if happens(source, 0.01) else 1):
                 node.camera.send_good(source.randrange(len(scene.pictures)))
                 sent += 1
     return sent

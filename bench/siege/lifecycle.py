@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from perception_node.bench.hil.services import TRANSITIONS
-from perception_node.bench.siege.attack import Attack
+from perception_node.bench.siege.attack import Attack, happens
 
 if TYPE_CHECKING:
     import random
@@ -33,7 +33,7 @@ def wander(scene: Scene, source: random.Random, until: Until) -> int:
         node = source.choice(scene.nodes)
         state = node.services.read_state() or ""
         steps = POSSIBLE.get(state, ())
-        if not steps or source.random() < IMPOSSIBLE_SHARE:
+        if not steps or happens(source, IMPOSSIBLE_SHARE):
             steps = tuple(TRANSITIONS)
         node.services.change(source.choice(steps))
         asked += 1

@@ -51,7 +51,7 @@ def stop(scene: Scene, source: random.Random, until: Until) -> int:
     """Stop a process (SIGSTOP) and let it go on (SIGCONT), again and again."""
     stops = 0
     while not until.is_over:
-        _, program = source.choice(scene.programs())
+        program = source.choice(scene.targets).program
         try:
             _send(program.pid, signal.SIGSTOP)
             until.wait(source.uniform(SHORTEST_STOP_S, LONGEST_STOP_S))

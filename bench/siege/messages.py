@@ -115,19 +115,14 @@ class MessageFuzzer:
             self._require_answer()
             self._find_targets()
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Leave the graph."""
-        self.close()
-
-    def close(self) -> None:
-        """Leave the graph."""
         for writer in self._writers:
             writer.close()
-        self._writers = []
         self._executor.shutdown()
         self._node.destroy_node()
         self._stranger.destroy_node()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from rclpy.qos import QoSProfile
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.services import WAY_UP, DeviceServices
 from perception_node.bench.page_server import PageServer
-from perception_node.bench.process_watch import WatchedNode, WatchedProgram
+from perception_node.bench.process_watch import WatchedNode
 from perception_node.bench.siege.asking import Camera, Client
 from perception_node.bench.siege.images import make_bombs
 from perception_node.bench.soak.listener import SoakListener
@@ -66,29 +67,26 @@ class NodeTarget:
     camera: Camera
     services: DeviceServices
 
-    def bring_up(self) -> str:
-        """Configure and activate it, from whatever state; return why that failed, or nothing."""
-        problem, end_s = "", time.monotonic() + BRING_UP_S
-        while time.monotonic() < end_s:
-            state = self.services.read_state() or "silent"
-            if state == "active":
-                return ""
-            for step in LEFT_UP.get(state, ()):
-                if problem := self.services.change(step):
-                    break
-            problem = problem or f"its state is {state}"
-        return f"{self.name}: {problem}"
+    @property
+    def label(self) -> str:
+        """What the table calls it."""
+        return f"node {self.name}"
 
-    def reset(self) -> str:
-        """Set its parameters as they were; return why that failed, or nothing."""
+    def bring_up(self) -> None:
+        """Configure and activate it, from whatever state; if it cannot be, it is silent."""
+        end_s = time.monotonic() + BRING_UP_S
+        while time.monotonic() < end_s and (state := self.services.read_state()) != "active":
+            for step in LEFT_UP.get(state or "silent", ()):
+                if self.services.change(step):
+                    break
+
+    def reset(self) -> None:
+        """Set its parameters as they were; one that refuses is judged by what it does."""
         usual = NodeConfig(image_transport=self.transport, deadline_ms=DEADLINE_MS)
         may_change = [f.name for f in fields(usual) if f.metadata["when"] != When.START]
         values: dict[str, Value] = {name: getattr(usual, name) for name in may_change}
-        try:
+        with suppress(PerceptionError):
             self.services.apply_parameters({**values, "use_sim_time": False})
-        except PerceptionError as error:
-            return str(error)
-        return ""
 
     def fill(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
         """Say what it has answered; labels and ages do not count in the phases ``unjudged``."""
@@ -136,6 +134,7 @@ class ServerTarget:
     port: int
     program: PageServer
     client: Client
+    label = "server"
 
     def fill(self, subject: Subject, _unjudged: Sequence[Phase]) -> None:
         """Say what it has answered."""
@@ -164,17 +163,13 @@ class Scene:
     bundle: Path
     accepted: list[str]
 
-    def programs(self) -> list[tuple[str, WatchedProgram]]:
-        """Return every process with its name."""
-        named = [(f"node {node.name}", node.program) for node in self.nodes]
-        return [*named, ("server", self.server.program)]
-
-    def fills(self) -> list[Callable[[Subject, Sequence[Phase]], None]]:
-        """Return who says what was answered, for each process in the same order."""
-        return [*(node.fill for node in self.nodes), self.server.fill]
+    @property
+    def targets(self) -> list[NodeTarget | ServerTarget]:
+        """All of them."""
+        return [*self.nodes, self.server]
 
     def reset(self) -> None:
-        """Set the parameters of every node as they were; as in ``bring_up``."""
+        """Set the parameters of every node as they were."""
         for node in self.nodes:
             node.reset()
 
@@ -258,13 +253,13 @@ def _wait_for_answers(scene: Scene, is_stopped: Callable[[], bool]) -> None:
     def answered() -> bool:
         if is_stopped():
             return True
-        for _, program in scene.programs():
-            program.require_alive()
+        for target in scene.targets:
+            target.program.require_alive()
         heard = all(node.listener.record.stamps_ns for node in scene.nodes)
         return heard and bool(scene.server.client.answers_ns)
 
     if not wait_for(answered, START_TIMEOUT_S):
-        logs = [(program.log() or ["no log"])[-1] for _, program in scene.programs()]
+        logs = [(target.program.log() or ["no log"])[-1] for target in scene.targets]
         raise EnvironmentLacks(f"not all is answered in {START_TIMEOUT_S:g} s; {'; '.join(logs)}")
 
 
