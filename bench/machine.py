@@ -13,6 +13,7 @@ from perception_node import __version__
 from perception_node.bench.hardware import read_hardware
 from perception_node.bench.levels.node_run import HIGHEST_STOLEN_SHARE
 from perception_node.bench.process_watch import StolenTime
+from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.system.files import read_regular_file
 from perception_node.system.resources import FAST_DDS_PROFILE, find_resource
 
@@ -76,8 +77,6 @@ def _read_middleware() -> dict[str, str]:
 
 
 def _read_gpu() -> dict[str, str]:
-    from perception_node.engines.tensorrt.cuda.gpu import find_gpu  # noqa: PLC0415 - asks a driver
-
     gpu = find_gpu()
     return {} if gpu is None else {"gpu": gpu.name}
 
