@@ -129,13 +129,12 @@ class Session:
         highest_hz = min(HIGHEST_RATE_HZ, HIGHEST_OF_LIMIT * limit_hz)
         lowest_hz = min(load.rate_hz, LOWEST_OF_LIMIT * limit_hz, highest_hz)
         found = find_highest_rate(measure, lowest_hz, highest_hz, confirm)
-        kept = [probe.run for probe in found.probes if probe.is_confirmation and probe.is_kept]
-        at = replace(load, rate_hz=round(found.rate_hz, 1)) if kept else load
+        at = replace(load, rate_hz=round(found.rate_hz, 1)) if found.run else load
         case = Case("node", {**at.describe(), "highest_rate_hz": found.rate_hz})
         self._measure_bare_beside(case, at)
-        for run in kept:
-            remarks = run.remarks if found.is_highest else (*run.remarks, NOT_HIGHEST)
-            case.runs.append(replace(run, remarks=remarks))
+        if found.run is not None:
+            remarks = found.run.remarks if found.is_highest else (*found.run.remarks, NOT_HIGHEST)
+            case.runs.append(replace(found.run, remarks=remarks))
         cases[before:] = [case]
 
     def _probe(self, load: Load) -> Run:

@@ -7,8 +7,7 @@ import re
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.camera_messages import write_stamp
@@ -62,21 +61,27 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
     load = Load(transport=transport)
     first_ns, steady_ns = measure_first_inference(load, parameters)
     fixed = {**parameters, **FIXED, "camera_deadlines_ms": (0,)}
-    arrivals_ns: SimpleQueue[int] = SimpleQueue()
+    arrived = threading.Event()
+    arrivals_ns: list[int] = []
+
+    def note() -> None:
+        arrivals_ns.append(time.monotonic_ns())
+        arrived.set()
+
     with (
         private_domain(),
         open_session("perception_startup") as session,
-        Listener(session, NODE, lambda _: arrivals_ns.put(time.monotonic_ns())),
+        Listener(session, NODE, lambda _: note()),
         _playing(Player(session, {SAMPLE_TOPICS[transport]: TYPES[transport]}), load),
     ):
         begin_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
         with NodeProcess(fixed, {"image": SAMPLE_TOPICS["raw"]}, COMMAND) as node:
-            arrived_ns = _wait(node, arrivals_ns)
+            _wait(node, arrived)
             memory_mib = read_sample(node.pid).own_mib
             log = node.log()
     stages_ns = {
         **read_stages(log, epoch_ns),
-        START_TO_RESULT: arrived_ns - begin_ns,
+        START_TO_RESULT: arrivals_ns[0] - begin_ns,
         "first inference": first_ns,
         "steady inference": steady_ns,
     }
@@ -132,13 +137,12 @@ def _playing(player: Player, load: Load) -> Iterator[None]:
         camera.join()
 
 
-def _wait(node: NodeProcess, arrivals_ns: SimpleQueue[int]) -> int:
-    """Return when the first result arrives."""
+def _wait(node: NodeProcess, arrived: threading.Event) -> None:
+    """Wait for the first result."""
     end_s = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < end_s:
-        with suppress(Empty):
-            return arrivals_ns.get(timeout=POLL_S)
+    while not arrived.wait(POLL_S):
         node.require_alive()
-    last = (node.log() or ["it logged nothing"])[-1]
-    msg = f"the node sent no result within {TIMEOUT_S:.0f} s of its start: {last}"
-    raise EnvironmentLacks(msg)
+        if time.monotonic() > end_s:
+            last = (node.log() or ["it logged nothing"])[-1]
+            msg = f"the node sent no result within {TIMEOUT_S:.0f} s of its start: {last}"
+            raise EnvironmentLacks(msg)
