@@ -36,6 +36,8 @@ from perception_node.system.resources import find_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from perception_node.untyped import Message
+
 TOP_K = 5
 # Channels of each encoding in memory, and how cv_bridge makes rgb8 of it; None: it is that.
 TO_RGB: dict[str, tuple[int, int | None]] = {
@@ -87,7 +89,7 @@ class NaiveClassifier(Node):  # type: ignore[misc] # rclpy is untyped
         picture: Any = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
         self._classify(message.header, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
-    def _classify(self, header: Any, rgb: NDArray[Any]) -> None:  # noqa: ANN401 - a message
+    def _classify(self, header: Message, rgb: NDArray[Any]) -> None:
         manifest, size = self._manifest, self._manifest.input
         pixels = pillow(rgb, manifest.preprocessing, (size.height, size.width))
         begin_ns = time.monotonic_ns()

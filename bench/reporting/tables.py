@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perception_node.bench.reporting.targets import Target
 
 NONE = "—"
+FEWER_DIGITS = (100.0, 1000.0)  # ms from which on there is one less
 # fewer frames say nothing about this percentile
 NEEDED = {90: 10, 99: 100, 99.9: 1000}
 RESOURCES = {
@@ -75,7 +76,7 @@ def describe_ms(value_ms: float) -> str:
     """Return milliseconds with three digits or so; a dash for NaN."""
     if math.isnan(value_ms):
         return NONE
-    return f"{value_ms:.{0 if value_ms >= 1000 else 1 if value_ms >= 100 else 2}f}"  # noqa: PLR2004
+    return f"{value_ms:.{2 - sum(value_ms >= limit for limit in FEWER_DIGITS)}f}"
 
 
 def percentile_text(durations: Durations, percent: float) -> str:

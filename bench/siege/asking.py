@@ -10,7 +10,7 @@ import time
 from array import array
 from collections import Counter
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from perception_node.bench.camera.camera_messages import write_stamp
 from perception_node.bench.siege.record import SECOND_NS
@@ -18,12 +18,14 @@ from perception_node.bench.siege.record import SECOND_NS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from typing_extensions import Self
+
     from perception_node.bench.siege.pictures import Picture
+    from perception_node.untyped import RosObject
 
 RATE_HZ, REQUESTS_HZ = 10.0, 4.0
 HELD_UP_NS = SECOND_NS // 4  # who wakes up so late was kept from its work
 ANSWER_TIMEOUT_S = 1.0  # then it asks again: TCP itself would wait longer after a flood
-Started = TypeVar("Started", bound="Repeating")
 
 
 class Repeating:
@@ -41,7 +43,7 @@ class Repeating:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def __enter__(self: Started) -> Started:  # noqa: PYI019 - Self is not in Python 3.10
+    def __enter__(self) -> Self:
         """Begin."""
         self._thread.start()
         return self
@@ -79,7 +81,7 @@ class Camera(Repeating):
 
     """
 
-    def __init__(self, publisher: Any, pictures: Sequence[Picture], transport: str) -> None:  # noqa: ANN401
+    def __init__(self, publisher: RosObject, pictures: Sequence[Picture], transport: str) -> None:
         """Prepare to publish the pictures in turn."""
         super().__init__(f"camera-{transport}", RATE_HZ)
         self.sent: dict[int, int] = {}
@@ -95,7 +97,9 @@ class Camera(Repeating):
         """Send the next good picture."""
         self.send_good(next(self._numbers))
 
-    def send_good(self, number: int, stamp_ns: int | None = None, publisher: Any = None) -> None:  # noqa: ANN401
+    def send_good(
+        self, number: int, stamp_ns: int | None = None, publisher: RosObject = None
+    ) -> None:
         """Send a good picture; a stamp that is given must be one of its own."""
         stamp_ns = self.take_stamp() if stamp_ns is None else stamp_ns
         self.sent[stamp_ns] = number
@@ -119,7 +123,7 @@ class Camera(Repeating):
             self._last_ns = max(self._last_ns + 1, time.time_ns())
             return self._last_ns
 
-    def _publish(self, message: bytearray, stamp_ns: int, publisher: Any) -> None:  # noqa: ANN401
+    def _publish(self, message: bytearray, stamp_ns: int, publisher: RosObject) -> None:
         write_stamp(message, stamp_ns)
         (publisher or self._publisher).publish(bytes(message))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transitions of the lifecycle in any order, while the cameras run; bundles that are spoilt."""
+"""What a peer in the graph may do: transitions in any order, spoilt bundles, hostile messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.bench.hil.services import TRANSITIONS
 from perception_node.bench.siege.attack import Attack, happens
+from perception_node.bench.siege.messages import MessageFuzzer
 
 if TYPE_CHECKING:
     import random
@@ -23,6 +24,7 @@ POSSIBLE = {
     "active": ("deactivate",),
 }
 IMPOSSIBLE_SHARE = 0.2
+AT_ONCE, SEEDS = 10, 1 << 30
 FILES = ("bundle.json", "labels.txt", "model.onnx")
 
 
@@ -79,5 +81,21 @@ def _spoil(node: NodeTarget, file: Path, source: random.Random) -> str:
         kept.replace(file)
 
 
+def fuzz(scene: Scene, source: random.Random, until: Until) -> int:
+    """Send random and damaged messages to one node; it must answer in between."""
+    node = source.choice(scene.nodes)
+    with MessageFuzzer(node.ros.context, node.name, source.randrange(SEEDS)) as fuzzer:
+        while not until.is_over:
+            fuzzer.send(AT_ONCE)
+    return sum(fuzzer.sent.values())
+
+
 LIFECYCLE = Attack("lifecycle", "transitions in any order", wander, changes_state=True)
 BUNDLES = Attack("bundles", "configuring with a spoilt bundle", spoil_bundle, changes_state=True)
+MESSAGES = Attack(
+    "messages",
+    "every service, topic and field, whole and damaged",
+    fuzz,
+    changes_state=True,
+    changes_parameters=True,
+)
