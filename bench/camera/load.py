@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from perception_node.bench.camera.camera_messages import compress, encode, serialize
+from perception_node.bench.camera.camera_messages import (
+    encode,
+    encode_jpeg,
+    serialize,
+    write_compressed,
+)
 from perception_node.bench.camera.load_checks import (
     require_choice,
     require_picture_size,
@@ -197,5 +202,5 @@ def _to_message(picture: NDArray[np.uint8], load: Load) -> bytearray:
     resized = np.empty((*size[::-1], 3), np.uint8)
     resize(picture, resized, cv2.INTER_LINEAR)
     if load.transport == "compressed":
-        return compress(resized)
+        return write_compressed(encode_jpeg(resized))
     return serialize(encode(resized, load.encoding), load.encoding, *size)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PIPE_BYTES = 1 << 20  # a child must never wait for us to read
 END_TIMEOUT_S = 5.0
-MAX_LINE = 300
 
 
 class ChildProcess:
@@ -94,8 +93,7 @@ class ChildProcess:
     def _last_line(self) -> str:
         number = self._errors.fileno()
         content = os.pread(number, os.fstat(number).st_size, 0)
-        lines = content.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        return lines[-1][:MAX_LINE]
+        return (content.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
 
 
 def take_task() -> tuple[dict[str, Any], Callable[[bytes], None]]:
