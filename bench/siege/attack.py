@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from perception_node.bench.siege.scene import Scene
 
@@ -53,8 +53,8 @@ class Attack(NamedTuple):
     Attributes:
         name: what the table calls it.
         what: what it does, in a few words.
-        run: attacks until it is over and leaves nothing behind; returns the number of inputs.
-            Gets what there is to attack, a source of chance and its end.
+        run: attacks until it is over and leaves nothing behind; yields after each input. Gets
+            what there is to attack, a source of chance and its end.
         seconds: how long one turn takes.
         changes_state: the nodes may be in any state of the lifecycle after it, so the siege
             configures and activates them again.
@@ -65,7 +65,7 @@ class Attack(NamedTuple):
 
     name: str
     what: str
-    run: Callable[[Scene, random.Random, Until], int]
+    run: Callable[[Scene, random.Random, Until], Iterator[object]]
     seconds: float = 6.0
     changes_state: bool = False
     changes_parameters: bool = False

@@ -13,6 +13,7 @@ from perception_node.bench.siege.images import damage
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
     from perception_node.bench.siege.attack import Until
     from perception_node.bench.siege.scene import Scene, ServerTarget
@@ -61,9 +62,8 @@ def malformed(source: random.Random) -> bytes:
     return bytes(request)
 
 
-def send_malformed(scene: Scene, source: random.Random, until: Until) -> int:
+def send_malformed(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Send malformed requests, bombs and damaged pictures, each on a connection of its own."""
-    sent = 0
     with ExitStack() as stack:
         clients = deque[socket.socket]()
         while not until.wait(PERIOD_S):
@@ -71,13 +71,12 @@ def send_malformed(scene: Scene, source: random.Random, until: Until) -> int:
             for client in _open(stack, scene.server, 1):
                 _send(client, request)
                 clients.append(client)
-                sent += 1
+                yield
             if len(clients) > OPEN:
                 clients.popleft().close()
-    return sent
 
 
-def be_slow(scene: Scene, source: random.Random, until: Until) -> int:
+def be_slow(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Begin many requests and go on by one byte at a time; ask and do not read."""
     begins = (
         head()[:-2] + b"X: ",
@@ -89,15 +88,14 @@ def be_slow(scene: Scene, source: random.Random, until: Until) -> int:
         clients = _open(stack, scene.server, SLOW_CLIENTS)
         for number, client in enumerate(clients):
             _send(client, begins[number % len(begins)])
+            yield
         while not until.wait(0.2):
             for client in clients:
                 _send(client, source.randbytes(1))
-    return len(clients)
 
 
-def flood(scene: Scene, source: random.Random, until: Until) -> int:
+def flood(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Open more connections than there are places, post as large as is allowed, go away."""
-    made = 0
     body = bytes(2 * MIB - 1000)
     request = head(Content_Length=len(body), Content_Type="image/jpeg") + body
     while not until.is_over:
@@ -105,21 +103,18 @@ def flood(scene: Scene, source: random.Random, until: Until) -> int:
             clients = _open(stack, scene.server, source.randint(1, FLOOD))
             for client in clients:
                 _send(client, request)
-            made += len(clients)
+                yield
             until.wait(source.uniform(0.0, 1.0))
-    return made
 
 
-def take_places(scene: Scene, source: random.Random, until: Until) -> int:
+def take_places(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Take all places of viewers, as often as they are free, and read nothing."""
-    made = 0
     while not until.is_over:
         with ExitStack() as stack:
             for client in _open(stack, scene.server, PLACE_TAKERS):
                 _send(client, head("GET", "/live/events"))
-                made += 1
+                yield
             until.wait(source.uniform(0.5, 3.0))
-    return made
 
 
 def _picture(scene: Scene, source: random.Random) -> bytes:

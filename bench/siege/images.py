@@ -19,6 +19,7 @@ from perception_node.bench.siege.attack import Attack, happens
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
     from perception_node.bench.siege.attack import Until
     from perception_node.bench.siege.pictures import Picture
@@ -149,14 +150,12 @@ def spoil(scene: Scene, node: NodeTarget, source: random.Random) -> None:
         camera.send_spoilt(message, f"{kind}, {what}")
 
 
-def attack(scene: Scene, source: random.Random, until: Until) -> int:
+def attack(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Send damaged pictures to every node, each between two good ones of the camera."""
-    sent = 0
     while not until.wait(PERIOD_S):
         for node in scene.nodes:
             spoil(scene, node, source)
-            sent += 1
-    return sent
+            yield
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -12,6 +12,7 @@ from perception_node.bench.siege.messages import MessageFuzzer
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
     from pathlib import Path
 
     from perception_node.bench.siege.attack import Until
@@ -28,9 +29,8 @@ AT_ONCE, SEEDS = 10, 1 << 30
 FILES = ("bundle.json", "labels.txt", "model.onnx")
 
 
-def wander(scene: Scene, source: random.Random, until: Until) -> int:
-    """Ask for transitions, most of them possible ones; return how many."""
-    asked = 0
+def wander(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
+    """Ask for transitions, most of them possible ones."""
     while not until.wait(source.uniform(0.0, LONGEST_PAUSE_S)):
         node = source.choice(scene.nodes)
         state = node.services.read_state() or ""
@@ -38,13 +38,11 @@ def wander(scene: Scene, source: random.Random, until: Until) -> int:
         if not steps or happens(source, IMPOSSIBLE_SHARE):
             steps = tuple(TRANSITIONS)
         node.services.change(source.choice(steps))
-        asked += 1
-    return asked
+        yield
 
 
-def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> int:
+def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Let nodes configure with a spoilt bundle, which they must refuse; put it right again."""
-    tried = 0
     while not until.is_over:
         node = source.choice(scene.nodes)
         for step in ("deactivate", "cleanup"):
@@ -53,9 +51,8 @@ def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> int:
         what = _spoil(node, file, source)
         if what:
             scene.accepted.append(f"{node.name}: configured with {file.name} {what}")
-        tried += 1
         node.bring_up()
-    return tried
+        yield
 
 
 def _spoil(node: NodeTarget, file: Path, source: random.Random) -> str:
@@ -81,13 +78,13 @@ def _spoil(node: NodeTarget, file: Path, source: random.Random) -> str:
         kept.replace(file)
 
 
-def fuzz(scene: Scene, source: random.Random, until: Until) -> int:
+def fuzz(scene: Scene, source: random.Random, until: Until) -> Iterator[object]:
     """Send random and damaged messages to one node; it must answer in between."""
     node = source.choice(scene.nodes)
     with MessageFuzzer(node.ros.context, node.name, source.randrange(SEEDS)) as fuzzer:
         while not until.is_over:
             fuzzer.send(AT_ONCE)
-    return sum(fuzzer.sent.values())
+            yield from range(AT_ONCE)
 
 
 LIFECYCLE = Attack("lifecycle", "transitions in any order", wander, changes_state=True)

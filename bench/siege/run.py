@@ -183,7 +183,8 @@ class _Run:
 
     def _run(self) -> None:
         try:
-            self.inputs = self.attack.run(self._scene, self._source, self.until)
+            for _ in self.attack.run(self._scene, self._source, self.until):
+                self.inputs += 1
         except Exception as error:  # noqa: BLE001 - an attack that fails attacks nothing: judged
             self.broken.append(f"{self.attack.name}: {type(error).__name__}: {error}")
 
