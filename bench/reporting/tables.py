@@ -16,11 +16,11 @@ from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from perception_node.bench.reporting.measurement import Case, Report
+    from perception_node.bench.reporting.measurement import Case, Report, Run
     from perception_node.bench.reporting.ratios import Ratio
     from perception_node.bench.reporting.targets import Target
 
@@ -168,33 +168,31 @@ def _split_by_camera(case: Case) -> list[NDArray[np.float64]]:
 
 
 def _list_frames(case: Case) -> Table:
-    counted = [run for run in case.runs if run.counts]
-    names = tuple(dict.fromkeys(name for run in counted for name in run.counts))
-    rows = []
-    for subject in dict.fromkeys(run.subject for run in counted):
-        runs = [run.counts for run in case.of(subject)]
-        totals = [
-            str(sum(counts.get(name, 0) for counts in runs))
-            if any(name in counts for counts in runs)
-            else NONE
-            for name in names
-        ]
-        rows.append((subject, *totals))
+    names = tuple(dict.fromkeys(name for run in case.runs for name in run.counts))
+    rows = _collect(case, names, lambda run: run.counts, lambda counts: f"{sum(counts)}")
     return Table("frames", ("subject", *names), rows)
 
 
 def _list_resources(case: Case) -> Table:
     names = [name for name in RESOURCES if any(name in run.resources for run in case.runs)]
-    rows = []
-    for subject in case.subjects if names else ():
-        known = [
-            [run.resources[name] for run in case.of(subject) if name in run.resources]
-            for name in names
-        ]
-        if any(known):
-            rows.append((subject, *(f"{median(v):.2f}" if v else NONE for v in known)))
+    rows = _collect(case, names, lambda run: run.resources, lambda used: f"{median(used):.2f}")
     headers = ("subject", *(RESOURCES[name] for name in names))
     return Table("cost, median of the runs", headers, rows)
+
+
+def _collect(
+    case: Case,
+    names: Sequence[str],
+    read: Callable[[Run], Mapping[str, float]],
+    describe: Callable[[list[float]], str],
+) -> list[tuple[str, ...]]:
+    """Return a row for each subject that has any of these: what its runs have of each."""
+    rows = []
+    for subject in case.subjects:
+        known = [[read(r)[name] for r in case.of(subject) if name in read(r)] for name in names]
+        if any(known):
+            rows.append((subject, *(describe(values) if values else NONE for values in known)))
+    return rows
 
 
 def _list_ratios(case: Case) -> Table:

@@ -175,17 +175,14 @@ class MessageFuzzer:
         """Return names and types; a node is found later than its services are."""
         namespace, _, name = self._target.rpartition("/")
         end_s = time.monotonic() + FIND_TIMEOUT_S
-        while True:
-            try:
+        while time.monotonic() < end_s:
+            with suppress(NodeNameNonExistentError):
                 found = list(what(name, namespace or "/"))
                 if len(found) >= at_least:
                     return found
-            except NodeNameNonExistentError:
-                pass
-            if time.monotonic() > end_s:
-                msg = f"{self._target} is not in the graph"
-                raise Deaf(msg)
             time.sleep(POLL_S)
+        msg = f"{self._target} is not in the graph"
+        raise Deaf(msg)
 
     def _find_targets(self) -> None:
         services = self._look(self._node.get_service_names_and_types_by_node, LEAST_SERVICES)
