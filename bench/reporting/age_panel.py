@@ -11,7 +11,7 @@ from perception_node.bench.reporting.figure_style import (
     clean,
     color_of,
     draw_deadline,
-    use_log_scale,
+    set_scale,
     write_names,
     write_title,
 )
@@ -56,10 +56,7 @@ def draw_ages(axes: Axes, case: Case, deadline_ms: float) -> None:
         for timeline, begin_s in zip(timelines, begins_s, strict=False):
             _draw_run(axes, timeline, float(begin_s), top, color_of(name))
     ages_ms, middle = all_ms[main], medians_ms.get(main, 0.0)
-    if top > LOG_SPREAD * middle > 0:
-        use_log_scale(axes, 0.3 * middle, top)
-    else:
-        axes.set_ylim(0.0, top)
+    set_scale(axes, 0.3 * middle if top > LOG_SPREAD * middle else 0.0, top)
     end_s = _mark_runs(axes, begins_s[:-1], lengths_s)
     if shows_deadline:
         draw_deadline(axes, deadline_ms, end_s)

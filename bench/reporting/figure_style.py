@@ -140,8 +140,11 @@ def draw_deadline(axes: Axes, deadline_ms: float, end: float) -> None:
     )
 
 
-def use_log_scale(axes: Axes, lowest: float, highest: float) -> None:
-    """Make the vertical axis logarithmic, with plain numbers."""
+def set_scale(axes: Axes, lowest: float, highest: float) -> None:
+    """Set the vertical axis: from 0 on, or logarithmic with plain numbers."""
+    if not lowest:
+        axes.set_ylim(0.0, highest)
+        return
     axes.set_yscale("log")
     axes.set_ylim(lowest, highest * 1.1)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
