@@ -52,7 +52,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
-        "": ["*.json", "*.j2", "scenarios/*.yaml", "examples/*.yaml"],  # schemas, pages
+        "": ["*.json", "*.j2", "*.css", "scenarios/*.yaml", "examples/*.yaml"],  # schemas, pages
         NAME: ["py.typed"],
         f"{NAME}.engines.tensorrt.cuda": ["*.cu"],
         f"{NAME}.serving": ["page/*"],

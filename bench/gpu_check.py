@@ -22,7 +22,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,6 +31,8 @@ from perception_node.bench.pycuda_setup import ensure_pycuda
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.errors import EnvironmentLacks, PerceptionError
 from perception_node.system.process import use_one_opencv_thread
+from perception_node.terminal.console import PrintableConsole, make_console
+from perception_node.terminal.progress import show_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,7 @@ def main() -> int:
     if gpu_checks.LOSE_THE_GPU in sys.argv[1:]:
         print(gpu_checks.lose_the_gpu())
         return EXIT_OK
-    console = Console()
+    console = make_console()
     gpu = find_gpu()
     if gpu is None:
         print("no NVIDIA GPU or no driver for it here; nothing to check", file=sys.stderr)
@@ -93,7 +94,7 @@ def main() -> int:
     console.print(f"{gpu.name}, compute capability {gpu.compute_capability}, CUDA {gpu.cuda}")
     outcomes = []
     for name, check in CHECKS.items():
-        with console.status(name):
+        with show_work(name):
             outcomes.append(run_check(name, check))
         console.print(f"{outcomes[-1].state:8} {name}")
     path = write_report(gpu, pycuda, outcomes)
@@ -150,7 +151,7 @@ def write_report(gpu: Gpu, pycuda: str, outcomes: list[Outcome]) -> Path:
     return path
 
 
-def _print(console: Console, outcomes: list[Outcome]) -> None:
+def _print(console: PrintableConsole, outcomes: list[Outcome]) -> None:
     table = Table("check", "", "what", "value")
     for outcome in outcomes:
         state = f"[{COLORS[outcome.state]}]{outcome.state}[/]"

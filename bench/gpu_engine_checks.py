@@ -28,7 +28,7 @@ from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.plans import PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
-from perception_node.engines.tensorrt.build import build_bundle
+from perception_node.engines.tensorrt.build import ensure_plan
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.kernel import READABLE
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
@@ -180,7 +180,7 @@ def check_tensorrt() -> dict[str, Any]:
     bundle = load_bundle(find_model(""))
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        plan = build_bundle(bundle, "fp16", "tensorrt", PlanStore(Path(folder) / "plans"))
+        plan = ensure_plan(bundle, "fp16", "tensorrt", PlanStore(Path(folder) / "plans"))
         seconds = time.monotonic() - start
         engine = TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision="fp16")
     frames = [Frame.from_bgr(picture) for picture in read_pictures()]

@@ -28,7 +28,7 @@ from perception_node.bench.page_server import PageServer
 from perception_node.bench.page_viewer import EVENT, PICTURE
 from perception_node.bench.reporting.measurement import END_TO_END
 from perception_node.bench.reporting.merging import describe_machine
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import LatencyConfig
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.domain import private_domain
 
@@ -113,7 +113,7 @@ def measure(
     load: Load, subject: str, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> tuple[float, ...]:
     """Return p50 and p99 of the ages, and the node's processor time per frame, in ms."""
-    deadline_ms = NodeConfig().deadline_ms
+    deadline_ms = LatencyConfig().deadline_ms
     run = measure_node(load, "node", deadline_ms, {}, with_stages=False, on_progress=on_progress)
     ages = run.stages[END_TO_END]
     figures = ages.percentile_ms(50), ages.percentile_ms(99), run.resources["cpu_ms_per_frame"]

@@ -7,8 +7,6 @@ from them, and they say how well each method did. Nothing is written here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -283,8 +281,6 @@ def _record(
     bundle: ModelBundle, images: ImageSet, trials: tuple[Trial, ...], best: Method
 ) -> dict[str, Any]:
     """Say where the ranges come from; no times, no paths: the same images, the same record."""
-    preprocessing = asdict(bundle.manifest.preprocessing) | asdict(bundle.manifest.input)
-    text = json.dumps(preprocessing, sort_keys=True).encode()
     return {
         "method": best,
         "trials": [asdict(trial) for trial in trials],
@@ -294,7 +290,7 @@ def _record(
             "skipped": len(images.skipped),
         },
         "model_sha256": bundle.files[MODEL],
-        "preprocessing_sha256": hashlib.sha256(text).hexdigest(),
+        "preprocessing_sha256": bundle.manifest.preprocessing.sha256(),
         "tools": {
             "perception_node": __version__,
             "numpy": np.__version__,

@@ -112,7 +112,7 @@ def _curve(bins: Sequence[Bin], color: str, *, with_dots: bool) -> str:
 
 def _open(width: float, height: float, title: str) -> str:
     label = printable_html(title)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+    return f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
 
 
 def _x(value: float) -> float:

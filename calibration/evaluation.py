@@ -35,12 +35,14 @@ from perception_node.vision.opencv import resize
 from perception_node.vision.postprocess import Postprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from perception_node.calibration.calibrate import Report
     from perception_node.calibration.images import ImageSet, PreparedImage
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.config.sections import Precision
+    from perception_node.model.bundle import ModelBundle
     from perception_node.vision.postprocess import Hypothesis
 
 SCHEMA_VERSION = 1
@@ -153,7 +155,7 @@ def evaluate(
     *,
     truth: Mapping[str, int] | None = None,
     limits: Limits = Limits(),
-    report: Callable[[], None] | None = None,
+    report: Report = lambda _phase, _done, _total: None,
 ) -> Evaluation:
     """Run every model on every image.
 
@@ -163,7 +165,7 @@ def evaluate(
         models: the bundle's files to judge, the first one the float32 reference.
         truth: class index of each image by name, None where nobody knows.
         limits: the gate's.
-        report: called after each image that was used.
+        report: called after each image.
 
     Raises:
         CalibrationError: no image can be used.
@@ -275,7 +277,7 @@ def _run_all(
     models: list[_Running],
     images: ImageSet,
     truth: Mapping[str, int] | None,
-    report: Callable[[], None] | None,
+    report: Report,
 ) -> tuple[int, NDArray[np.int64] | None]:
     """Run all models on all images; return how many there were, and their classes if known."""
     reference = models[0]
@@ -292,8 +294,7 @@ def _run_all(
                 model.add_flip(image, before, right)
         count += 1
         classes.append(right)
-        if report:
-            report()
+        report("evaluating", count, len(images))
     known = truth is not None
     return count, np.array(classes, np.int64) if known else None
 

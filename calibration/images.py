@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.errors import CalibrationError, ConfigError, FrameError
 from perception_node.system.files import read_regular_file
 from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.frame import Frame, Unpacker
 from perception_node.vision.preprocess import FramePreprocessor
 from perception_node.wire.bags import open_bag
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
 MAX_LINES = 500_000  # of either
-TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 MAX_REASONS = 3
-MAX_IMAGE_PIXELS = NodeConfig().max_image_pixels
+MAX_IMAGE_PIXELS = CameraConfig().max_image_pixels
 
 
 class PreparedImage(NamedTuple):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from perception_node.errors import PerceptionError
 from perception_node.vision.preprocess import FramePreprocessor
 
 if TYPE_CHECKING:
@@ -65,3 +66,10 @@ class Engine(ABC):
         Calling it twice is allowed, ``infer()`` after it is not. After an ``EngineLost`` nothing
         is called on a device that is no longer to be trusted.
         """
+
+
+def describe_loss(error: Exception) -> str:
+    """Return in one line why an engine was given up; a bug is named by its type."""
+    if isinstance(error, PerceptionError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -12,8 +12,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
+from perception_node.engines.base import describe_loss
 from perception_node.engines.standstill import LOOKS, Standstill
-from perception_node.errors import EngineLost, FrameError, describe_loss
+from perception_node.errors import EngineLost, FrameError
 from perception_node.system.realtime import name_thread
 from perception_node.system.threads import find_threads
 

@@ -9,8 +9,9 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from perception_node.engines.base import describe_loss
 from perception_node.engines.engine_thread import INTERRUPTED
-from perception_node.errors import EngineLost, PerceptionError, describe_loss
+from perception_node.errors import EngineLost, PerceptionError
 from perception_node.vision.frame import Unpacker
 from perception_node.vision.overlay import draw_overlay
 

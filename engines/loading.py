@@ -21,8 +21,8 @@ LONGEST_LOOK_S = 2.0  # between two looks; the rest of it the whole process stoo
 THREAD_NAME = "perception-loading"
 
 
-class Progress:
-    """What loading is at: said by the thread that loads, read by who waits.
+class Phases:
+    """The phases of loading: said by the thread that loads, read by who waits.
 
     Attributes:
         phase: in words.
@@ -85,7 +85,7 @@ class Loading:
     ``wait`` are for one thread, the others for any.
     """
 
-    def __init__(self, load: Callable[[Progress], FallbackPipeline], timeout_s: float) -> None:
+    def __init__(self, load: Callable[[Phases], FallbackPipeline], timeout_s: float) -> None:
         """Prepare.
 
         Args:
@@ -94,7 +94,7 @@ class Loading:
 
         """
         self._load, self._timeout_s = load, timeout_s
-        self._progress = Progress()
+        self._progress = Phases()
         self._begin_s = self._looked_s = time.monotonic()
         self._spent_s = 0.0
         self._lock = threading.Lock()

@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
-from perception_node.engines.loading import Loading, Progress
+from perception_node.engines.loading import Loading, Phases
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.standstill import OwnClock
@@ -23,15 +23,15 @@ from perception_node.system.threads import find_threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import ModelConfig
     from perception_node.engines.base import Engine
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 STOP_TIMEOUT_S = 2.0
 
 
 def load_pipeline(
-    config: NodeConfig, progress: Progress | None = None, *, standby: bool = False
+    config: ModelConfig, progress: Phases | None = None, *, standby: bool = False
 ) -> FallbackPipeline:
     """Load a bundle, choose its engine as ``config.engine`` says, and run it warm.
 
@@ -40,7 +40,7 @@ def load_pipeline(
     ``reason`` says why. Whatever is lost, another ONNX Runtime engine is made in its place.
 
     Args:
-        config: the node's.
+        config: that of the model.
         progress: told what is being done; gives up between two phases where that is asked for.
         standby: keep a second warm engine beside ``onnxruntime``, too; it takes over within the
             frame, and as much memory again.
@@ -54,7 +54,7 @@ def load_pipeline(
         EnvironmentLacks: ``tensorrt`` was asked for and something it needs is not here.
 
     """
-    progress = progress or Progress()
+    progress = progress or Phases()
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
     if config.engine == "onnxruntime":
@@ -82,7 +82,7 @@ def load_pipeline(
     return _run_on_cpu(bundle, config, reason, progress, standby=standby)
 
 
-def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeline:
+def load_in_time(config: ModelConfig, *, standby: bool = False) -> FallbackPipeline:
     """Load as ``load_pipeline`` does, in ``config.configure_timeout_s``; Ctrl-C gives up.
 
     Raises:
@@ -101,7 +101,7 @@ def load_in_time(config: NodeConfig, *, standby: bool = False) -> FallbackPipeli
 
 
 def _run_on_cpu(
-    bundle: ModelBundle, config: NodeConfig, reason: str, progress: Progress, *, standby: bool
+    bundle: ModelBundle, config: ModelConfig, reason: str, progress: Phases, *, standby: bool
 ) -> FallbackPipeline:
     """Run on ONNX Runtime: int8 if that is wanted, float32 otherwise."""
     model = MODEL
@@ -128,10 +128,10 @@ def _start(engines: Sequence[EngineThread]) -> tuple[EngineThread, ...]:
 
 
 def _on_cpu(
-    bundle: ModelBundle, config: NodeConfig, model: str, progress: Progress | None = None
+    bundle: ModelBundle, config: ModelConfig, model: str, progress: Phases | None = None
 ) -> EngineThread:
     """Prepare an ONNX Runtime engine; only a hang costs it, a failure costs the frame."""
-    told = progress or Progress()
+    told = progress or Phases()
 
     def make() -> Pipeline:
         def make_engine() -> Engine:
@@ -143,7 +143,7 @@ def _on_cpu(
     return EngineThread(make, config.engine_timeout_ms / 1000, survives_errors=True)
 
 
-def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Progress) -> EngineThread:
+def _on_tensorrt(bundle: ModelBundle, config: ModelConfig, progress: Phases) -> EngineThread:
     """Prepare a TensorRT engine; whatever fails costs it, for ONNX Runtime stands by."""
 
     def make() -> Pipeline:
@@ -155,7 +155,7 @@ def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Progress) ->
             progress.say("looking for TensorRT and a plan")
             return load_engine(
                 bundle,
-                cast("Precision", config.precision),  # NodeConfig has checked it
+                config.precision,
                 store=config.plan_store,
                 build_missing=config.build_missing_plan,
                 report=progress.say_build,
@@ -169,7 +169,7 @@ def _on_tensorrt(bundle: ModelBundle, config: NodeConfig, progress: Progress) ->
 
 
 def _warm(
-    bundle: ModelBundle, make: Callable[[], Engine], config: NodeConfig, progress: Progress
+    bundle: ModelBundle, make: Callable[[], Engine], config: ModelConfig, progress: Phases
 ) -> Pipeline:
     """Return a pipeline that has run; free the engine if it fails already there."""
     others = find_threads()

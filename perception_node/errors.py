@@ -40,7 +40,7 @@
     │   ├── ServerBusy            every place is taken
     │   └── DeadlineMissed        not classified in time
     └── EnvironmentLacks          something this machine does not have
-        └── MissingPackage        a Python package that cannot be imported
+        └── MissingPackage        a Python package that cannot be imported (``installing.py``)
 
 Messages are one line: what is wrong, where, and what to do. A bug is not a
 ``PerceptionError`` and is never caught as one.
@@ -50,7 +50,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from perception_node.installing import repair_command
 from perception_node.printable import is_printable, printable
 
 if TYPE_CHECKING:
@@ -74,7 +73,16 @@ class PerceptionError(Exception):
     """Base of all errors that this package raises on purpose.
 
     Its text is one printable line, whatever the names and library errors in it hold.
+
+    Attributes:
+        problem: what is wrong, and where; as it came, which need not be printable.
+        advice: what to do; empty where ``problem`` says it, or nothing can be done.
+
     """
+
+    def __init__(self, problem: str = "", advice: str = "") -> None:
+        super().__init__(f"{problem}; {advice}" if advice else problem)
+        self.problem, self.advice = problem, advice
 
     def __str__(self) -> str:
         """Return the message as it may be shown anywhere."""
@@ -87,13 +95,6 @@ class ConfigError(PerceptionError):
 
 class EnvironmentLacks(PerceptionError):
     """Something this machine does not have; the message says how to get it."""
-
-
-class MissingPackage(EnvironmentLacks):
-    """A Python package that is needed cannot be imported."""
-
-    def __init__(self, error: ImportError) -> None:
-        super().__init__(f"{error}; run: {repair_command(error)} (in a checkout: make setup)")
 
 
 class FrameError(PerceptionError):
@@ -126,8 +127,8 @@ class InvalidStamp(FrameError):
 
     def __init__(self, sec: int, nanosec: int) -> None:
         super().__init__(
-            f"header.stamp {sec} s {nanosec} ns is not a time; "
-            "the driver must set sec >= 0 and nanosec < 1000000000"
+            f"header.stamp {sec} s {nanosec} ns is not a time",
+            "the driver must set sec >= 0 and nanosec < 1000000000",
         )
 
 
@@ -138,8 +139,8 @@ class MissingStamp(FrameError):
 
     def __init__(self) -> None:
         super().__init__(
-            "header.stamp is 0, the age of the image is unknown; "
-            "let the driver stamp its images or set age_reference to arrival"
+            "header.stamp is 0, the age of the image is unknown",
+            "let the driver stamp its images or set age_reference to arrival",
         )
 
 
@@ -156,11 +157,12 @@ class LateFrame(FrameError):
 
     def __init__(self, age_ns: int | None, limit_ns: int) -> None:
         if age_ns is None or age_ns < 0:
-            super().__init__("the clock was set back while it was classified; nothing to do")
+            super().__init__("the clock was set back while it was classified", "nothing to do")
             return
         super().__init__(
             f"it is {age_ns / 1e6:.1f} ms old, the deadline is {limit_ns / 1e6:g} ms less a "
-            "reserve for publishing; it took longer than usual: see ~/latency or raise deadline_ms"
+            "reserve for publishing",
+            "it took longer than usual: see ~/latency or raise deadline_ms",
         )
 
 
@@ -170,7 +172,7 @@ class UnsupportedEncoding(FrameError):
     kind = "encoding"
 
     def __init__(self, encoding: str, known: str) -> None:
-        super().__init__(f"encoding {quote(encoding)} is not supported; use one of: {known}")
+        super().__init__(f"encoding {quote(encoding)} is not supported", f"use one of: {known}")
 
 
 class UndecodableImage(FrameError):
@@ -187,7 +189,8 @@ class SlowDecoding(FrameError):
     def __init__(self, took_ns: int, age_ns: int, limit_ns: int) -> None:
         super().__init__(
             f"decoding took {took_ns / 1e6:.1f} ms, then it was {age_ns / 1e6:.1f} ms old, the "
-            f"deadline is {limit_ns / 1e6:g} ms; send smaller or raw images, or raise deadline_ms"
+            f"deadline is {limit_ns / 1e6:g} ms",
+            "send smaller or raw images, or raise deadline_ms",
         )
 
 
@@ -198,16 +201,16 @@ class FrameTooLarge(FrameError):
 
     def __init__(self, width: int, height: int, limit: int) -> None:
         super().__init__(
-            f"{width}x{height} is more than {limit} pixels; "
-            "raise max_image_pixels if the camera is that large"
+            f"{width}x{height} is more than {limit} pixels",
+            "raise max_image_pixels if the camera is that large",
         )
 
 
 class ModelError(PerceptionError):
     """A model bundle cannot be used; the message begins with the file."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
+    def __init__(self, path: Path, problem: str, advice: str = "") -> None:
+        super().__init__(f"{path}: {problem}", advice)
 
 
 class ModelFormatError(ModelError):
@@ -220,7 +223,7 @@ class ModelIntegrityError(ModelError):
     def __init__(self, path: Path, expected: str, found: str) -> None:
         super().__init__(
             path,
-            f"sha256 is {found[:12]}..., the bundle was made with {expected[:12]}...; "
+            f"sha256 is {found[:12]}..., the bundle was made with {expected[:12]}...",
             "the file was changed or damaged, copy the bundle again",
         )
 
@@ -230,7 +233,7 @@ class LabelMismatch(ModelError):
 
     def __init__(self, path: Path, labels: int, classes: int) -> None:
         super().__init__(
-            path, f"{labels} labels for a model with {classes} classes; one line per class"
+            path, f"{labels} labels for a model with {classes} classes", "one line per class"
         )
 
 
@@ -285,14 +288,7 @@ class BagError(PerceptionError):
 
 
 class RequestError(PerceptionError):
-    """A request over HTTP that gets no result; the message is for the client, and harmless.
-
-    Attributes:
-        status: the HTTP status of the answer.
-
-    """
-
-    status: ClassVar[int] = 400
+    """A request over HTTP that gets no result; the message is for the client, and harmless."""
 
 
 class BadUpload(RequestError):
@@ -302,13 +298,9 @@ class BadUpload(RequestError):
 class UnsupportedUpload(RequestError):
     """The Content-Type is neither a form's nor an image's."""
 
-    status = 415
-
 
 class UploadTooLarge(RequestError):
     """The request has more bytes or more parts than the server takes."""
-
-    status = 413
 
 
 class UntrustedHost(RequestError):
@@ -316,19 +308,18 @@ class UntrustedHost(RequestError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the server is not called by this name; its operator can allow it (--trusted-host)"
+            "the server is not called by this name", "its operator can allow it (--trusted-host)"
         )
 
 
 class ForeignPage(RequestError):
     """A web page of another origin has sent the request, and the operator has not allowed it."""
 
-    status = 403
-
     def __init__(self) -> None:
         super().__init__(
-            "a page of another origin may not ask this server; its operator can allow it "
-            "(--cors-origin); with cookies turned off, open the page from this machine or by https"
+            "a page of another origin may not ask this server",
+            "its operator can allow it (--cors-origin); with cookies turned off, open the page "
+            "from this machine or by https",
         )
 
 
@@ -340,8 +331,6 @@ class ServerBusy(RequestError):
 
     """
 
-    status = 503
-
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = max(1, retry_after_s)
@@ -349,12 +338,3 @@ class ServerBusy(RequestError):
 
 class DeadlineMissed(RequestError):
     """The image was not classified within the time that a request may take."""
-
-    status = 504
-
-
-def describe_loss(error: Exception) -> str:
-    """Return in one line why an engine was given up; a bug is named by its type."""
-    if isinstance(error, PerceptionError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]

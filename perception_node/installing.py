@@ -8,6 +8,8 @@ import platform
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from perception_node.errors import EnvironmentLacks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -39,6 +41,13 @@ PIP = {
     "torch": "torch==2.13.0",
     "waitress": "waitress",
 }
+TENSORRT = {  # by the name of its product
+    "tensorrt": (
+        "on a Jetson: sudo apt install python3-libnvinfer, and a virtual environment needs "
+        "--system-site-packages; on a PC: pip install tensorrt"
+    ),
+    "tensorrt-rtx": "run: pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
+}
 NEED_NUMPY = {"onnx", "onnxruntime", "pycuda", "rosbags", "simplejpeg"}
 REPORT = "perception doctor --json > doctor.json, and attach it to a report"  # nothing else helps
 # What OpenCV says that was built for NumPy 1, as Ubuntu's is, once pip has brought NumPy 2.
@@ -46,6 +55,13 @@ NUMPY_IS_TOO_NEW = "numpy.core.multiarray failed to import"
 
 # What rclpy says that was built for another Python than this.
 OTHER_PYTHON = "isn't present on the system"
+
+
+class MissingPackage(EnvironmentLacks):
+    """A Python package that is needed cannot be imported."""
+
+    def __init__(self, error: ImportError) -> None:
+        super().__init__(str(error), f"run: {repair_command(error)} (in a checkout: make setup)")
 
 
 def ros_release() -> str:

@@ -66,9 +66,10 @@ def serving(bundle, settings=None, live=None, *, pipeline=None, **config):
     the node, such as ``top_k=1``.
     """
     settings = replace(settings or ServerSettings(), port=0)
-    config = NodeConfig(model=str(bundle), engine="onnxruntime", threads=1, **config)
+    own = {"model": str(bundle), "engine": "onnxruntime", "threads": 1}
+    config = NodeConfig().with_values({**own, **config})
     with (
-        pipeline or load_pipeline(config) as pipeline,  # noqa: PLR1704
+        pipeline or load_pipeline(config.model) as pipeline,  # noqa: PLR1704
         ClassificationQueue(pipeline, config, settings) as queue,
     ):
         metrics = Metrics(queue, live)

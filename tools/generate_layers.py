@@ -20,20 +20,20 @@ BEGIN, END = "<!-- folders: generated -->\n", "<!-- folders: end -->"
 TOP_LEVEL = ("engines", "calibration", "bench")  # linked into the package
 # From the lowest to the highest. What lies in no folder is everybody's, see EVERYBODYS.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "system": (),
+    "config": (),
+    "system": ("config",),
     "terminal": (),
-    "config": ("system",),
-    "model": ("system",),
-    "vision": ("model",),
-    "wire": ("system", "vision"),
+    "model": ("system", "config"),
+    "vision": ("config", "model"),
+    "wire": ("system", "config", "vision"),
     "engines": ("system", "config", "model", "vision"),
     "calibration": ("system", "config", "model", "vision", "wire", "engines"),
     "flow": ("system", "config", "vision", "engines"),
     "replay": ("system", "config", "vision", "wire"),
     "ros": ("system", "config", "vision", "wire", "engines", "flow", "replay"),
-    "live": ("config", "wire", "flow", "ros"),
+    "live": ("config", "vision", "wire", "flow", "ros"),
     "serving": ("system", "config", "vision", "engines", "live"),
-    "doctor": ("system", "model", "engines", "ros"),
+    "doctor": ("system", "config", "model", "engines", "ros"),
     "bench": (
         *("system", "terminal", "config", "model", "vision", "wire", "engines", "ros"),
         "doctor",
@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("replay", "ros", "live", "serving", "doctor", "bench"),
     ),
 }
-EVERYBODYS = ("errors", "installing", "printable", "untyped")
+EVERYBODYS = ("errors", "html_page", "installing", "printable", "untyped")
 ENTRIES = {"pytest_plugin": ("replay",)}  # modules that lie in no folder because users name them
 
 

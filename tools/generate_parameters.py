@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS
+
+if TYPE_CHECKING:
+    from perception_node.config.parameter import Parameter
 
 ROOT = Path(__file__).resolve().parent.parent
 YAML = ROOT / "launch/params/perception.yaml"
@@ -28,39 +30,37 @@ def to_yaml() -> str:
     """Return the parameter file: every parameter with its default and its description."""
     lines = [
         "# SPDX-License-Identifier: Apache-2.0",
-        "# Generated from perception_node/config/node_config.py by tools/generate_parameters.py.",
+        "# Generated from perception_node/config/sections.py by tools/generate_parameters.py.",
         "/**:",
         "  ros__parameters:",
     ]
-    for field in fields(NodeConfig):
-        lines += [f"    # {describe(field)}", f"    {field.name}: {to_text(field)}"]
+    for found in ALL_PARAMETERS.values():
+        lines += [f"    # {describe(found)}", f"    {found.name}: {to_text(found)}"]
     return "\n".join(lines) + "\n"
 
 
 def to_table() -> str:
     """Return the README's table."""
     rows = ["| parameter | default | may change | meaning |", "|---|---|---|---|"]
-    for field in fields(NodeConfig):
-        when = field.metadata["when"].value
-        rows.append(f"| `{field.name}` | `{to_text(field)}` | {when} | {describe(field)} |")
+    for found in ALL_PARAMETERS.values():
+        cells = (f"`{found.name}`", f"`{to_text(found)}`", found.when.value, describe(found))
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
-def to_text(field: Field[Any]) -> str:
+def to_text(found: Parameter) -> str:
     """Return the default as YAML writes it; a tuple is a list there."""
-    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    default = list(found.default) if isinstance(found.default, tuple) else found.default
     return yaml.safe_dump(default, default_flow_style=True).split("\n")[0]
 
 
-def describe(field: Field[Any]) -> str:
+def describe(found: Parameter) -> str:
     """Return the description with the values that are allowed."""
-    metadata = field.metadata
-    text: str = metadata["description"]
-    if metadata["choices"]:
-        text += f" One of: {', '.join(metadata['choices'])}."
-    elif metadata["lowest"] is not None:
-        text += f" From {metadata['lowest']} to {metadata['highest']}."
-    return text
+    if found.choices:
+        return f"{found.description} One of: {', '.join(found.choices)}."
+    if found.limits:
+        return "{} From {} to {}.".format(found.description, *found.limits)
+    return found.description
 
 
 def with_table(readme: str) -> str:

@@ -20,7 +20,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.model.bundle import load_bundle
 from perception_node.ros.compat import make_events_executor
 from perception_node.ros.delivery import BYTES, find_delivery
@@ -70,7 +70,7 @@ def subscribe(node: Node) -> None:
     model = node.declare_parameter("model", "").value
     transport = node.declare_parameter("image_transport", "raw").value
     manifest = load_bundle(find_model(model)).manifest
-    read = ImageReader(transport, NodeConfig().max_image_pixels, manifest.smallest_side).read
+    read = ImageReader(transport, CameraConfig().max_image_pixels, manifest.smallest_side).read
     preprocess = FastestPreprocessor(manifest)
     publisher = node.create_publisher(Classification, "~/classification", 10)
 

@@ -33,7 +33,7 @@ from perception_node.bench.camera.load_sources import (
     read_images,
     read_pictures,
 )
-from perception_node.config.node_config import MAX_CAMERAS
+from perception_node.config.sections import MAX_CAMERAS
 from perception_node.errors import ConfigError, quote
 from perception_node.system.files import read_regular_file
 from perception_node.vision.frame import ENCODINGS
@@ -41,6 +41,8 @@ from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from perception_node.config.sections import Transport
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 HIGHEST_RATE_HZ, HIGHEST_FRAMES, HIGHEST_WARM_UP = 1000.0, 10_000_000, 10_000
@@ -71,7 +73,7 @@ class Load:
     width: int = 640
     height: int = 480
     encoding: str = "bgr8"
-    transport: str = "raw"
+    transport: Transport = "raw"
     cameras: int = 1
     bag: Path | None = None
     topic: str = ""

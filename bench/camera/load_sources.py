@@ -17,13 +17,15 @@ from perception_node.system.resources import SAMPLE_BAG, SAMPLE_TOPICS, find_res
 from perception_node.vision.frame import MAX_SIDE
 from perception_node.wire.bags import open_bag
 from perception_node.wire.cdr import LITTLE_ENDIAN
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from perception_node.config.sections import Transport
 
 TYPES = {"raw": RAW_TYPE, "compressed": COMPRESSED_TYPE}
 HIGHEST_PIXELS = 4096 * 4096  # max_image_pixels of the node
@@ -36,7 +38,7 @@ class BagImages(NamedTuple):
     """What a topic of a bag holds, by its first image; the fields are those of ``Load``."""
 
     topic: str
-    transport: str
+    transport: Transport
     encoding: str
     width: int
     height: int
@@ -69,7 +71,7 @@ def look_into(path: Path, topic: str, transport: str) -> BagImages:
         first = next(bag.messages([chosen]), None)
     if first is None:
         raise ConfigError(f"--bag {path}: {chosen} has no message; choose another --topic")
-    found = next(name for name, kind in TYPES.items() if kind == kinds[chosen])
+    found = TRANSPORTS[kinds[chosen]]
     try:
         frame = ImageReader(found, HIGHEST_PIXELS, smallest_side=MAX_SIDE).read(first.data)
     except FrameError as error:

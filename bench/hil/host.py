@@ -15,6 +15,7 @@ from perception_node.bench.hil.graph import describe_silence
 from perception_node.bench.hil.listener import DEPTH, UNREACHABLE, HilListener
 from perception_node.bench.hil.record import HilRecord, StepDone
 from perception_node.bench.hil.services import DeviceServices
+from perception_node.config.node_config import NodeConfig
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.player import Player
 from perception_node.ros.qos import named_qos
@@ -131,7 +132,8 @@ class Host:
         if len(own_ms) == 1 and own_ms[0]:  # the only camera's
             found["deadline_ms"] = own_ms[0]
         self.record.device.update({name: str(value) for name, value in found.items()})
-        qos = named_qos(str(found.get("classification_qos", "default")))
+        profile = {"classification_qos": found.get("classification_qos", "default")}
+        qos = named_qos(NodeConfig().with_values(profile).output.classification_qos)
         qos.depth = DEPTH
         listener.subscribe(qos)
         if self._is_to_be_active(services):

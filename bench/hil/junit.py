@@ -9,29 +9,23 @@ from typing import TYPE_CHECKING
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
 from perception_node.printable import printable
-from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from perception_node.bench.hil.record import Check
 
 
-def write(
-    path: Path, name: str, checks: Sequence[Check], seconds: float, *, is_complete: bool = True
-) -> None:
-    """Write one test case per check.
+def to_xml(
+    name: str, checks: Sequence[Check], seconds: float, *, is_complete: bool = True
+) -> bytes:
+    """Return one test case per check.
 
     Args:
-        path: of the file; replaced as a whole.
         name: of the scenario.
         checks: what was demanded and found.
         seconds: how long the run took.
         is_complete: False adds a case that is an error: the run was interrupted.
-
-    Raises:
-        OSError: the file cannot be written.
 
     """
     suite = TestSuite(printable(name))
@@ -46,7 +40,7 @@ def write(
         element.time = round(seconds, 3)
     buffer = io.BytesIO()
     document.write(buffer, pretty=True)
-    replace_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _to_case(name: str, check: Check) -> TestCase:

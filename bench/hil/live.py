@@ -8,13 +8,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
 from perception_node.bench.hil.calm import deadline_ms
 from perception_node.printable import printable
+from perception_node.terminal.progress import Redrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +108,7 @@ def _find_fault(record: HilRecord, now_ns: int) -> Fault:
     return next(on, Fault.OK)
 
 
-class LiveView:
+class RunView(Redrawn):
     """Shows a run on a console, from entering to leaving."""
 
     def __init__(
@@ -118,26 +118,18 @@ class LiveView:
         steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Prepare for the run of a scenario; ``steady_ns`` is the clock of its record."""
-        self._console = console
+        super().__init__(console)
         self._scenario = scenario
         self._tally: Tally | None = None  # the deadline may be the device's
         self._steady_ns = steady_ns
         self._time_s, self._next_line_s = 0.0, LINE_PERIOD_S
         # Replaced as a whole: a thread of rich's reads it.
         self._cells: Mapping[str, Text] = {"waiting for": Text(scenario.node.target)}
-        self._live = Live(console=console, get_renderable=self._render, transient=True)
 
-    def __enter__(self) -> LiveView:
-        """Begin to draw."""
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop drawing; the last state stays."""
-        if self._console.is_terminal:
-            self._live.stop()
-        self._print_line()
+    def leave(self) -> None:
+        """Write the state: the last one stays."""
+        said = (f"{name}: {cell.plain}" for name, cell in self._cells.items())
+        self.console.print(Text(", ".join(said)))
 
     def update(self, record: HilRecord) -> None:
         """Show what is new; call it a few times a second."""
@@ -149,12 +141,9 @@ class LiveView:
         time_s = (self._tally.now_ns - record.begin_ns) / SECOND_NS
         self._time_s = min(max(0.0, time_s), self._scenario.camera.seconds)
         self._cells = self._describe(self._tally)
-        if not self._console.is_terminal and self._time_s >= self._next_line_s:
+        if not self.console.is_terminal and self._time_s >= self._next_line_s:
             self._next_line_s = self._time_s - self._time_s % LINE_PERIOD_S + LINE_PERIOD_S
-            self._print_line()
-
-    def _print_line(self) -> None:
-        self._console.print(self._say(), soft_wrap=True, highlight=False, markup=False)
+            self.leave()
 
     def _describe(self, tally: Tally) -> dict[str, Text]:
         p50_ms, p99_ms = tally.percentiles_ms()
@@ -172,13 +161,11 @@ class LiveView:
             "alarms": Text(alarms or "none", "red" if alarms else ""),
         }
 
-    def _render(self) -> Table:
+    def render(self) -> Table:
+        """Return the table."""
         table = Table(
             "", "", title=Text(printable(self._scenario.name)), show_header=False, min_width=WIDTH
         )
         for name, cell in self._cells.items():
             table.add_row(name, cell)
         return table
-
-    def _say(self) -> str:
-        return ", ".join(f"{name}: {cell.plain}" for name, cell in self._cells.items())

@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run as one HTML file: verdict, checks, timeline, distribution, faults, steps, alarms, log.
-
-It needs nothing else: drawings are in it, no script runs, nothing is loaded.
-"""
+"""A run as one HTML file: verdict, checks, timeline, distribution, faults, steps, alarms, log."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from perception_node.bench.hil.calm import count_held_back, deadline_ms, find_calm
 from perception_node.bench.hil.distribution import draw_distribution
@@ -26,8 +20,7 @@ from perception_node.bench.hil.page_rows import (
 from perception_node.bench.hil.round_trips import find_remarks, join
 from perception_node.bench.hil.svg import MOST_POINTS, format_time
 from perception_node.bench.hil.timeline import NARROW, WIDE, draw_timeline
-from perception_node.printable import finalize
-from perception_node.system.files import replace_file
+from perception_node.html_page import render, to_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,63 +33,33 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 MOST_ALARMS, MOST_LOG_LINES, MOST_LETTERS = 300, 200, 500
 
 
-def write(
-    path: Path,
-    scenario: Scenario,
-    record: HilRecord,
-    checks: Sequence[Check],
-    remarks: Sequence[str] = (),
-) -> None:
-    """Write the page.
-
-    Args:
-        path: of the file; replaced as a whole.
-        scenario: what was to be done.
-        record: what happened.
-        checks: what was demanded and found.
-        remarks: what else is to be known, such as what the bag lacks.
-
-    Raises:
-        OSError: the file cannot be written.
-
-    """
-    replace_file(path, to_html(scenario, record, checks, remarks).encode(errors="replace"))
-
-
 def to_html(
     scenario: Scenario,
     record: HilRecord,
     checks: Sequence[Check],
     remarks: Sequence[str] = (),
 ) -> str:
-    """Return the page."""
-    environment = Environment(
-        autoescape=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    """Return the page; the arguments are those of ``report_json.to_report``."""
     trips, calm, limits_ms = join(record), find_calm(scenario, record), scenario.expect.latency_ms
     lines_ms = {"deadline": deadline_ms(scenario, record)}
     lines_ms |= {"max": limits_ms["max"]} if "max" in limits_ms else {}
     changes = find_changes(record)
     durations = trips.durations(calm)
     timelines = {
-        look.name: Markup(draw_timeline(record, trips, calm, lines_ms, look))  # noqa: S704 - our own
-        for look in (WIDE, NARROW)
+        look.name: draw_timeline(record, trips, calm, lines_ms, look) for look in (WIDE, NARROW)
     }
-    return template.render(
+    verdict = judge_in_words(record, checks)
+    body = render(
+        TEMPLATE,
         name=scenario.name,
         description=scenario.description,
-        verdict=judge_in_words(record, checks),
+        verdict=verdict,
         facts=find_facts(scenario, record),
         tiles=make_tiles(durations, int(calm.sum()) + count_held_back(scenario, record)),
         checks=sorted(checks, key=lambda check: check.is_ok),
         timelines=timelines,
         thinned=_describe_thinning(trips),
-        distribution=Markup(draw_distribution(trips, calm, limits_ms)),  # noqa: S704 - our own
+        distribution=draw_distribution(trips, calm, limits_ms),
         percentiles=make_percentiles(trips, durations, limits_ms),
         faults=make_fault_rows(record, trips),
         steps=[(_when(record, step.time_ns), step) for step in record.steps],
@@ -107,6 +70,7 @@ def to_html(
         log_lines=len(record.log),
         remarks=[*remarks, *find_remarks(record)],
     )
+    return to_page(f"{verdict['word']}: {scenario.name}", body)
 
 
 def _describe_thinning(trips: RoundTrips) -> str:

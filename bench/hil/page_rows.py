@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from perception_node.bench.hil.lanes import duration_s
 from perception_node.bench.hil.round_trips import find_effects
 from perception_node.bench.hil.svg import format_time
+from perception_node.html_page import DASH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,6 @@ PERCENTILES = {
     "mean": "mean",
 }
 LEAST = {"p999": 1000}  # answers, for a percentile that means something
-NONE = "–"  # noqa: RUF001 - a dash for people
 
 
 class FaultRow(NamedTuple):
@@ -76,7 +76,7 @@ def find_facts(scenario: Scenario, record: HilRecord) -> list[str]:
 def make_tiles(durations: Durations, judged: int) -> list[tuple[str, str, str]]:
     """Return the few numbers that matter: value, unit, what it is."""
     summary = durations.summarize()
-    share = f"{100.0 * len(durations) / judged:.1f}" if judged else NONE
+    share = f"{100.0 * len(durations) / judged:.1f}" if judged else DASH
     return [
         (share, "%", f"of {judged} judged frames answered"),
         (_number(summary.p50_ms), "ms", "median latency"),
@@ -95,7 +95,7 @@ def make_percentiles(
     for name, key in PERCENTILES.items():
         limit = f"{limits_ms[key]:g}" if key in limits_ms else ""
         values = (
-            _number(summary[f"{key}_ms"]) if summary["count"] >= LEAST.get(key, 1) else NONE
+            _number(summary[f"{key}_ms"]) if summary["count"] >= LEAST.get(key, 1) else DASH
             for summary in (judged, spoilt)
         )
         rows.append([name, *values, limit])
@@ -129,7 +129,7 @@ def _to_row(effects: Sequence[FaultEffect], record: HilRecord) -> FaultRow:
     end_s, first = duration_s(record), effects[0]
     when = f"{len(effects)} times"
     if len(effects) == 1:
-        when = f"{format_time(first.begin_s, end_s)} – {format_time(first.end_s, end_s)}"  # noqa: RUF001
+        when = f"{format_time(first.begin_s, end_s)} {DASH} {format_time(first.end_s, end_s)}"
     recoveries_s = [effect.recovery_s for effect in effects]
     missing = sum(isnan(recovery_s) for recovery_s in recoveries_s)
     if missing:
@@ -142,5 +142,5 @@ def _to_row(effects: Sequence[FaultEffect], record: HilRecord) -> FaultRow:
 
 def _number(value_ms: float) -> str:
     if isnan(value_ms):
-        return NONE
+        return DASH
     return f"{value_ms:.1f}" if value_ms < 100.0 else f"{value_ms:.0f}"  # noqa: PLR2004

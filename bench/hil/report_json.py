@@ -3,49 +3,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.hil.calm import count_held_back, find_calm
 from perception_node.bench.hil.lanes import duration_s
 from perception_node.bench.hil.round_trips import find_effects, find_remarks, join
-from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from perception_node.bench.hil.record import Check, HilRecord
     from perception_node.bench.hil.scenario import Scenario
     from perception_node.bench.reporting.durations import Durations
 
 FORMAT, VERSION = "perception_node hil report", 1
-
-
-def write(
-    path: Path,
-    scenario: Scenario,
-    record: HilRecord,
-    checks: Sequence[Check],
-    remarks: Sequence[str] = (),
-) -> None:
-    """Write the report.
-
-    Args:
-        path: of the file; replaced as a whole.
-        scenario: what was to be done.
-        record: what happened.
-        checks: what was demanded and found.
-        remarks: what else is to be known, such as what the bag lacks.
-
-    Raises:
-        OSError: the file cannot be written.
-
-    """
-    report = to_report(scenario, record, checks, remarks)
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    replace_file(path, text.encode())
 
 
 def to_report(
@@ -57,6 +29,13 @@ def to_report(
     """Return the report as plain values; times are seconds since the camera began.
 
     What is not known is null: a percentile of no answers, a recovery that did not come.
+
+    Args:
+        scenario: what was to be done.
+        record: what happened.
+        checks: what was demanded and found.
+        remarks: what else is to be known, such as what the bag lacks.
+
     """
     trips, calm = join(record), find_calm(scenario, record)
 

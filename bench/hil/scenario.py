@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from perception_node.bench.hil.expectations import Expectations
     from perception_node.config.parameter import Value
+    from perception_node.config.sections import Transport
 
 DOWN = ("deactivate", "cleanup", "kill")  # after these steps the device does not answer
 
@@ -81,7 +82,7 @@ class CameraPlan:
     bag_topic: str = ""
     size: tuple[int, int] = (640, 480)
     encoding: str = "bgr8"
-    transport: str = "raw"
+    transport: Transport = "raw"
     rate_hz: float = 30.0
     seconds: float = 10.0
     warm_up_s: float = 1.0

@@ -20,7 +20,7 @@ from perception_node.bench.hil.scenario import (
 from perception_node.bench.hil.scenario_checks import find_contradictions
 from perception_node.bench.hil.schema import check_schema
 from perception_node.bench.hil.strict_yaml import read_yaml
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,19 +93,18 @@ def _parse_node(data: dict[str, Any], folder: Path) -> DeviceUnderTest:
         if is_path:  # an absolute one stays
             parameters[name] = str((folder / str(given)).resolve())
     values = {name: v for name, v in parameters.items() if name not in OTHER_PARAMETERS}
-    NodeConfig(**values)  # type: ignore[arg-type] # which checks them
+    NodeConfig().with_values(values)  # which checks them
     rest = {**data, "parameters": parameters, "command": tuple(data.get("command", ()))}
     rest.setdefault("respawn", data.get("start", "local") == "local")
     return DeviceUnderTest(**rest)
 
 
 def _to_value(name: str, value: Any) -> Value:  # noqa: ANN401 - as YAML has it
-    known = NodeConfig.__dataclass_fields__
-    if name not in known and name not in OTHER_PARAMETERS:
+    if name not in ALL_PARAMETERS and name not in OTHER_PARAMETERS:
         raise ConfigError(f"node.parameters: unknown key {name[:100]!r}; see the README's table")
     if isinstance(value, list):
         return tuple(value)
-    is_float = name in known and isinstance(known[name].default, float)
+    is_float = name in ALL_PARAMETERS and isinstance(ALL_PARAMETERS[name].default, float)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     result: Value = float(value) if is_float and is_whole and abs(value) < 1 << 53 else value
     return result

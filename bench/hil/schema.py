@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from jsonschema import Draft7Validator
-from jsonschema.exceptions import best_match
+from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError, name_key, quote
+from perception_node.system.json_schema import WHOLE_FILE, find_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jsonschema.exceptions import ValidationError
+
+    from perception_node.untyped import Json
 
 SCHEMA = Path(__file__).with_name("scenario.schema.json")
 NOT_A_LINE = "(?!\\n)"  # Python's $ matches before a last line break as well
@@ -36,81 +35,53 @@ def check_schema(path: Path, data: object) -> None:
         ConfigError: one of them is wrong; names file, key and what is allowed.
 
     """
-    schema = json.loads(SCHEMA.read_bytes())
-    error = best_match(Draft7Validator(schema).iter_errors(data))
-    # Of alternatives, none of which fits, jsonschema before 4.21 takes one; the message names all.
-    while error and error.parent and error.absolute_path == error.parent.absolute_path:
-        error = error.parent
-    if error:
-        place = name_place(error.absolute_path) or "the whole file"
+    if error := find_problem(data, SCHEMA):
+        place = name_place(error.absolute_path) or WHOLE_FILE
         raise ConfigError(f"{path}: {place}: {_describe(error)}")
 
 
-def name_place(keys: Any) -> str:  # noqa: ANN401 - a deque of words and numbers
+def name_place(keys: Iterable[str | int]) -> str:
     """Return where something is, such as ``faults[2].at_s``."""
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{name_key(key)}" for key in keys)
     return place.removeprefix(".")[:200]
 
 
 def _describe(error: ValidationError) -> str:
-    describe = _DESCRIPTIONS.get(str(error.validator), lambda _instance, _rules: "")
-    described = describe(error.instance, error.schema)
-    return described or " ".join(str(error.message).split())[:200]
+    describe = _DESCRIPTIONS.get(str(error.validator), lambda _rules, _value: "")
+    problem = describe(error.schema, error.instance)
+    if problem.startswith("must "):
+        problem += f", found {quote(str(error.instance))}"
+    return problem or " ".join(str(error.message).split())[:200]
 
 
-def _unknown_key(instance: Any, rules: Any) -> str:  # noqa: ANN401 - plain data and a schema
+def _name_unknown_key(rules: Json, value: Json) -> str:
     if "properties" not in rules:
         return ""
-    unknown = min(set(instance) - set(rules["properties"]))
+    unknown = min(set(value) - set(rules["properties"]))
     return f"unknown key {quote(unknown)}; allowed are {', '.join(rules['properties'])}"
 
 
-def _missing(instance: Any, rules: Any) -> str:  # noqa: ANN401
-    return f"{next(key for key in rules['required'] if key not in instance)} is missing"
-
-
-def _choice(instance: Any, rules: Any) -> str:  # noqa: ANN401
-    allowed = ", ".join(rules.get("enum") or [rules["const"]])
-    return f"must be {'one of ' if 'enum' in rules else ''}{allowed}, found {_quote(instance)}"
-
-
-def _kind(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _name_kinds(rules: Json, _value: Json) -> str:
     kinds = [rules["type"]] if isinstance(rules["type"], str) else rules["type"]
-    return f"must be {' or '.join(TYPES[kind] for kind in kinds)}, found {_quote(instance)}"
+    return f"must be {' or '.join(TYPES[kind] for kind in kinds)}"
 
 
-def _bounds(instance: Any, rules: Any) -> str:  # noqa: ANN401
+def _name_bounds(rules: Json, _value: Json) -> str:
     lowest = rules.get("minimum", f"more than {rules.get('exclusiveMinimum')}")
-    return f"must be {lowest} to {rules['maximum']}, found {_quote(instance)}"
+    return f"must be {lowest} to {rules['maximum']}"
 
 
-def _pattern(instance: Any, rules: Any) -> str:  # noqa: ANN401
-    return f"must match {rules['pattern'].removesuffix(NOT_A_LINE)}, found {_quote(instance)}"
-
-
-def _alternatives(instance: Any, rules: Any) -> str:  # noqa: ANN401
-    words = rules.get("description")
-    return f"must be {words}, found {_quote(instance)}" if words else ""
-
-
-def _empty(_instance: Any, rules: Any) -> str:  # noqa: ANN401
-    return f"is empty; allowed are {', '.join(rules['properties'])}"
-
-
-def _quote(instance: Any) -> str:  # noqa: ANN401
-    return quote(str(instance))
-
-
-_DESCRIPTIONS: dict[str, Callable[[Any, Any], str]] = {
-    "additionalProperties": _unknown_key,
-    "required": _missing,
-    "enum": _choice,
-    "const": _choice,
-    "type": _kind,
-    "minimum": _bounds,
-    "maximum": _bounds,
-    "exclusiveMinimum": _bounds,
-    "pattern": _pattern,
-    "anyOf": _alternatives,
-    "minProperties": _empty,
+# What is wrong, by the rule of the schema that it breaks.
+_DESCRIPTIONS: dict[str, Callable[[Json, Json], str]] = {
+    "additionalProperties": _name_unknown_key,
+    "required": lambda rules, value: (
+        f"{next(key for key in rules['required'] if key not in value)} is missing"
+    ),
+    "enum": lambda rules, _: f"must be one of {', '.join(rules['enum'])}",
+    "const": lambda rules, _: f"must be {rules['const']}",
+    "type": _name_kinds,
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum"), _name_bounds),
+    "pattern": lambda rules, _: f"must match {rules['pattern'].removesuffix(NOT_A_LINE)}",
+    "anyOf": lambda rules, _: f"must be {rules['description']}" if "description" in rules else "",
+    "minProperties": lambda rules, _: f"is empty; allowed are {', '.join(rules['properties'])}",
 }

@@ -11,13 +11,12 @@ import os
 import resource
 import threading
 import time
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.bench.camera.load import make_messages, read_load
 from perception_node.bench.levels.measuring_process import answer
 from perception_node.bench.process_watch import read_sample
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.selection import load_pipeline
 from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
@@ -29,6 +28,7 @@ from perception_node.wire.images import ImageReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from perception_node.config.sections import ModelConfig
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.vision.frame import Frame
 
@@ -70,8 +70,10 @@ def measure(task: dict[str, Any], write_row: Callable[[list[int]], None]) -> dic
     use_one_opencv_thread()
     if task["is_cold"]:
         Pipeline.warm_up = _do_not_warm_up  # type: ignore[assignment] # this process is for that
-    with load_pipeline(config) as pipeline:
-        reader = ImageReader(load.transport, config.max_image_pixels, pipeline.smallest_side)
+    with load_pipeline(config.model) as pipeline:
+        reader = ImageReader(
+            load.transport, config.cameras.max_image_pixels, pipeline.smallest_side
+        )
         if is_bare:
             step = _infer_alone(pipeline, reader.read(messages[0]))
         else:
@@ -88,8 +90,7 @@ def read_config(parameters: dict[str, Any]) -> NodeConfig:
         ConfigError: a value is not allowed.
 
     """
-    known = {field.name for field in fields(NodeConfig)}
-    values = {name: value for name, value in parameters.items() if name in known}
+    values = {name: value for name, value in parameters.items() if name in ALL_PARAMETERS}
     return NodeConfig().with_values(
         {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     )
@@ -137,7 +138,9 @@ def _classify(
         begin_ns = time.monotonic_ns()
         frame = reader.read(messages[number % len(messages)])
         read_ns = time.monotonic_ns() - begin_ns
-        prediction = pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+        prediction = pipeline.run(
+            frame, top_k=config.output.top_k, threshold=config.output.threshold
+        )
         return [read_ns, *prediction.times, time.monotonic_ns() - begin_ns]
 
     return step
@@ -157,14 +160,14 @@ def _measure_frames(
     """Do a step for each frame when it is due; the real-time settings count as for the node."""
     for number, _ in enumerate(pace(schedule.rate_hz, schedule.warm_up_frames)):
         step(number)
-    setup = RealTimeSetup(config.real_time())
+    setup = RealTimeSetup(config.real_time)
     setup.apply([], [threading.get_native_id(), *pipeline.native_thread_ids])
     before = resource.getrusage(resource.RUSAGE_SELF)
     for number, due_ns in enumerate(pace(schedule.rate_hz, schedule.frames)):
         write_row([due_ns, time.monotonic_ns(), *step(number)])
     resources = _read_resources(before, max(1, schedule.frames))
     setup.undo()
-    return {"resources": resources, "model": _describe_model(config, pipeline)}
+    return {"resources": resources, "model": _describe_model(config.model, pipeline)}
 
 
 def _read_resources(before: resource.struct_rusage, frames: int) -> dict[str, float]:
@@ -180,9 +183,9 @@ def _read_resources(before: resource.struct_rusage, frames: int) -> dict[str, fl
     }
 
 
-def _describe_model(config: NodeConfig, pipeline: FallbackPipeline) -> dict[str, str]:
+def _describe_model(config: ModelConfig, pipeline: FallbackPipeline) -> dict[str, str]:
     bundle, engine = pipeline.bundle, pipeline.description
-    file = MODEL_FILES.get(config.precision, MODEL)  # type: ignore[call-overload]
+    file = MODEL_FILES[config.precision]
     if engine.startswith("ONNX Runtime"):
         file = INT8_ON_CPU if config.precision == "int8" else MODEL
     sha256 = bundle.files.get(file, bundle.files[MODEL])

@@ -57,8 +57,7 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
         EnvironmentLacks: the node does not start, or sends no result.
 
     """
-    transport = str(parameters.get("image_transport", "raw"))
-    load = Load(transport=transport)
+    load = Load(transport=parameters.get("image_transport", "raw"))
     first_ns, steady_ns = measure_first_inference(load, parameters)
     fixed = {**parameters, **FIXED, "camera_deadlines_ms": (0,)}
     arrived = threading.Event()
@@ -72,7 +71,7 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
         private_domain(),
         open_session("perception_startup") as session,
         Listener(session, NODE, lambda _: note()),
-        _playing(Player(session, {SAMPLE_TOPICS[transport]: TYPES[transport]}), load),
+        _playing(Player(session, {SAMPLE_TOPICS[load.transport]: TYPES[load.transport]}), load),
     ):
         begin_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
         with NodeProcess(fixed, {"image": SAMPLE_TOPICS["raw"]}, COMMAND) as node:

@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -25,6 +24,7 @@ from perception_node.bench.reporting.tables import (
     percentile_text,
 )
 from perception_node.printable import printable
+from perception_node.terminal.progress import Redrawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,11 +36,10 @@ if TYPE_CHECKING:
     from perception_node.bench.reporting.progress import Progress
 
 BAR_WIDTH = 30
-REDRAWS_PER_S = 4
 COLUMNS = ("run", "p50", "p90", "p99", "max", "answered", "missed")
 
 
-class LiveTable:
+class LiveTable(Redrawn):
     """Finished runs and the one that goes on: redrawn on a terminal, a line per run elsewhere.
 
     ::
@@ -53,27 +52,11 @@ class LiveTable:
 
     def __init__(self, console: Console, runs: int) -> None:
         """Prepare; ``runs`` is how many there will be in all."""
-        self._console, self._runs = console, runs
+        super().__init__(console)
+        self._runs = runs
         self._case, self._subject, self._number = "", "", 0
         self._progress: Progress | None = None
         self._rows: list[tuple[str, tuple[str, ...]]] = []
-        self._live = Live(
-            console=console,
-            get_renderable=self._render,
-            refresh_per_second=REDRAWS_PER_S,
-            transient=True,
-        )
-
-    def __enter__(self) -> LiveTable:
-        """Begin to draw."""
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop drawing and leave nothing: the report follows, or the error."""
-        if self._console.is_terminal:
-            self._live.stop()
 
     def begin(self, case: str, subject: str) -> None:
         """Say which run starts now."""
@@ -90,15 +73,16 @@ class LiveTable:
         cells = _describe_run(run)
         self._rows.append((self._case, (f"{self._number}. {run.subject}", *cells)))
         self._progress = None
-        if not self._console.is_terminal:
+        if not self.console.is_terminal:
             pairs = zip(COLUMNS[1:], cells, strict=True)
             found = ", ".join(f"{name} {cell}" for name, cell in pairs if cell != NONE)
             place = f"run {self._number} of {self._runs}: {self._case}, {run.subject}: "
-            self._console.print(escape(place + found), highlight=False, soft_wrap=True)
+            self.console.print(escape(place + found))
             for remark in run.remarks:
-                self._console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
+                self.console.print(f"  {escape(remark)}")
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
+        """Return the table, and below it the run that goes on."""
         table = Table(title=Text(printable(f"{self._case}, ms")), title_justify="left")
         for name in COLUMNS:
             table.add_column(name, justify="left" if name == "run" else "right")
@@ -127,17 +111,17 @@ class LiveTable:
 def print_report(console: Console, report: Report) -> None:
     """Print all that the Markdown says; warnings first, in yellow."""
     for warning in list_warnings(report):
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
     for name, text in list_facts(report):
-        console.print(f"[dim]{name:<9}[/]{escape(text)}", highlight=False, soft_wrap=True)
+        console.print(f"[dim]{name:<9}[/]{escape(text)}")
     for section in list_sections(report):
-        console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
+        console.print(f"\n[bold]{escape(section.title)}[/]")
         for remark in section.remarks:
             line = f"[yellow]not to be trusted:[/] {escape(remark)}"
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line)
         for table in section.tables:
             print_whole(console, to_rich(table))
-    console.print(f"[dim]{BOUND_NOTE}[/]", highlight=False)
+    console.print(f"[dim]{BOUND_NOTE}[/]")
 
 
 def print_differences(
@@ -145,7 +129,7 @@ def print_differences(
 ) -> None:
     """Print a comparison; regressions are bold and red, and say so in words."""
     for caveat in caveats:
-        console.print(f"[yellow]note:[/] {escape(caveat)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note:[/] {escape(caveat)}")
     for case in dict.fromkeys(difference.case for difference in differences):
         headers = ("subject", "figure", "before", "after", "change", "95 % interval", "")
         table = new_table(case, "bold")

@@ -22,10 +22,10 @@ from typing import Any
 
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measured_run import Run, Timeline, from_run, to_run
-from perception_node.bench.reporting.schema_check import check_schema
 from perception_node.errors import ConfigError
 from perception_node.model.sealed_json import parse
 from perception_node.system.files import read_regular_file
+from perception_node.system.json_schema import describe_problem
 
 __all__ = ["Case", "Report", "Run", "Timeline", "read_report"]
 
@@ -134,7 +134,8 @@ def read_report(path: Path) -> Report:
     if (found := data.get("version")) != VERSION:
         known = f"this perception_node reads version {VERSION}"
         raise ConfigError(f"{path}: version: {str(found)[:32]!r} is not known; {known}")
-    check_schema(path, data, SCHEMA)
+    if problem := describe_problem(data, SCHEMA):
+        raise ConfigError(f"{path}: {problem}")
     for number, case in enumerate(data["cases"]):
         runs = enumerate(case["runs"])
         place = f"{path}: cases.{number}.runs"

@@ -15,7 +15,7 @@ from perception_node.bench.camera.camera_messages import (
     write_compressed,
 )
 from perception_node.bench.camera.load_sources import read_pictures
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, ModelConfig
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EnvironmentLacks
 from perception_node.system.process import use_one_opencv_thread
@@ -57,11 +57,13 @@ def make_pictures(bundle: Path) -> list[Picture]:
 
     """
     use_one_opencv_thread()
-    config = NodeConfig(model=str(bundle), engine="onnxruntime", threads=1)
+    config = ModelConfig(model=str(bundle), engine="onnxruntime", threads=1)
     found = []
     with load_pipeline(config) as pipeline:
         readers = {
-            transport: ImageReader(transport, config.max_image_pixels, pipeline.smallest_side)
+            transport: ImageReader(
+                transport, CameraConfig().max_image_pixels, pipeline.smallest_side
+            )
             for transport in ("raw", "compressed")
         }
         for pixels in read_pictures():

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS
 
 if TYPE_CHECKING:
     import random
@@ -45,7 +44,7 @@ WORDS = (
     "\u202eright to left",
     "\U0001f916",
     "a" * 300,
-    *(field.name for field in fields(NodeConfig)),
+    *ALL_PARAMETERS,
 )
 HUGE, HUGE_FLOAT32 = 1e308, 3e38
 FLOATS = (0.0, -0.0, 1.0, -1.0, 5e-324, HUGE, float("inf"), float("-inf"), float("nan"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -18,7 +18,7 @@ from perception_node.bench.process_watch import WatchedNode
 from perception_node.bench.siege.asking import Camera, Client
 from perception_node.bench.siege.images import make_bombs
 from perception_node.bench.soak.listener import SoakListener
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.config.parameter import When
 from perception_node.errors import EnvironmentLacks, PerceptionError
 from perception_node.ros.player import DEPTH, import_type
@@ -82,11 +82,11 @@ class NodeTarget:
 
     def reset(self) -> None:
         """Set its parameters as they were; one that refuses is judged by what it does."""
-        usual = NodeConfig(image_transport=self.transport, deadline_ms=DEADLINE_MS)
-        may_change = [f.name for f in fields(usual) if f.metadata["when"] != When.START]
-        values: dict[str, Value] = {name: getattr(usual, name) for name in may_change}
+        usual = {"image_transport": self.transport, "deadline_ms": DEADLINE_MS}
+        values = NodeConfig().with_values(usual).values()
+        may_change = {n: v for n, v in values.items() if ALL_PARAMETERS[n].when != When.START}
         with suppress(PerceptionError):
-            self.services.apply_parameters({**values, "use_sim_time": False})
+            self.services.apply_parameters({**may_change, "use_sim_time": False})
 
     def fill(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
         """Say what it has answered; labels and ages do not count in the phases ``unjudged``."""

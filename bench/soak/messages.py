@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perception_node.bench.hil.services import DeviceServices
@@ -15,7 +15,7 @@ from perception_node.bench.siege.messages import Deaf, MessageFuzzer
 from perception_node.bench.soak.camera import read_camera
 from perception_node.bench.soak.limits import Row
 from perception_node.bench.soak.log import is_balanced, read_account
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS
 from perception_node.config.parameter import When
 from perception_node.errors import ConfigError, EnvironmentLacks
 from perception_node.ros.listener import Listener, Result
@@ -137,7 +137,7 @@ class MessageTrial:
 
 
 def _settable() -> list[str]:
-    names = [f.name for f in fields(NodeConfig) if f.metadata["when"] != When.START]
+    names = [p.name for p in ALL_PARAMETERS.values() if p.when != When.START]
     return [*names, "use_sim_time"]
 
 

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"
-TORCH = "pip install torch==2.13.0 (only the import of TorchScript models needs it)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +178,9 @@ def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
 
 def _require(path: Path, package: str) -> None:
     if find_spec(package) is None:
-        command = TORCH if package == "torch" else install_command(package)
-        msg = f"{path}: to import it, Python needs {package}; run: {command}"
-        raise EnvironmentLacks(msg)
+        problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
+        only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
+        raise EnvironmentLacks(problem, f"run: {advice}{only}")
 
 
 def _labels(order: Order, found: object, source: str) -> Choice | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from perception_node.model.bundle import Precision
+    from perception_node.config.sections import Precision
     from perception_node.untyped import Json
 
 Backend = Literal["tensorrt", "tensorrt-rtx"]

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 TOLERANCES: dict[Precision, float] = {"fp32": 0.002, "fp16": 0.02, "int8": 0.25}
 """Largest difference allowed between two outputs, as a part of the range of the reference's."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from perception_node.engines.plans.fingerprint import Backend
 from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
+from perception_node.installing import TENSORRT
 
 if TYPE_CHECKING:
     from perception_node.untyped import TensorRtObject
@@ -64,13 +65,6 @@ EngineInspector: TypeAlias = Any
 _MODULES: dict[Backend, tuple[str, ...]] = {
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-}
-_ADVICE: dict[Backend, str] = {
-    "tensorrt": (
-        "on a Jetson: sudo apt install python3-libnvinfer, and a virtual environment needs "
-        "--system-site-packages; on a PC: pip install tensorrt"
-    ),
-    "tensorrt-rtx": "run: pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
 }
 
 
@@ -184,8 +178,8 @@ def load_tensorrt(backend: Backend = "tensorrt") -> TensorRt:
         raise ConfigError(msg)
     trt = TensorRt(_import(backend), backend)
     if backend == "tensorrt" and trt.release < OLDEST:
-        msg = f"TensorRT {trt.version} is older than 8.6; install JetPack 6 or newer"
-        raise EnvironmentLacks(msg)
+        problem = f"TensorRT {trt.version} is older than 8.6"
+        raise EnvironmentLacks(problem, "install JetPack 6 or newer")
     return trt
 
 
@@ -200,8 +194,7 @@ def _import(backend: Backend) -> TensorRtModule:
         except (ImportError, OSError, RuntimeError) as error:  # a library of it is missing
             problem = f"{name} cannot be imported: {error}"
             break
-    msg = f"{problem}; {_ADVICE[backend]}"
-    raise EnvironmentLacks(msg)
+    raise EnvironmentLacks(problem, TENSORRT[backend])
 
 
 def _release(version: str) -> tuple[int, int]:

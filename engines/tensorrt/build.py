@@ -31,13 +31,15 @@ from perception_node.engines.tensorrt.inspection import (
 )
 from perception_node.engines.tensorrt.machine import machine_facts
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
-from perception_node.errors import EngineBuildError, EnvironmentLacks, MissingPackage
+from perception_node.errors import EngineBuildError, EnvironmentLacks
+from perception_node.installing import MissingPackage
 from perception_node.model.accuracy import require_accurate
 from perception_node.model.bundle import MODEL, MODEL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt
@@ -45,13 +47,13 @@ if TYPE_CHECKING:
     from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
     from perception_node.engines.tensorrt.progress import BuildProgress
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 NO_GPU = "no NVIDIA GPU here"
 WAITING = "waiting for another process that builds this plan"
 
 
-def build_bundle(  # noqa: PLR0913 - the first five say what to build
+def ensure_plan(  # noqa: PLR0913 - the first five say what to build
     bundle: ModelBundle,
     precision: Precision,
     backend: Backend,

@@ -15,6 +15,7 @@ from perception_node.engines.tensorrt.inspection import layers_of_network
 from perception_node.errors import EngineBuildError
 
 if TYPE_CHECKING:
+    from perception_node.config.sections import Precision
     from perception_node.engines.plans.fingerprint import BuildOptions
     from perception_node.engines.tensorrt.api import (
         Builder,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     )
     from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.inspection import Layer
-    from perception_node.model.bundle import Precision
     from perception_node.untyped import TensorRtObject
 
 ERRORS_SHOWN = 3

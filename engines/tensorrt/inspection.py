@@ -20,6 +20,7 @@ from perception_node.errors import EngineBuildError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from perception_node.config.sections import Precision
     from perception_node.engines.tensorrt.api import (
         EngineInspector,
         ICudaEngine,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         Runtime,
         TensorRt,
     )
-    from perception_node.model.bundle import Precision
 
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatrixMultiply")
 """Layer classes that do nearly all of the work, and that a precision is asked for."""

@@ -11,7 +11,7 @@ from perception_node.engines.plans import PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.build import (
     NO_GPU,
-    build_bundle,
+    ensure_plan,
     fingerprint_of,
     require_gate,
 )
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
+    from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans import StoredPlan
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.progress import BuildProgress
-    from perception_node.model.bundle import ModelBundle, Precision
+    from perception_node.model.bundle import ModelBundle
 
 
 def load_engine(
@@ -70,7 +71,7 @@ def load_engine(
     except PlanError:
         if not build_missing:
             raise
-        plan = build_bundle(
+        plan = ensure_plan(
             bundle,
             precision,
             trt.backend,

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perception_node.config.sections import Precision
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.cuda.interface import Cuda
-    from perception_node.model.bundle import ModelBundle, Precision, Preprocessing
+    from perception_node.model.bundle import ModelBundle, Preprocessing
     from perception_node.vision.frame import Frame
 
 PRODUCTS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}

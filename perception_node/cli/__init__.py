@@ -17,7 +17,8 @@ from typing import Protocol, cast
 
 from perception_node import __version__
 from perception_node.engines.loading import is_stuck
-from perception_node.errors import EnvironmentLacks, MissingPackage, PerceptionError
+from perception_node.errors import EnvironmentLacks, PerceptionError
+from perception_node.installing import MissingPackage
 from perception_node.terminal.output import Parser, complain, describe_bug
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_WRONG_INPUT, EXIT_ENVIRONMENT = 0, 1, 2, 3

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from perception_node.cli.bench_plan import LEVELS, add_load_arguments, make_plan
-from perception_node.cli.classify import add_model_arguments
+from perception_node.cli.options import add_model_arguments
 from perception_node.errors import ConfigError
 from perception_node.system.files import replace_file
 from perception_node.terminal.output import parse_count, parse_number
@@ -98,7 +98,7 @@ def _measure(console: Console, plan: Plan, out: Path | None) -> int:
     require_ros()
     _require_writable(out)
     machine, noise = read_machine(), measure_noise()
-    console.print(noise.describe(), highlight=False)
+    console.print(noise.describe())
     report = Report(
         command=[_without_folders(word) for word in sys.argv[2:]],
         started_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -108,7 +108,7 @@ def _measure(console: Console, plan: Plan, out: Path | None) -> int:
         warnings=find_warnings(machine),
     )
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
     exit_code = 0
     try:
         with LiveTable(console, plan.total_runs) as table:
@@ -187,7 +187,7 @@ def _write(report: Report, out: Path | None) -> None:
 
 def _say_what_is_written(console: Console, out: Path | None) -> None:
     if out is not None:
-        console.print(f"written: {escape(str(out))}.json, .md, .png", soft_wrap=True)
+        console.print(f"written: {escape(str(out))}.json, .md, .png")
 
 
 def _without_folders(word: str) -> str:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_node.cli.options import MODEL_PARAMETERS
 from perception_node.config.node_config import NodeConfig
 from perception_node.errors import ConfigError
 from perception_node.terminal.output import parse_count, parse_number
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from perception_node.config.parameter import Value
 
 LEVELS = ("engine", "pipeline", "node", "startup")
-MODEL_PARAMETERS = (
-    "model",
-    "top_k",
-    "threshold",
-    "threads",
-    "engine",
-    "precision",
-    "allow_ungated",
-    "plan_store",
-)
 DECODED = {"true": True, "false": False}
 
 
@@ -129,16 +119,16 @@ def _make_loads(arguments: argparse.Namespace) -> list[Load]:
 
 def _read_parameters(arguments: argparse.Namespace) -> dict[str, Value]:
     """Return what is asked for or no default of the node's, checked with the node's own rules."""
-    defaults = {field.name: field.default for field in fields(NodeConfig)}
+    defaults = NodeConfig().values()
     given: dict[str, Any] = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
-    named: dict[str, Any] = {}
+    named: dict[str, object] = {}
     for text in arguments.parameter:
         name, separator, value = text.partition("=")
         if not separator or name not in defaults:
             known = ", ".join(defaults)
             raise ConfigError(f"--parameter {text}: not NAME=VALUE of a parameter: {known}")
         named[name] = _convert(name, value, defaults[name])
-    NodeConfig(**{**given, **named})
+    NodeConfig().with_values({**given, **named})
     return {name: value for name, value in given.items() if value != defaults[name]} | named
 
 

@@ -3,38 +3,28 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, get_args
 
-from rich.markup import escape
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
-from rich.text import Text
-
 from perception_node.cli.plan_report import show_plan, to_record, verdict
+from perception_node.config.sections import Precision
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import BACKENDS
-from perception_node.engines.tensorrt.build import build_bundle
+from perception_node.engines.tensorrt.build import ensure_plan
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import Precision, load_bundle
+from perception_node.model.bundle import load_bundle
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
 from perception_node.terminal.output import complain, parse_count, say, say_record
-from perception_node.terminal.progress import show_progress
+from perception_node.terminal.progress import show_work
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-
-    from rich.progress import Task
 
     from perception_node.engines.plans import StoredPlan
-    from perception_node.engines.tensorrt.progress import BuildProgress
 
 EXAMPLE = "perception build efficientnet_lite0 --precision fp16"
 LARGEST_LEVEL = 5
@@ -92,8 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.prune:
         return _prune(store, as_json=arguments.json)
     else:
-        plan = _build(arguments, store)
-        _print(plan, as_json=arguments.json)
+        show_plan(_build(arguments, store), as_json=arguments.json)
     return 0
 
 
@@ -102,16 +91,16 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
     options = _options(arguments)
     bundle = load_bundle(find_model(arguments.bundle))
     cancel = Event()
-    with _progress() as report, ThreadPoolExecutor(1, "perception-build") as thread:
+    with show_work() as report, ThreadPoolExecutor(1, "perception-build") as thread:
         try:
             future = thread.submit(
-                build_bundle,
+                ensure_plan,
                 bundle,
                 arguments.precision,
                 arguments.backend,
                 store,
                 options,
-                report=report,
+                report=lambda now: report(now.phase, now.fraction),
                 cancel=cancel,
                 force=arguments.force,
                 allow_ungated=arguments.allow_ungated,
@@ -128,49 +117,10 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
 def _options(arguments: argparse.Namespace) -> BuildOptions:
     workspace, level = arguments.workspace_mib, arguments.optimization_level
     if workspace < 1:
-        msg = f"--workspace-mib is {workspace}; must be at least 1"
-        raise ConfigError(msg)
+        raise ConfigError(f"--workspace-mib is {workspace}; must be at least 1")
     if level is not None and not 0 <= level <= LARGEST_LEVEL:
-        msg = f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}"
-        raise ConfigError(msg)
+        raise ConfigError(f"--optimization-level is {level}; must be 0 to {LARGEST_LEVEL}")
     return BuildOptions(workspace, level)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[BuildProgress], None]]:
-    """Show a bar with phase and elapsed time on a terminal, and nothing elsewhere."""
-    columns = (SpinnerColumn(), BarColumn(), _Elapsed(), TextColumn("{task.description}"))
-    with show_progress(*columns) as bar:
-        task = bar.add_task("", start=False, total=1.0)
-
-        def report(progress: BuildProgress) -> None:
-            # the bar of a task that is not started pulses: how long a phase takes is not known
-            bar.reset(
-                task,
-                start=progress.fraction is not None,
-                completed=progress.fraction or 0,  # type: ignore[arg-type] # a float will do
-                description=escape(progress.phase),
-            )
-
-        yield report
-
-
-class _Elapsed(ProgressColumn):
-    """Seconds since the beginning; rich's own column starts again with each phase."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begin = time.monotonic()
-
-    def render(self, _task: Task) -> Text:
-        return Text(str(timedelta(seconds=int(time.monotonic() - self._begin))))
-
-
-def _print(plan: StoredPlan, *, as_json: bool) -> None:
-    if as_json:
-        say_record(to_record(plan))
-    else:
-        show_plan(plan)
 
 
 def _list(store: PlanStore, *, as_json: bool) -> None:

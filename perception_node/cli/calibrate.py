@@ -4,37 +4,32 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
-from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
-from perception_node.cli.mixed_report import mixed_record, show_mixed
+from perception_node.cli.options import open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import add_files, load_bundle
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
 from perception_node.terminal.output import parse_count, say, say_record
-from perception_node.terminal.progress import count_column, show_progress
+from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
-    from rich.progress import Task, TaskID
-
-    from perception_node.calibration.calibrate import Calibration, Report
+    from perception_node.calibration.calibrate import Calibration
     from perception_node.calibration.images import ImageSet
+    from perception_node.calibration.mixed_precision import Mixed
 
 EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
 SAMPLES = 500
+SHOWN = 10  # convolutions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,14 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not os.access(bundle.path, os.W_OK):  # said now, not after minutes
         msg = f"{bundle.path}: cannot be written; copy the bundle to a folder of your own"
         raise ConfigError(msg)
-    found = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
-    images = found.sample(arguments.samples)
-    labels = None
-    if arguments.labels is not None:
-        labels = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    images, labels = open_sample(bundle, arguments)
     keep = None if arguments.keep_float is None else parse_keep(arguments.keep_float)
     mixed = None
-    with _progress() as report:
+    with show_phases() as report:
         if keep is None:
             calibration = calibrate(bundle, images, arguments.method, labels=labels, report=report)
         else:
@@ -104,37 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
             calibration = mixed.calibration
     add_files(bundle, calibration.files)
     if arguments.json:
-        record = _to_record(calibration) | (mixed_record(mixed) if mixed else {})
+        record = _to_record(calibration) | (_mixed_record(mixed) if mixed else {})
         say_record(record)
     else:
         if mixed:
-            show_mixed(mixed)
+            _show_mixed(mixed)
         _print(bundle.path, calibration, images)
     return 0
-
-
-class _Speed(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} images/s" if speed else "")
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """Show a bar per phase on a terminal, and nothing elsewhere."""
-    words = TextColumn("{task.description}")
-    columns = (words, BarColumn(), count_column(), _Speed(), TimeRemainingColumn())
-    with show_progress(*columns) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bar.add_task(phase, total=total)
-            bar.update(tasks[phase], completed=done)
-
-        yield report
 
 
 def _to_record(calibration: Calibration) -> dict[str, object]:
@@ -143,15 +110,7 @@ def _to_record(calibration: Calibration) -> dict[str, object]:
         "images": calibration.used,
         "held_out": calibration.held_out,
         "skipped": dict(calibration.skipped),
-        "trials": [
-            {
-                "method": trial.method,
-                "agreement": trial.agreement,
-                "difference": trial.difference,
-                "top_1": trial.top_1,
-            }
-            for trial in calibration.trials
-        ],
+        "trials": [asdict(trial) for trial in calibration.trials],
         "files": sorted(calibration.files),
     }
 
@@ -172,3 +131,28 @@ def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
     )
     say(f"{path}: {', '.join(sorted(calibration.files))}")
     say(f"now measure it: perception evaluate {path} --images OTHER_IMAGES")
+
+
+def _show_mixed(mixed: Mixed) -> None:
+    """Print the worst convolutions and those in float, and what these bring and cost."""
+    kept = mixed.kept
+    rows = [("alone in int8", "output error", "label flips", "")]
+    for each in mixed.ranking[: max(SHOWN, len(kept.convolutions))]:
+        mark = "float" if each.convolution in kept.convolutions else "int8"
+        flips = f"{each.flips} of {each.images}"
+        rows.append((each.convolution, f"{each.error:.4%}", flips, mark))
+    print_rows(rows)
+    say(
+        f"{len(kept.convolutions)} of {len(mixed.ranking)} convolutions stay in float: "
+        f"same label {kept.agreement_without:.1%} -> {kept.agreement:.1%}, "
+        f"CPU {kept.latency_without_ms:.2f} -> {kept.latency_ms:.2f} ms "
+        f"(float32 {kept.latency_float32_ms:.2f} ms)"
+    )
+    say("")
+
+
+def _mixed_record(mixed: Mixed) -> dict[str, object]:
+    return {
+        "kept_float": asdict(mixed.kept),
+        "sensitivity": [asdict(each) for each in mixed.ranking],
+    }

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.cli.options import add_model_arguments, to_config
 from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, FrameError
 from perception_node.system.files import read_regular_file
 from perception_node.system.process import use_one_opencv_thread
-from perception_node.terminal.output import complain, parse_count, parse_number, say, say_record
+from perception_node.terminal.output import complain, say, say_record
 from perception_node.terminal.progress import track
 from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.frame import Frame
@@ -21,22 +21,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
+    from perception_node.config.node_config import NodeConfig
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.vision.postprocess import Hypothesis
 
 EXAMPLE = "perception classify photos/ cat.jpg --top-k 3 --json"
 MAX_FILE_BYTES = 256 << 20
-MODEL_PARAMETERS = (
-    "model",
-    "top_k",
-    "threshold",
-    "threads",
-    "engine",
-    "precision",
-    "plan_store",
-    "configure_timeout_s",
-)
-ENGINE_TIMEOUT_MS = 60_000  # nobody waits for files as a robot waits for its camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,50 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one line of JSON per image")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that every verb with a pipeline has; defaults are the node's."""
-    default = NodeConfig()
-    parser.add_argument("--model", default=default.model, help="model bundle: folder or name")
-    parser.add_argument("--top-k", type=parse_count, default=default.top_k, metavar="K")
-    parser.add_argument(
-        "--threshold", type=parse_number, default=default.threshold, metavar="SCORE"
-    )
-    parser.add_argument("--threads", type=parse_count, default=default.threads, metavar="N")
-    parser.add_argument(
-        "--engine", default=default.engine, help="auto, tensorrt or onnxruntime (default: auto)"
-    )
-    parser.add_argument("--precision", default=default.precision, help="fp32, fp16 or int8")
-    parser.add_argument(
-        "--allow-ungated",
-        action="store_true",
-        help="run int8 even if perception evaluate has not found it accurate enough",
-    )
-    parser.add_argument(
-        "--configure-timeout",
-        dest="configure_timeout_s",
-        type=parse_number,
-        default=default.configure_timeout_s,
-        metavar="S",
-        help="give up a model that is not ready in so many seconds",
-    )
-    parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
-
-
-def to_config(arguments: argparse.Namespace) -> NodeConfig:
-    """Check the model arguments with the rules of the node's parameters."""
-    values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
-    values["engine_timeout_ms"] = ENGINE_TIMEOUT_MS
-    return NodeConfig(**values, allow_ungated=arguments.allow_ungated)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Classify every image; return 2 if one of them could not be read, after all the others."""
     config = to_config(arguments)
     files = list(_find_images(arguments.images))
     use_one_opencv_thread()
     failures = 0
-    with load_in_time(config) as pipeline:
-        decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
+    with load_in_time(config.model) as pipeline:
+        decoder = Decoder(config.cameras.max_image_pixels, pipeline.smallest_side)
         for file in _progress(files):
             try:
                 hypotheses = _classify(file, decoder, pipeline, config)
@@ -124,8 +78,7 @@ def _find_images(paths: list[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            msg = f"{path}: no such file"
-            raise ConfigError(msg)
+            raise ConfigError(f"{path}: no such file")
 
 
 def _classify(
@@ -133,7 +86,9 @@ def _classify(
 ) -> tuple[Hypothesis, ...]:
     pixels = decoder.decode(read_regular_file(file, MAX_FILE_BYTES))
     frame = Frame.from_bgr(pixels)
-    return pipeline.run(frame, top_k=config.top_k, threshold=config.threshold).hypotheses
+    return pipeline.run(
+        frame, top_k=config.output.top_k, threshold=config.output.threshold
+    ).hypotheses
 
 
 def _progress(files: list[Path]) -> Iterable[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 from rich.markup import escape
 
-from perception_node.cli.demo_report import LiveTable, is_good, print_summary, read_photos
+from perception_node.cli.demo_report import ResultTable, is_good, print_summary, read_photos
 from perception_node.cli.play import add_rate_argument, check_rate
 from perception_node.errors import ConfigError
 from perception_node.ros.required import require_ros
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     use_private_domain()
     console = make_console()
     topic = SAMPLE_TOPICS[arguments.transport]
-    with open_bag(sample) as bag, LiveTable(console) as table:
+    with open_bag(sample) as bag, ResultTable(console) as table:
         rehearsal = Rehearsal(on_result=table.add)
         rehearsal.run(bag.messages([topic]), topic, arguments.rate, is_typed=True)
     print_summary(console, photos, rehearsal)

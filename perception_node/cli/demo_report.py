@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from perception_node.printable import printable
+from perception_node.terminal.progress import Redrawn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,26 +97,18 @@ def is_good(photos: list[Photo], rehearsal: Rehearsal) -> bool:
     return all(verdict.is_good for verdict in judge(photos, rehearsal))
 
 
-class LiveTable:
+class ResultTable(Redrawn):
     """The last results: redrawn in place on a terminal, one line each elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._rows: deque[tuple[str, str, str, str]] = deque(maxlen=ROWS_SHOWN)
         self._first_ns: int | None = None
-        self._live = Live(console=console, get_renderable=self._render, transient=True)
 
-    def __enter__(self) -> LiveTable:
-        """Begin to draw."""
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop drawing and leave the last rows on the terminal."""
-        if self._console.is_terminal:
-            self._live.stop()
-            self._console.print(self._render())
+    def leave(self) -> None:
+        """Leave the last rows on the terminal."""
+        if self.console.is_terminal:
+            self.console.print(self.render())
 
     def add(self, result: Result, age_ms: float) -> None:
         """Show one result."""
@@ -125,10 +117,11 @@ class LiveTable:
         label = escape(printable(result.label or "-"))
         row = (f"{time_s:.2f}", label, f"{result.score:.1%}", f"{age_ms:.1f}")
         self._rows.append(row)
-        if not self._console.is_terminal:
-            self._console.print("{:>6} s  {:<24} {:>6}  {:>6} ms".format(*row), highlight=False)
+        if not self.console.is_terminal:
+            self.console.print("{:>6} s  {:<24} {:>6}  {:>6} ms".format(*row))
 
-    def _render(self) -> Table:
+    def render(self) -> Table:
+        """Return the table."""
         table = Table("time (s)", "label", "score", "age (ms)", title="~/classification")
         for column, width in zip(table.columns, (8, 28, 7, 8), strict=True):
             column.min_width = width
@@ -152,12 +145,10 @@ def print_summary(console: Console, photos: list[Photo], rehearsal: Rehearsal) -
         "(publish call to result received, two processes)",
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:>7}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{name:>7}[/]  {escape(text)}")
     for verdict in judge(photos, rehearsal):
         color, word = ("green", "good") if verdict.is_good else ("red", "BAD")
         console.print(
             f"[{color}]{word:>7}[/]  {escape(verdict.photo.name)}: {verdict.right} of "
-            f"{verdict.sent} frames are {escape(' / '.join(sorted(verdict.photo.accepted)))}",
-            highlight=False,
-            soft_wrap=True,
+            f"{verdict.sent} frames are {escape(' / '.join(sorted(verdict.photo.accepted)))}"
         )

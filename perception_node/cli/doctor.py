@@ -10,38 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from perception_node.cli import EXIT_ENVIRONMENT, EXIT_OK
-from perception_node.doctor.delivery_findings import check_drivers, check_images, find_delivery
+from perception_node.doctor import (
+    delivery_findings,
+    gpu_findings,
+    http_findings,
+    import_findings,
+    jetpack_findings,
+    machine_findings,
+    realtime_findings,
+    ros_findings,
+    segment_findings,
+    transport_findings,
+)
 from perception_node.doctor.doctor_report import make_report
 from perception_node.doctor.findings import MISSING, OK, OPTIONAL, Finding
-from perception_node.doctor.gpu_findings import (
-    check_gpu,
-    check_importers,
-    check_plans,
-    check_pycuda,
-    check_tensorrt,
-    check_tensorrt_rtx,
-)
-from perception_node.doctor.http_findings import check_http
-from perception_node.doctor.import_findings import check_commands, check_node, find_failures
-from perception_node.doctor.jetpack_findings import check_jetpack
-from perception_node.doctor.machine_findings import (
-    check_jpeg,
-    check_libraries,
-    check_machine,
-    check_model,
-    check_onnxruntime,
-    check_python,
-    check_reports,
-)
-from perception_node.doctor.realtime_findings import check_locked_memory, check_priority
-from perception_node.doctor.ros_findings import check_messages, check_ros
-from perception_node.doctor.segment_findings import check_segments
-from perception_node.doctor.transport_findings import (
-    check_middleware,
-    check_profile,
-    check_shared_memory,
-    check_socket_buffers,
-)
 from perception_node.installing import REPORT, install_missing, repair_command
 from perception_node.printable import printable
 from perception_node.terminal.output import note, say, say_marked, say_record
@@ -53,38 +35,41 @@ if TYPE_CHECKING:
 EXAMPLE = "perception doctor --json"
 COLORS = {OK: "32", MISSING: "31", OPTIONAL: "33"}  # green, red, yellow
 INDENT, NARROWEST = 25, 20  # of what is found: where it begins, how narrow it may become
-SLOW = (find_delivery, find_failures)  # each waits for processes of its own
+SLOW = (
+    delivery_findings.find_delivery,
+    import_findings.find_failures,
+)  # each waits for processes of its own
 
 # The key is the finding's id in the JSON report: it never changes.
 CHECKS: dict[str, Callable[[], Finding]] = {
-    "python": check_python,
-    "machine": check_machine,
-    "ros": check_ros,
-    "vision_msgs": check_messages,
-    "middleware": check_middleware,
-    "node": check_node,
-    "commands": check_commands,
-    "images": check_images,
-    "drivers": check_drivers,
-    "dds_profile": check_profile,
-    "shared_memory": check_shared_memory,
-    "dds_segments": check_segments,
-    "udp_buffers": check_socket_buffers,
-    "real_time": check_priority,
-    "locked_memory": check_locked_memory,
-    "libraries": check_libraries,
-    "jpeg": check_jpeg,
-    "onnxruntime": check_onnxruntime,
-    "default_model": check_model,
-    "gpu": check_gpu,
-    "tensorrt": check_tensorrt,
-    "pycuda": check_pycuda,
-    "jetpack": check_jetpack,
-    "plans": check_plans,
-    "tensorrt_rtx": check_tensorrt_rtx,
-    "model_import": check_importers,
-    "reports": check_reports,
-    "http": check_http,
+    "python": machine_findings.check_python,
+    "machine": machine_findings.check_machine,
+    "ros": ros_findings.check_ros,
+    "vision_msgs": ros_findings.check_messages,
+    "middleware": transport_findings.check_middleware,
+    "node": import_findings.check_node,
+    "commands": import_findings.check_commands,
+    "images": delivery_findings.check_images,
+    "drivers": delivery_findings.check_drivers,
+    "dds_profile": transport_findings.check_profile,
+    "shared_memory": transport_findings.check_shared_memory,
+    "dds_segments": segment_findings.check_segments,
+    "udp_buffers": transport_findings.check_socket_buffers,
+    "real_time": realtime_findings.check_priority,
+    "locked_memory": realtime_findings.check_locked_memory,
+    "libraries": machine_findings.check_libraries,
+    "jpeg": machine_findings.check_jpeg,
+    "onnxruntime": machine_findings.check_onnxruntime,
+    "default_model": machine_findings.check_model,
+    "gpu": gpu_findings.check_gpu,
+    "tensorrt": gpu_findings.check_tensorrt,
+    "pycuda": gpu_findings.check_pycuda,
+    "jetpack": jetpack_findings.check_jetpack,
+    "plans": gpu_findings.check_plans,
+    "tensorrt_rtx": gpu_findings.check_tensorrt_rtx,
+    "model_import": gpu_findings.check_importers,
+    "reports": machine_findings.check_reports,
+    "http": http_findings.check_http,
 }
 
 

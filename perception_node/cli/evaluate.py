@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from perception_node.calibration.evaluation import (
     Evaluation,
@@ -16,22 +15,20 @@ from perception_node.calibration.evaluation import (
     models_of,
     store_evaluation,
 )
-from perception_node.calibration.images import open_images, read_labels
 from perception_node.calibration.report import to_html
+from perception_node.cli.options import open_sample
+from perception_node.config.sections import Precision
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import MODEL, MODEL_FILES, Precision, load_bundle
-from perception_node.system.files import replace_file
+from perception_node.model.bundle import MODEL, MODEL_FILES, load_bundle
+from perception_node.system.files import write_named_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import make_console, print_rows
 from perception_node.terminal.output import complain, parse_count, parse_number, say_record
-from perception_node.terminal.progress import count_column, show_progress
+from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
-
-    from perception_node.calibration.images import ImageSet
-    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception evaluate my_model --images photos/ --labels truth.csv --report report.html"
 EXIT_GATE_FAILED = 1
@@ -92,16 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(arguments.max_drop, arguments.min_agreement)
     bundle = load_bundle(find_model(arguments.bundle))
     models = models_of(bundle, _precisions(arguments.precisions))
-    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
-    if arguments.samples is not None:
-        images = images.sample(arguments.samples)
-    truth = None
-    if arguments.labels:
-        truth = read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    images, truth = open_sample(bundle, arguments)
     use_one_opencv_thread()
-    evaluation = _evaluate(bundle, images, models, truth, limits)
+    with show_phases() as report:
+        evaluation = evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
     if arguments.report:
-        _write_report(arguments.report, to_html(bundle, evaluation))
+        write_named_file(arguments.report, to_html(bundle, evaluation).encode())
     store_evaluation(bundle, evaluation)
     if arguments.json:
         say_record(evaluation.record)
@@ -118,43 +111,8 @@ def _precisions(text: str | None) -> list[Precision] | None:
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in MODEL_FILES]
     if unknown:
-        msg = f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}"
-        raise ConfigError(msg)
-    return cast("list[Precision]", names)
-
-
-def _evaluate(
-    bundle: ModelBundle,
-    images: ImageSet,
-    models: list[str],
-    truth: dict[str, int] | None,
-    limits: Limits,
-) -> Evaluation:
-    """Evaluate with a bar on a terminal."""
-    columns = (
-        TextColumn("evaluating"),
-        BarColumn(),
-        count_column(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with show_progress(*columns) as bar:
-        task = bar.add_task("", total=len(images), rate="")
-
-        def report() -> None:
-            bar.advance(task)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.0f} images/s" if speed else "")
-
-        return evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
-
-
-def _write_report(path: Path, html: str) -> None:
-    try:
-        replace_file(path, html.encode())
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"--precisions: {unknown[0]!r} is none of {', '.join(MODEL_FILES)}")
+    return [known for name in names for known in get_args(Precision) if known == name]
 
 
 def _show(evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError
+from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
     import argparse
@@ -88,11 +90,11 @@ def _play(
     if scenario.node.is_local:
         use_private_domain()
     from perception_node.bench.hil.host import Host
-    from perception_node.bench.hil.live import LiveView
+    from perception_node.bench.hil.live import RunView
     from perception_node.bench.hil.recorder import Recorder
 
     with _removed_on_error(folder):
-        with Recorder(folder / BAG) as recorder, LiveView(console, scenario) as view:
+        with Recorder(folder / BAG) as recorder, RunView(console, scenario) as view:
             record = Host(scenario, pictures, recorder.write, view.update).run(ros_arguments)
         if not record.begin_ns:
             raise KeyboardInterrupt  # before there was anything to report
@@ -124,10 +126,16 @@ def _write(
     from perception_node.bench.hil import junit, page, report_json
 
     seconds = (record.end_ns - record.begin_ns) / 1e9
+    report = report_json.to_report(scenario, record, checks, remarks)
+    html = page.to_html(scenario, record, checks, remarks)
+    contents = {
+        REPORT: json.dumps(report, indent=1, allow_nan=False).encode() + b"\n",
+        JUNIT: junit.to_xml(scenario.name, checks, seconds, is_complete=record.complete),
+        PAGE: html.encode(errors="replace"),
+    }
     try:
-        report_json.write(folder / REPORT, scenario, record, checks, remarks)
-        junit.write(folder / JUNIT, scenario.name, checks, seconds, is_complete=record.complete)
-        page.write(folder / PAGE, scenario, record, checks, remarks)
+        for name, content in contents.items():
+            replace_file(folder / name, content)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
 
@@ -140,7 +148,7 @@ def _print(console: Console, record: HilRecord, checks: Sequence[Check], folder:
     for check in checks:
         verdict = "[green]ok    [/]" if check.is_ok else "[red]FAILED[/]"
         row = f"{check.name:<{names}}  {check.found:<{founds}}  {check.limit}"
-        console.print(f"{verdict}  {escape(row)}", soft_wrap=True, highlight=False)
+        console.print(f"{verdict}  {escape(row)}")
     if not record.complete:
-        console.print("partial: the run was interrupted", soft_wrap=True)
-    console.print(f"report: {folder / PAGE}", soft_wrap=True, highlight=False, markup=False)
+        console.print("partial: the run was interrupted")
+    console.print(f"report: {folder / PAGE}", markup=False)

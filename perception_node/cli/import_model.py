@@ -8,17 +8,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
 from perception_node.system.files import read_regular_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_resource
-from perception_node.terminal.console import make_console
 from perception_node.terminal.output import say
+from perception_node.terminal.progress import show_work
 from perception_node.vision.frame import Unpacker
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import COMPRESSED_TYPE, ImageReader
@@ -79,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust_model,
         force=arguments.force,
     )
-    with make_console(stderr=True).status(escape(f"importing {arguments.model.name}")):
+    with show_work(f"importing {arguments.model.name}"):
         imported = import_model(order)
     for line in describe(order, imported):
         say(line)
@@ -141,7 +139,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 def _read_photos() -> list[NDArray[np.uint8]]:
     """Return the photos of the sample bag, uint8 BGR, to check the conversion on."""
-    reader = ImageReader("compressed", NodeConfig().max_image_pixels, PHOTO_SIDE)
+    reader = ImageReader("compressed", CameraConfig().max_image_pixels, PHOTO_SIDE)
     unpacker = Unpacker()
     with open_bag(find_resource("samples/photos")) as bag:
         topics = list(bag.select(None, (COMPRESSED_TYPE,)))
@@ -154,8 +152,7 @@ def _three(text: str) -> tuple[float, float, float]:
     values = [_number(part) for part in text.split(",")]
     values *= 3 if len(values) == 1 else 1
     if len(values) != 3 or not all(map(math.isfinite, values)):  # noqa: PLR2004 - R, G, B
-        msg = f"{text!r} is not three numbers R,G,B, nor one"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers R,G,B, nor one")
     first, second, third = values
     return first, second, third
 
@@ -163,8 +160,7 @@ def _three(text: str) -> tuple[float, float, float]:
 def _positive(text: str) -> float:
     value = _number(text)
     if not 0 < value < math.inf:
-        msg = f"{text!r} is not a number above 0"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 

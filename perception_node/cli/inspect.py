@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_node.cli.plan_report import show_plan, to_record
+from perception_node.cli.plan_report import show_plan
 from perception_node.engines.plans.store import load_stored_plan
 from perception_node.errors import ConfigError
 from perception_node.model.accuracy import find_problem
@@ -20,7 +20,6 @@ from perception_node.terminal.output import say_record
 if TYPE_CHECKING:
     import argparse
 
-    from perception_node.engines.plans import StoredPlan
     from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception inspect efficientnet_lite0"
@@ -39,23 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Check every digest and print what was found; damage is raised as an error."""
     path = Path(arguments.what)
     if path.suffix in PLAN_SUFFIXES and path.name != MANIFEST and not path.is_dir():
-        _inspect_plan(path, as_json=arguments.json)
+        plan = load_stored_plan(path)
+        plan.read()
+        show_plan(plan, as_json=arguments.json)
     elif path.is_file() and path.name != MANIFEST:
-        msg = f"{path}: neither a bundle's folder nor a .plan nor its .json"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path}: neither a bundle's folder nor a .plan nor its .json")
     else:
         folder = path.parent if path.name == MANIFEST else find_model(arguments.what)
         _inspect_bundle(load_bundle(folder), as_json=arguments.json)
     return 0
-
-
-def _inspect_plan(path: Path, *, as_json: bool) -> None:
-    plan: StoredPlan = load_stored_plan(path)
-    plan.read()
-    if as_json:
-        say_record(to_record(plan))
-    else:
-        show_plan(plan)
 
 
 def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.terminal.console import print_rows
+from perception_node.terminal.output import say_record
 
 if TYPE_CHECKING:
     from perception_node.engines.plans import StoredPlan
@@ -32,9 +33,12 @@ def to_record(plan: StoredPlan) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: StoredPlan) -> None:
-    """Print all of it for people."""
+def show_plan(plan: StoredPlan, *, as_json: bool) -> None:
+    """Print all of it, for people or for machines."""
     record = to_record(plan)
+    if as_json:
+        say_record(record)
+        return
     details = record["details"]
     rows = [
         ("plan", record["plan"]),

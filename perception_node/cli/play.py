@@ -46,8 +46,7 @@ def add_rate_argument(parser: argparse.ArgumentParser) -> None:
 def check_rate(rate: float) -> None:
     """Raise ``ConfigError`` unless the rate is one that a bag can be played with."""
     if not SLOWEST <= rate <= FASTEST:
-        msg = f"--rate must be {SLOWEST:g} to {FASTEST:g}, found {rate:g}"
-        raise ConfigError(msg)
+        raise ConfigError(f"--rate must be {SLOWEST:g} to {FASTEST:g}, found {rate:g}")
 
 
 def run(arguments: argparse.Namespace) -> int:

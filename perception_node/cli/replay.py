@@ -8,19 +8,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.classify import add_model_arguments, to_config
+from perception_node.cli.options import add_model_arguments, to_config
 from perception_node.cli.play import check_rate
-from perception_node.cli.replay_frames import TRANSPORTS, replay_bag, replay_bag_live
+from perception_node.cli.replay_frames import replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import load_bundle
 from perception_node.replay.golden_file import read_golden, write_golden
 from perception_node.replay.tolerance import DEFAULT_SCORE, parse_tolerance
 from perception_node.replay.verdict import judge
 from perception_node.ros.result_bag import open_result_bag, require_place
+from perception_node.system.files import write_named_file
 from perception_node.system.resources import DEFAULT_MODEL, find_model
 from perception_node.terminal.output import parse_number, say, say_record
 from perception_node.terminal.progress import track
 from perception_node.wire.bags import open_bag
+from perception_node.wire.images import TRANSPORTS
 
 if TYPE_CHECKING:
     import argparse
@@ -95,9 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.report is not None:
             _write_report(arguments, bag, topics, verdict, config)
     if arguments.junit is not None:
-        from perception_node.replay.junit import write_junit
+        from perception_node.replay.junit import to_junit
 
-        write_junit(arguments.junit, str(arguments.bag), verdict)
+        write_named_file(arguments.junit, to_junit(str(arguments.bag), verdict))
     return 1 if verdict.differences else 0
 
 
@@ -166,7 +168,7 @@ def _replay(
 def _write_bag(
     path: Path, bag: Bag, topics: dict[str, str], found: list[Record], config: NodeConfig
 ) -> None:
-    labels = load_bundle(find_model(config.model)).labels
+    labels = load_bundle(find_model(config.model.model)).labels
     messages = bag.messages(list(topics))
     with open_result_bag(path, topics, labels) as results:
         for message, record in zip(messages, found, strict=True):
@@ -184,7 +186,7 @@ def _write_report(
 
     facts = {
         "bag": str(arguments.bag),
-        "model": config.model or DEFAULT_MODEL,
+        "model": config.model.model or DEFAULT_MODEL,
         "replayed": "through real nodes over DDS" if arguments.live else "through the pipeline",
     }
     file = report_bag(arguments.report, bag, topics, verdict, facts)

@@ -13,7 +13,7 @@ from perception_node.model.bundle import load_bundle
 from perception_node.ros.required import require_ros
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
+from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.replay.golden import Record
     from perception_node.wire.bags import Bag, BagMessage
-
-TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 
 
 def replay_bag(
@@ -36,9 +34,9 @@ def replay_bag(
 
     """
     use_one_opencv_thread()
-    with load_in_time(config) as pipeline:
+    with load_in_time(config.model) as pipeline:
         readers = {
-            kind: ImageReader(transport, config.max_image_pixels, pipeline.smallest_side)
+            kind: ImageReader(transport, config.cameras.max_image_pixels, pipeline.smallest_side)
             for kind, transport in TRANSPORTS.items()
         }
         for message in bag.messages(list(topics)):
@@ -56,7 +54,7 @@ def _classify(
         frame = reader.read(message.data)
     except FrameError as error:
         return {**record, "dropped": error.kind, "why": str(error)}
-    prediction = pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+    prediction = pipeline.run(frame, top_k=config.output.top_k, threshold=config.output.threshold)
     record.update(stamp_ns=frame.stamp_ns, frame_id=frame.frame_id)
     return {**record, "results": to_records(prediction.hypotheses)}
 
@@ -77,7 +75,7 @@ def replay_bag_live(
         BagError, ModelError: the bag or the model cannot be used.
 
     """
-    load_bundle(find_model(config.model))  # a node would say so in its log only
+    load_bundle(find_model(config.model.model))  # a node would say so in its log only
     require_ros()
     from perception_node.ros.domain import use_private_domain
     from perception_node.ros.live_replay import LiveReplay

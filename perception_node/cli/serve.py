@@ -10,8 +10,8 @@ import tempfile
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from perception_node.cli.classify import add_model_arguments, to_config
-from perception_node.config.node_config import NodeConfig
+from perception_node.cli.options import add_model_arguments, to_config
+from perception_node.config.sections import CameraConfig
 from perception_node.doctor.http_findings import require_http
 from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
@@ -26,11 +26,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from perception_node.config.node_config import NodeConfig
     from perception_node.live.live_view import LiveView
     from perception_node.serving.classification import ClassificationQueue
 
 EXAMPLE = "perception serve --port 5000 --ros"
 DEFAULT_NODE = "/perception"
+COUNTS = {  # of ServerSettings: what their options take, and their help
+    "port": ("PORT", "0: any that is free"),
+    "queue": ("N", "images that may wait"),
+    "deadline_ms": ("MS", "per image"),
+    "max_body_mib": ("MIB", "per request"),
+    "request_timeout_s": ("S", "a request must have arrived so soon"),
+    "viewers": ("N", "pages that watch a node"),
+}
 ENGINE_TIMEOUTS_MS = (1000, 60_000)
 POLITE = 10  # nice: with a node on the machine, its images come first
 EXIT_ENGINES_LOST = 1  # for systemd and container runtimes to start it again
@@ -51,49 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = ServerSettings()
     add_model_arguments(parser)
     parser.add_argument("--host", default=default.host, help="address (default: this machine)")
-    parser.add_argument(
-        "--port", type=parse_count, default=default.port, help="0: any that is free"
-    )
-    parser.add_argument(
-        "--queue",
-        type=parse_count,
-        default=default.queue,
-        metavar="N",
-        help="images that may wait",
-    )
-    parser.add_argument(
-        "--deadline-ms",
-        type=parse_count,
-        default=default.deadline_ms,
-        metavar="MS",
-        help="per image",
-    )
-    parser.add_argument(
-        "--max-body-mib",
-        type=parse_count,
-        default=default.max_body_mib,
-        metavar="MIB",
-        help="per request",
-    )
+    for name, (metavar, meaning) in COUNTS.items():
+        parser.add_argument(
+            "--" + name.removesuffix("_s").replace("_", "-"),
+            dest=name,
+            type=parse_count,
+            default=getattr(default, name),
+            metavar=metavar,
+            help=meaning,
+        )
     parser.add_argument(
         "--damaged-images",
-        default=NodeConfig().damaged_images,
+        default=CameraConfig().damaged_images,
         metavar="drop|use",
         help="refuse a damaged JPEG, or classify what can be decoded of it",
-    )
-    parser.add_argument(
-        "--request-timeout",
-        type=parse_count,
-        default=default.request_timeout_s,
-        metavar="S",
-        help="a request must have arrived so soon",
-    )
-    parser.add_argument(
-        "--viewers",
-        type=parse_count,
-        default=default.viewers,
-        metavar="N",
-        help="pages that watch a node",
     )
     parser.add_argument(
         "--cors-origin",
@@ -136,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     with (
         _logging_to_stderr(),
         watching as live,
-        load_in_time(config, standby=True) as pipeline,
+        load_in_time(config.model, standby=True) as pipeline,
         ClassificationQueue(pipeline, config, settings) as classifier,
     ):
         metrics = Metrics(classifier, live)
@@ -158,14 +138,9 @@ def to_settings(arguments: argparse.Namespace) -> ServerSettings:
     """Check the arguments of the server; ConfigError where one is out of its range."""
     return ServerSettings(
         host=arguments.host,
-        port=arguments.port,
-        queue=arguments.queue,
-        deadline_ms=arguments.deadline_ms,
-        max_body_mib=arguments.max_body_mib,
-        request_timeout_s=arguments.request_timeout,
-        viewers=arguments.viewers,
         cors_origins=tuple(arguments.cors_origin),
         trusted_hosts=tuple(arguments.trusted_host),
+        **{name: getattr(arguments, name) for name in COUNTS},
     )
 
 

@@ -17,7 +17,7 @@ from perception_node.installing import install_command
 ON_THE_CPU = "without it inference runs on the CPU"
 IMPORTERS = {
     "onnx": f"perception import and perception build need it: {install_command('onnx')}",
-    "torch": "to import TorchScript models: pip install torch==2.13.0",
+    "torch": f"to import TorchScript models: {install_command('torch')}",
 }
 
 
@@ -108,5 +108,4 @@ def _version(package: str) -> str:
 
 
 def _problem_and_advice(error: EnvironmentLacks) -> tuple[str, str]:
-    problem, _, advice = str(error).partition("; ")
-    return problem, f"{advice} ({ON_THE_CPU})"
+    return error.problem, f"{error.advice} ({ON_THE_CPU})"

@@ -34,7 +34,7 @@ def require_http() -> None:
     """
     finding = check_http()
     if finding.state != OK:
-        raise EnvironmentLacks(f"{finding.found}; run: {finding.advice}")
+        raise EnvironmentLacks(finding.found, f"run: {finding.advice}")
 
 
 def _installed(name: str) -> str:

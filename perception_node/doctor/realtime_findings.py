@@ -6,9 +6,9 @@ from __future__ import annotations
 import resource
 from typing import TYPE_CHECKING
 
+from perception_node.config.sections import MAX_PRIORITY
 from perception_node.doctor.findings import OK, OPTIONAL, Finding
 from perception_node.system.process import CAP_IPC_LOCK, CAP_SYS_NICE, has_capability
-from perception_node.system.realtime import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

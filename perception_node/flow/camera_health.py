@@ -15,7 +15,7 @@ from perception_node.errors import SlowDecoding
 from perception_node.flow.health import Level, Status
 
 if TYPE_CHECKING:
-    from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import HealthConfig
     from perception_node.flow.counters import FrameCounts
     from perception_node.flow.latency import AgeHistogram, AgeSummary
 
@@ -78,7 +78,7 @@ class CameraReport:
     refusal: str
 
 
-def camera_statuses(report: CameraReport, config: NodeConfig) -> list[Status]:
+def camera_statuses(report: CameraReport, config: HealthConfig) -> list[Status]:
     """Judge everything about one camera."""
     is_silent = report.silent_s > config.image_timeout_s
     judged = [_rate, _picture, _deadline]
@@ -157,7 +157,7 @@ def _describe_replaced(counts: FrameCounts) -> str:
     return f"at least {counts.replaced}, and so for received and superseded: {counts.doubt}"
 
 
-def _rate(report: CameraReport, config: NodeConfig) -> Status:
+def _rate(report: CameraReport, config: HealthConfig) -> Status:
     """Do images come often enough?"""
     rate_hz = report.rate_hz
     if rate_hz is None:
@@ -180,7 +180,7 @@ def _rate(report: CameraReport, config: NodeConfig) -> Status:
     return Status("rate", Level.OK, f"{rate} images per second", values)
 
 
-def _picture(report: CameraReport, config: NodeConfig) -> Status:
+def _picture(report: CameraReport, config: HealthConfig) -> Status:
     """Does the picture change, as that of a living camera does?"""
     values = {"identical images in a row": str(report.identical)}
     if 0 < config.stuck_after <= report.identical:
@@ -192,7 +192,7 @@ def _picture(report: CameraReport, config: NodeConfig) -> Status:
     return Status("picture", Level.OK, "the picture changes", values)
 
 
-def _deadline(report: CameraReport, config: NodeConfig) -> Status:
+def _deadline(report: CameraReport, config: HealthConfig) -> Status:
     """Are results in time?"""
     now, before, ages = report.now, report.before, report.ages
     values = {

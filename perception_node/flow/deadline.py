@@ -18,6 +18,8 @@ from perception_node.errors import LateFrame, MissingStamp, SlowDecoding, StaleF
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from perception_node.config.sections import AgeReference
+
 WINDOW = 50
 IMPLAUSIBLE_NS = 10_000_000_000  # an image this old has another clock's stamp
 PERCENTILE = 0.9  # one slow frame in ten must not condemn the next
@@ -83,14 +85,14 @@ class Deadline:
 
     def __init__(
         self,
-        reference: str,
+        reference: AgeReference,
         now_ns: Callable[[], int],
         steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Judge ages from ``reference`` on.
 
         Args:
-            reference: ``stamp`` or ``arrival``; see ``NodeConfig.age_reference``.
+            reference: ``stamp`` or ``arrival``; see ``LatencyConfig.age_reference``.
             now_ns: the node's clock, nanoseconds; 0 while simulated time has not begun.
             steady_ns: a clock that only ever goes forward.
 

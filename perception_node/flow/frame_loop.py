@@ -169,7 +169,7 @@ class FrameLoop:
         config = self._get_config()
         return self._schedule.choose(
             {
-                camera: config.deadline_ns(camera)
+                camera: config.latency.deadline_ns(camera)
                 - self._transport_ns[camera]
                 - (now_ns - self._seen_ns.setdefault(camera, now_ns))
                 for camera in ready
@@ -183,7 +183,7 @@ class FrameLoop:
             return None
         camera, config = self._cameras[index], self._get_config()
         self._note_arrival(camera, arrival)
-        if not camera.limit.admits(arrival.arrived_ns, config.max_rate_hz):
+        if not camera.limit.admits(arrival.arrived_ns, config.cameras.max_rate_hz):
             camera.counters.keep_out()
             return None
         trace = FrameTrace()
@@ -218,13 +218,13 @@ class FrameLoop:
         trace.age_ns = camera.deadline.age_ns(image.stamp_ns, arrival.arrived_ns)
         if trace.age_ns is not None:
             self._transport_ns[index] = trace.age_ns - trace.wait_ns
-        camera.deadline.admit(trace.age_ns, config.deadline_ns(index))
+        camera.deadline.admit(trace.age_ns, config.latency.deadline_ns(index))
         self._schedule.note_inference(index, [other for other in ready if other != index])
         frame = image.read()
         trace.read_ns = self._steady_ns() - begin_ns
         if trace.read_ns > DECODED_NS:
             trace.age_ns = camera.deadline.age_ns(image.stamp_ns, arrival.arrived_ns)
-            limit_ns = config.deadline_ns(index)
+            limit_ns = config.latency.deadline_ns(index)
             camera.deadline.require_decoded(trace.age_ns, limit_ns, trace.read_ns)
         return FrameAtHand(
             index, arrival.message, frame, config, arrival.arrived_ns, begin_ns, trace
@@ -241,7 +241,9 @@ class FrameLoop:
         self.turns += 1
         try:
             prediction = classifier.run(
-                frame.frame, top_k=frame.config.top_k, threshold=frame.config.threshold
+                frame.frame,
+                top_k=frame.config.output.top_k,
+                threshold=frame.config.output.threshold,
             )
         except Exception as error:  # noqa: BLE001 - the engine's, the frame's, or a bug
             if not frame.claim() or pass_on(frame, error):
@@ -272,7 +274,7 @@ class FrameLoop:
     def _send(self, camera: Camera, frame: FrameAtHand, prediction: Prediction) -> None:
         """Publish a result that is in time, or raise why not."""
         trace, deadline, begin_ns = frame.trace, camera.deadline, self._steady_ns()
-        limit_ns = frame.config.deadline_ns(frame.camera)
+        limit_ns = frame.config.latency.deadline_ns(frame.camera)
         trace.preprocess_ns, trace.infer_ns, trace.postprocess_ns = prediction.times
         result = camera.handler.compose(prediction, frame.config)
         trace.age_ns = deadline.age_ns(trace.stamp_ns, frame.arrived_ns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from perception_node.errors import describe_loss
+from perception_node.engines.base import describe_loss
 
 if TYPE_CHECKING:
     from perception_node.flow.counters import FrameCounts

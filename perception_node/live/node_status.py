@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perception_node.config.node_config import MAX_CAMERAS
+from perception_node.config.sections import MAX_CAMERAS
 from perception_node.flow.counters import OUTCOMES
 from perception_node.flow.health import Level
 from perception_node.printable import printable

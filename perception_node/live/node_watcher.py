@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
@@ -15,7 +15,7 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.serialization import deserialize_message
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.errors import ConfigError, quote
 from perception_node.live.node_status import read_status
 from perception_node.live.watched_topics import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from perception_node.live.live_view import LiveView
     from perception_node.live.node_status import NodeStatus
+    from perception_node.untyped import Message
 
 LOOK_PERIOD_S = 0.25  # at the graph, and at how many look at us
 SILENT_S = 5.0  # a node whose /diagnostics stop for so long, or for three periods, is not there
@@ -55,7 +56,7 @@ class NodeWatcher:
         self._period_s = 0.0  # between its last two
         self._status: NodeStatus | None = None
         self._labels: dict[str, dict[str, str]] = {}  # names by class_id, of each camera
-        self._read_image = ImageReader("raw", NodeConfig().max_image_pixels, 0).read
+        self._read_image = ImageReader("raw", CameraConfig().max_image_pixels, 0).read
         name = f"perception_page_{secrets.token_hex(3)}"  # several may watch
         self._background = BackgroundNode(name, live.domain, self._set_up, self._warn)
 
@@ -150,7 +151,7 @@ class NodeWatcher:
         if self._is_in_graph:
             self._show()
 
-    def _on_message(self, watched: WatchedTopic, message: Any) -> None:  # noqa: ANN401
+    def _on_message(self, watched: WatchedTopic, message: Message) -> None:
         handle = {
             LABELS: self._on_labels,
             RESULTS: self._on_result,
@@ -159,15 +160,15 @@ class NodeWatcher:
         if watched in self._topics:  # one that was on its way is late
             handle(watched.camera, message)
 
-    def _on_labels(self, camera: str, message: Any) -> None:  # noqa: ANN401 - LabelInfo
+    def _on_labels(self, camera: str, message: Message) -> None:
         self._labels[camera] = {str(one.class_id): one.class_name for one in message.class_map}
 
-    def _on_result(self, camera: str, message: Any) -> None:  # noqa: ANN401 - Classification
+    def _on_result(self, camera: str, message: Message) -> None:
         names = self._labels.get(camera, {})
         found = [(names.get(one.class_id, one.class_id), one.score) for one in message.results]
         self._live.show_result(camera, found)
 
-    def _on_picture(self, camera: str, message: Any) -> None:  # noqa: ANN401 - bytes or an Image
+    def _on_picture(self, camera: str, message: Message) -> None:
         frame = self._read_image(message)
         if frame.encoding == OVERLAY_ENCODING:
             self._live.show_picture(camera, frame.pixels)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
+from perception_node.vision.opencv import to_jpeg
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-LONGEST_SIDE, JPEG_QUALITY = 1280, 80  # pixels, percent
+LONGEST_SIDE = 1280  # pixels
 
 
 class Picture:
@@ -29,20 +29,5 @@ class Picture:
         """Return it with sides of at most 1280 pixels; the work is done once."""
         with self._lock:
             if self._pixels is not None:
-                self._jpeg, self._pixels = _encode(self._pixels), None
+                self._jpeg, self._pixels = to_jpeg(self._pixels, LONGEST_SIDE), None
             return self._jpeg
-
-
-def _encode(pixels: NDArray[np.uint8]) -> bytes:
-    height, width = pixels.shape[:2]
-    longest = max(height, width)
-    if longest > LONGEST_SIDE:  # a JPEG has no more than 65 535 anyway
-        size = _shrink(width, longest), _shrink(height, longest)
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    packed = np.ascontiguousarray(pixels)
-    _, data = cv2.imencode(".jpg", packed, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return data.tobytes()
-
-
-def _shrink(side: int, longest: int) -> int:
-    return max(1, round(side * LONGEST_SIDE / longest))

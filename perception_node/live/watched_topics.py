@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import qos_profile_sensor_data
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
     from perception_node.live.node_status import CameraStatus
+    from perception_node.untyped import Message, RosObject
 
 
 @dataclass(frozen=True, eq=False)  # rclpy's QoS has no hash
@@ -91,10 +92,10 @@ def find_topics(
 class WatchedTopics:
     """Subscriptions that follow what is wanted. Used from the executor's thread."""
 
-    def __init__(self, node: Node, on_message: Callable[[WatchedTopic, Any], None]) -> None:
+    def __init__(self, node: Node, on_message: Callable[[WatchedTopic, Message], None]) -> None:
         """Subscribe with ``node``; ``on_message`` gets every message."""
         self._node, self._on_message = node, on_message
-        self._subscriptions: dict[WatchedTopic, Any] = {}
+        self._subscriptions: dict[WatchedTopic, RosObject] = {}
 
     def __contains__(self, watched: object) -> bool:
         """Tell whether a topic is subscribed to."""
@@ -107,7 +108,7 @@ class WatchedTopics:
         for watched in wanted - self._subscriptions.keys():
             self._subscriptions[watched] = self._subscribe(watched)
 
-    def _subscribe(self, watched: WatchedTopic) -> Any:  # noqa: ANN401 - rclpy is untyped
+    def _subscribe(self, watched: WatchedTopic) -> RosObject:
         output = watched.output
         return self._node.create_subscription(
             output.kind,

@@ -8,9 +8,6 @@ bytes, that float32 model and that preprocessing.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import ModelFormatError, UngatedModel
@@ -86,10 +83,9 @@ def read_accuracy(bundle: ModelBundle) -> dict[str, Any]:
 
 def subject(bundle: ModelBundle) -> dict[str, str]:
     """Return digests of what every verdict rests on: the reference and what feeds it."""
-    definition = json.dumps(asdict(bundle.manifest.preprocessing), sort_keys=True)
     return {
         "reference_sha256": bundle.files[MODEL],
-        "preprocessing_sha256": hashlib.sha256(definition.encode()).hexdigest(),
+        "preprocessing_sha256": bundle.manifest.preprocessing.sha256(),
     }
 
 

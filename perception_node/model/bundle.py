@@ -19,23 +19,23 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from jsonschema import Draft7Validator
-from jsonschema.exceptions import best_match
+from typing import TYPE_CHECKING, Any, Literal
 
 from perception_node.errors import (
     ConfigError,
     LabelMismatch,
     ModelFormatError,
     ModelIntegrityError,
-    name_key,
     quote,
 )
 from perception_node.model.onnx_file import DamagedOnnx, RefusedOnnx, look_through
 from perception_node.model.sealed_json import BrokenSeal, check_seal, parse, seal
 from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file, replace_file
+from perception_node.system.json_schema import describe_problem
+
+if TYPE_CHECKING:
+    from perception_node.config.sections import Precision
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -52,7 +52,6 @@ ColorOrder = Literal["RGB", "BGR"]
 ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
 Interpolation = Literal["bilinear", "bicubic"]
 OutputKind = Literal["logits", "probabilities"]
-Precision = Literal["fp32", "fp16", "int8"]
 
 MODEL_FILES: dict[Precision, str] = {
     "fp32": MODEL,
@@ -91,6 +90,10 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fill: int = 0
+
+    def sha256(self) -> str:
+        """Return the digest by which verdicts and records of a calibration know it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,19 +264,11 @@ def _read_manifest(path: Path) -> tuple[Manifest, dict[str, str]]:
         data = parse(content)
     except ValueError as error:
         raise ModelFormatError(path, f"not JSON: {error}") from error
-    _check_schema(path, data)
+    if problem := describe_problem(data, SCHEMA):
+        raise ModelFormatError(path, problem)
     _check_crop(path, data)
     _check_own_digest(path, content, data)
     return _parse_manifest(data), data["files"]
-
-
-def _check_schema(path: Path, data: object) -> None:
-    schema = json.loads(SCHEMA.read_bytes())
-    error = best_match(Draft7Validator(schema).iter_errors(data))
-    if error is not None:
-        place = ".".join(map(name_key, error.absolute_path)) or "the whole file"
-        problem = f"{place}: {error.message[:200]}"
-        raise ModelFormatError(path, problem)
 
 
 def _check_own_digest(path: Path, content: bytes, data: dict[str, Any]) -> None:

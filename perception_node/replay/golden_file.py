@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError
-from perception_node.system.files import replace_file
+from perception_node.system.files import write_named_file
 from perception_node.wire.json_lines import read_json_lines
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ def write_golden(path: Path, records: Iterable[Record]) -> None:
         ConfigError: it cannot be written.
 
     """
-    try:
-        replace_file(path, "".join(map(to_line, records)).encode())
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
+    write_named_file(path, "".join(map(to_line, records)).encode())
 
 
 def read_golden(path: Path) -> list[Record]:
@@ -53,8 +49,7 @@ def read_golden(path: Path) -> list[Record]:
             records.append(record)
     except (OSError, ValueError, RecursionError) as error:
         advice = "make it with --update-golden (in pytest: --perception-update-golden)"
-        msg = f"{path}: no golden file: {error}; {advice}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{path}: no golden file: {error}; {advice}") from error
     return records
 
 

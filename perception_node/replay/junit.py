@@ -7,28 +7,10 @@ from typing import TYPE_CHECKING
 
 from junitparser import Failure, JUnitXml, TestCase, TestSuite
 
-from perception_node.errors import ConfigError
 from perception_node.printable import printable
-from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from perception_node.replay.verdict import Verdict
-
-
-def write_junit(path: Path, bag: str, verdict: Verdict) -> None:
-    """Write the XML to a file.
-
-    Raises:
-        ConfigError: it cannot be written.
-
-    """
-    try:
-        replace_file(path, to_junit(bag, verdict))
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
 
 
 def to_junit(bag: str, verdict: Verdict) -> bytes:

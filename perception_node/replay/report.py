@@ -4,25 +4,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, StrictUndefined
 
 from perception_node import __version__
 from perception_node.errors import ConfigError
-from perception_node.printable import finalize
+from perception_node.html_page import render, to_page
 from perception_node.replay.golden import HEADER, KINDS
-from perception_node.replay.page import PAGE
 from perception_node.replay.pictures import read_pictures
 from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from perception_node.replay.golden import Difference, Record
     from perception_node.replay.verdict import Verdict
     from perception_node.wire.bags import Bag
 
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 MAX_SHOWN = 100
 PAGE_WIDTH = 1000  # units of the drawing that shows where the changed frames are
 HEADER_KEYS = ("topic", "time_ns", "stamp_ns", "frame_id")
@@ -54,10 +51,12 @@ def render_report(verdict: Verdict, facts: dict[str, str], pictures: dict[int, s
     counts = Counter(difference.kind for difference in differences)
     width = PAGE_WIDTH / max(1, frames)
     known = {"golden file": str(verdict.golden), "tolerance": str(verdict.tolerance)}
-    environment = Environment(autoescape=True, finalize=finalize, undefined=StrictUndefined)
-    return environment.from_string(PAGE).render(
-        verdict=f"{total} of {frames} frames differ" if total else f"{frames} frames as expected",
-        facts=list({**facts, **known, "made by": f"perception_node {__version__}"}.items()),
+    facts = {**facts, **known, "made by": f"perception_node {__version__}"}
+    word = f"{total} of {frames} frames differ" if total else f"{frames} frames as expected"
+    body = render(
+        TEMPLATE,
+        verdict=word,
+        facts=list(facts.items()),
         frames=frames,
         total=total,
         counts=[(kind, counts[kind]) for kind in KINDS if counts[kind]],
@@ -65,6 +64,7 @@ def render_report(verdict: Verdict, facts: dict[str, str], pictures: dict[int, s
         mark_width=max(2, round(width)),
         shown=[_to_article(d, pictures.get(d.number, "")) for d in differences[:MAX_SHOWN]],
     )
+    return to_page(f"{word}: {next(iter(facts.values()))}", body)
 
 
 def write_report(path: Path, page: str) -> Path:
@@ -81,8 +81,7 @@ def write_report(path: Path, page: str) -> Path:
         file.parent.mkdir(exist_ok=True)
         replace_file(file, page.encode(errors="replace"))
     except OSError as error:
-        msg = f"{file}: the report cannot be written: {error.strerror}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{file}: the report cannot be written: {error.strerror}") from error
     return file
 
 

@@ -75,8 +75,7 @@ def parse_tolerance(text: str) -> Tolerance:
             msg = f"--tolerance: no field {quote(name)}; choose from: {', '.join(PARSERS)}"
             raise ConfigError(msg)
         if name in values:
-            msg = f"--tolerance: {name} is given twice"
-            raise ConfigError(msg)
+            raise ConfigError(f"--tolerance: {name} is given twice")
         values[name] = PARSERS[name](value)
     return Tolerance(**values)  # type: ignore[arg-type]  # each parser returns its field's type
 

@@ -72,7 +72,7 @@ def find_places(node: LifecycleNode, config: NodeConfig) -> list[Place]:
         ConfigError: a topic has no valid name, or two cameras share a namespace.
 
     """
-    names, suffix = config.image_topics, SUFFIXES[config.image_transport]
+    names, suffix = config.cameras.image_topics, SUFFIXES[config.cameras.image_transport]
     try:
         bases = [str(node.resolve_topic_name(name)) for name in names]
     except (RCLError, InvalidTopicNameException) as error:
@@ -135,9 +135,9 @@ class CameraTopics:
         self._heard_s = 0.0
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
-        self.delivery = find_delivery(node, IMAGE_TYPES[config.image_transport])
+        self.delivery = find_delivery(node, IMAGE_TYPES[config.cameras.image_transport])
         clock = node.get_clock()
-        deadline = Deadline(config.age_reference, lambda: clock.now().nanoseconds)
+        deadline = Deadline(config.latency.age_reference, lambda: clock.now().nanoseconds)
         self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
         self.camera = Camera(self.outputs, counters, deadline)
 
@@ -152,7 +152,7 @@ class CameraTopics:
         """
         self._images = images
         self._subscribe(images)
-        if self._get_config().lazy:
+        if self._get_config().cameras.lazy:
             self._unsubscribe()
 
     def follow_listeners(self) -> None:
@@ -191,12 +191,12 @@ class CameraTopics:
     def _make_subscription(self, events: Any) -> Any:  # noqa: ANN401 - rclpy is untyped
         config = self._get_config()
         # A raw topic's own name: ROS would remap the resolved one again.
-        name = self._place.name if config.image_transport == "raw" else self.topic
+        name = self._place.name if config.cameras.image_transport == "raw" else self.topic
         return self._node.create_subscription(
-            IMAGE_TYPES[config.image_transport],
+            IMAGE_TYPES[config.cameras.image_transport],
             name,
             _take_nothing,
-            image_qos(config.image_qos),
+            image_qos(config.cameras.image_qos),
             qos_overriding_options=image_overrides(),
             callback_group=TakenElsewhere(),
             event_callbacks=events,
@@ -225,7 +225,7 @@ class CameraTopics:
         (before, lost_before), stream = self._reported, camera.stream
         counts, lost = camera.counters.snapshot(), stream.lost
         self._reported = (counts, lost)
-        deadline_ns = config.deadline_ns(self._place.index)
+        deadline_ns = config.latency.deadline_ns(self._place.index)
         report = CameraReport(
             topic=self.topic,
             results_topic=self.outputs.results_topic,
@@ -249,7 +249,7 @@ class CameraTopics:
             predicted_ms=camera.deadline.remaining.predict_ns() / 1e6,
             refusal=camera.deadline.refusal,
         )
-        rows = camera_statuses(report, config)
+        rows = camera_statuses(report, config.health)
         return [replace(row, task=f"{row.task}{self._place.of}") for row in rows]
 
     def follow_events(self) -> None:

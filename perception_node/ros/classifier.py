@@ -6,7 +6,8 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from perception_node.errors import PerceptionError, describe_loss
+from perception_node.engines.base import describe_loss
+from perception_node.errors import PerceptionError
 from perception_node.flow import health
 
 if TYPE_CHECKING:

@@ -11,14 +11,13 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.config.node_config import MAX_CAMERAS
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE
+from perception_node.config.sections import MAX_CAMERAS
+from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, TRANSPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = "/perception_replay"
-TRANSPORTS = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 SUFFIXES = {RAW_TYPE: "", COMPRESSED_TYPE: "/compressed"}
 
 

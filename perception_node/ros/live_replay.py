@@ -12,7 +12,6 @@ import threading
 import time
 from array import array
 from contextlib import ExitStack
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,7 +19,8 @@ import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage
 
-from perception_node.config.node_config import MAX_DEADLINE_MS, NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import MAX_DEADLINE_MS
 from perception_node.errors import EnvironmentLacks, MalformedMessage
 from perception_node.ros.compat import RCLError
 from perception_node.ros.delivery import BYTES, find_delivery
@@ -104,10 +104,9 @@ class LiveReplay:
             yield from self._replay(messages, rate, answers, player)
 
     def _describe_process(self, node: LiveNode) -> NodeProcess:
+        defaults = NodeConfig().values()
         changed = {
-            field.name: getattr(self._config, field.name)
-            for field in fields(NodeConfig)
-            if getattr(self._config, field.name) != field.default
+            name: value for name, value in self._config.values().items() if value != defaults[name]
         }
         parameters = {
             **PARAMETERS,
@@ -147,7 +146,7 @@ class LiveReplay:
         player: Player,
     ) -> Iterator[Record]:
         timeline = Timeline(rate)
-        timeout_s = self._config.engine_timeout_ms / 1000 + MARGIN_S
+        timeout_s = self._config.model.engine_timeout_ms / 1000 + MARGIN_S
         for message in messages:
             camera = self._cameras[message.topic]
             while (left_s := timeline.seconds_until(message.time_ns)) > 0.0:

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from perception_node.errors import MissingPackage
+from perception_node.installing import MissingPackage
 from perception_node.system.process import share_one_heap
 from perception_node.system.signals import ENDING
 

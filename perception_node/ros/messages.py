@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from perception_node.config.sections import ClassIdFormat
     from perception_node.flow.latency import FrameTrace
 
 # Of CDR in little-endian order.
@@ -58,7 +59,7 @@ def to_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
-def to_classification(prediction: Prediction, class_id_format: str) -> Classification:
+def to_classification(prediction: Prediction, class_id_format: ClassIdFormat) -> Classification:
     """Make a vision_msgs/Classification with the image's own header, best hypothesis first."""
     return Classification(
         header=to_header(prediction.stamp_ns, prediction.frame_id),
@@ -71,7 +72,7 @@ def to_classification(prediction: Prediction, class_id_format: str) -> Classific
     )
 
 
-def serialize_classification(prediction: Prediction, class_id_format: str) -> bytes:
+def serialize_classification(prediction: Prediction, class_id_format: ClassIdFormat) -> bytes:
     """Return what rclpy makes of ``to_classification``, in a part of the time.
 
     Only where ``knows_classification()``.
@@ -122,7 +123,7 @@ def _pack_string(text: str, start: int, alignment: int) -> bytes:
     return packed + bytes(-(start + len(packed)) % alignment)
 
 
-def to_class_id(hypothesis: Hypothesis, class_id_format: str) -> str:
+def to_class_id(hypothesis: Hypothesis, class_id_format: ClassIdFormat) -> str:
     """Return the class's index as a decimal string, or its name."""
     return hypothesis.label if class_id_format == "name" else str(hypothesis.class_id)
 

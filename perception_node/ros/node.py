@@ -75,7 +75,7 @@ class PerceptionNode(LifecycleNode):
         self.transitions = Transitions(self)
         answer_every_request(self)
         self.config: NodeConfig = declare_parameters(self)
-        if self.config.executor != DEFAULT_EXECUTOR:
+        if self.config.real_time.executor != DEFAULT_EXECUTOR:
             self.get_logger().warning(
                 "parameter executor is deprecated and has no effect; remove it"
             )
@@ -94,7 +94,7 @@ class PerceptionNode(LifecycleNode):
         self._reported = add_up([])
         self._clock_ns, self._clock_moved_s = -1, 0.0
         self._diagnostics = DiagnosticsPublisher(
-            self, self.config.diagnostics_period_s, self._statuses
+            self, self.config.health.diagnostics_period_s, self._statuses
         )
 
     def create_subscription(
@@ -134,7 +134,8 @@ class PerceptionNode(LifecycleNode):
             f"runs on {pipeline.description} ({pipeline.reason}), "
             f"images arrive as {camera.delivery}"
         )
-        if self.config.image_transport == "compressed" and self.config.damaged_images == "drop":
+        cameras = self.config.cameras
+        if cameras.image_transport == "compressed" and cameras.damaged_images == "drop":
             tell_leniency(self.get_logger().warning)
 
     @guarded
@@ -160,14 +161,14 @@ class PerceptionNode(LifecycleNode):
             self._begin_upkeep()
             undo.pop_all()
         topics = ", ".join(camera.topic for camera in self._cameras)
-        first = "somebody to listen, then for " if self.config.lazy else ""
+        first = "somebody to listen, then for " if self.config.cameras.lazy else ""
         self.get_logger().info(f"active: waiting for {first}images on {topics}")
 
     @guarded
     def on_deactivate(self, state: LifecycleState) -> None:
         """Stop the intake, finish the frame at hand."""
         # A slow engine may finish its frame; lifecycle managers wait 5 s.
-        timeout_s = self.config.engine_timeout_ms / 1000
+        timeout_s = self.config.model.engine_timeout_ms / 1000
         self._stop_work(min(max(DRAIN_TIMEOUT_S, timeout_s), LONGEST_DRAIN_S))
         self.log_accounts()
         super().on_deactivate(state)
@@ -257,7 +258,7 @@ class PerceptionNode(LifecycleNode):
                 return
             self._real_time.undo()  # what hangs must not keep its priority
         self._engine_threads = engine_threads
-        self._real_time = RealTimeSetup(self.config.real_time())
+        self._real_time = RealTimeSetup(self.config.real_time)
         # Transitions and diagnostics run on this thread.
         executor = [threading.get_native_id(), *supervisor.native_ids]
         self._grants = self._real_time.apply(executor, engine_threads)
@@ -269,7 +270,7 @@ class PerceptionNode(LifecycleNode):
                 self.get_logger().warning(str(grant))
 
     def _prepare_loading(self) -> Loading:
-        config = self.config
+        config = self.config.model
         load = partial(load_pipeline, config, standby=True)
         return Loading(load, config.configure_timeout_s)
 
@@ -279,7 +280,7 @@ class PerceptionNode(LifecycleNode):
         return self._classifier is not None or self.loading.is_running
 
     def _replace_config(self, config: NodeConfig) -> None:
-        is_news = config.threshold != self.config.threshold
+        is_news = config.output.threshold != self.config.output.threshold
         self.config = config
         if is_news:
             self._announce()  # the latched labels state it
@@ -291,7 +292,7 @@ class PerceptionNode(LifecycleNode):
             self._look_for_engines()
             for camera in self._cameras:
                 camera.follow_events()
-                if self.config.lazy:
+                if self.config.cameras.lazy:
                     camera.follow_listeners()
 
         keep_up()
@@ -301,7 +302,7 @@ class PerceptionNode(LifecycleNode):
 
     def _look_for_engines(self) -> None:
         """Give up where there has been no engine for too long."""
-        limit_s, classifier = self.config.exhausted_exit_s, self._classifier
+        limit_s, classifier = self.config.model.exhausted_exit_s, self._classifier
         if not limit_s or classifier is None or classifier.pipeline.exhausted_s < limit_s:
             return
         if not self.is_given_up:
@@ -321,7 +322,7 @@ class PerceptionNode(LifecycleNode):
     def _announce(self) -> None:
         """Publish what is latched; also when another engine has taken over."""
         for camera in self._cameras:
-            camera.outputs.announce(self._models_loaded, self.config.threshold)
+            camera.outputs.announce(self._models_loaded, self.config.output.threshold)
 
     def _statuses(self) -> list[health.Status]:
         """Describe the node for /diagnostics."""
@@ -347,4 +348,4 @@ class PerceptionNode(LifecycleNode):
             self._clock_ns, self._clock_moved_s = now_ns, steady_s
         stands_s = steady_s - self._clock_moved_s
         is_simulated = bool(self.get_parameter("use_sim_time").value)
-        return is_simulated and stands_s > self.config.image_timeout_s / 2
+        return is_simulated and stands_s > self.config.health.image_timeout_s / 2

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
     from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import ClassIdFormat, QosName
     from perception_node.engines.pipeline import Prediction
     from perception_node.flow.latency import FrameTrace
     from perception_node.ros.classifier import Classifier
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
-OVERLAY_QOS, LATENCY_QOS = "sensor_data", "default"
+OVERLAY_QOS: QosName = "sensor_data"
+LATENCY_QOS: QosName = "default"
 
 
 class Outputs:
@@ -67,13 +69,13 @@ class Outputs:
         self._throttle = Throttle(LOG_PERIOD_S)
         pipeline = classifier.pipeline
         reader = ImageReader(
-            config.image_transport,
-            config.max_image_pixels,
+            config.cameras.image_transport,
+            config.cameras.max_image_pixels,
             pipeline.smallest_side,
-            config.damaged_images,
+            config.cameras.damaged_images,
         )
         self.open = reader.open
-        self._make_message: Callable[[Prediction, str], bytes | Classification] = (
+        self._make_message: Callable[[Prediction, ClassIdFormat], bytes | Classification] = (
             messages.serialize_classification
             if messages.knows_classification()
             else messages.to_classification
@@ -93,7 +95,7 @@ class Outputs:
                 return publisher
 
             overrides = QoSOverridingOptions.with_default_policies()
-            qos = named_qos(config.classification_qos)
+            qos = named_qos(config.output.classification_qos)
             self._classification = create(
                 Classification, "classification", qos, qos_overriding_options=overrides
             )
@@ -129,7 +131,7 @@ class Outputs:
 
     def compose(self, prediction: Prediction, config: NodeConfig) -> bytes | Classification:
         """Make the message for ``~/classification``."""
-        return self._make_message(prediction, config.class_id_format)
+        return self._make_message(prediction, config.output.class_id_format)
 
     def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
         """Publish ``~/classification``."""
@@ -139,7 +141,7 @@ class Outputs:
         """Publish ``~/overlay`` if somebody looks at it, and the last one is old enough."""
         if self._overlay.get_subscription_count() == 0:
             return
-        max_rate_hz = self._get_config().overlay_rate_hz
+        max_rate_hz = self._get_config().output.overlay_rate_hz
         if not self._overlay_limit.admits(time.monotonic_ns(), max_rate_hz):
             return
         header = messages.to_header(frame.stamp_ns, frame.frame_id)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS parameters, made from the fields of NodeConfig."""
+"""ROS parameters, made from those of NodeConfig."""
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -15,19 +14,18 @@ from rcl_interfaces.msg import (
 )
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.config.parameter import When
 from perception_node.errors import ConfigError
 from perception_node.ros.compat import follow_set_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from dataclasses import Field
+    from collections.abc import Callable, Mapping
 
+    from rclpy import parameter as rclpy_parameter
     from rclpy.node import Node
-    from rclpy.parameter import Parameter
 
-_FIELDS = {field.name: field for field in fields(NodeConfig)}
+    from perception_node.config.parameter import Parameter
 
 
 def declare_parameters(node: Node) -> NodeConfig:
@@ -39,14 +37,12 @@ def declare_parameters(node: Node) -> NodeConfig:
     """
     try:
         values = {
-            field.name: _value(
-                node.declare_parameter(field.name, field.default, _descriptor(field))
-            )
-            for field in fields(NodeConfig)
+            name: _value(node.declare_parameter(name, known.default, _descriptor(known)))
+            for name, known in ALL_PARAMETERS.items()
         }
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         raise ConfigError(str(error)) from error
-    return NodeConfig(**values)
+    return NodeConfig().with_values(values)
 
 
 def follow_changes(
@@ -57,7 +53,7 @@ def follow_changes(
 ) -> None:
     """Check every change against the whole configuration, then replace it as one record."""
 
-    def validate(parameters: list[Parameter]) -> SetParametersResult:
+    def validate(parameters: list[rclpy_parameter.Parameter]) -> SetParametersResult:
         try:
             values = _own_values(parameters)
             if is_configured():
@@ -67,51 +63,47 @@ def follow_changes(
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def apply(parameters: list[Parameter]) -> None:
+    def apply(parameters: list[rclpy_parameter.Parameter]) -> None:
         put(get().with_values(_own_values(parameters)))
 
     node.add_on_set_parameters_callback(validate)
     follow_set_parameters(node, apply)
 
 
-def _require_live(config: NodeConfig, values: dict[str, Any]) -> None:
+def _require_live(config: NodeConfig, values: Mapping[str, object]) -> None:
     """Refuse what would only count at the next configure.
 
     Raises:
         ConfigError: such a parameter would change.
 
     """
+    current = config.values()
     for name, value in values.items():
-        is_live = _FIELDS[name].metadata["when"] == When.LIVE
-        if not is_live and value != getattr(config, name):
+        if ALL_PARAMETERS[name].when != When.LIVE and value != current[name]:
             msg = f"parameter {name} can change only while the node is unconfigured"
             raise ConfigError(f"{msg}; clean up first")
 
 
-def _own_values(parameters: list[Parameter]) -> dict[str, Any]:
-    return {p.name: _value(p) for p in parameters if p.name in _FIELDS}
+def _own_values(parameters: list[rclpy_parameter.Parameter]) -> dict[str, object]:
+    return {p.name: _value(p) for p in parameters if p.name in ALL_PARAMETERS}
 
 
-def _value(parameter: Parameter) -> Any:  # noqa: ANN401 - NodeConfig checks it
+def _value(parameter: rclpy_parameter.Parameter) -> object:
     """Return a parameter's value; rclpy's lists and arrays become tuples."""
-    value = parameter.value
+    value: object = parameter.value
     return tuple(value) if isinstance(value, (list, tuple, array)) else value
 
 
-def _descriptor(field: Field[Any]) -> ParameterDescriptor:
-    metadata = field.metadata
+def _descriptor(known: Parameter) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
-        description=metadata["description"],
-        read_only=metadata["when"] == When.START,
-        additional_constraints="".join(
-            f"one of: {', '.join(metadata['choices'])}" if metadata["choices"] else ""
-        ),
+        description=known.description,
+        read_only=known.when == When.START,
+        additional_constraints=f"one of: {', '.join(known.choices)}" if known.choices else "",
     )
-    if metadata["lowest"] is not None:
-        lowest, highest = metadata["lowest"], metadata["highest"]
-        if isinstance(field.default, (int, tuple)):
-            descriptor.integer_range = [IntegerRange(from_value=lowest, to_value=highest)]
+    if known.limits:
+        limits = dict(zip(("from_value", "to_value"), known.limits, strict=True))
+        if isinstance(known.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(**limits)]
         else:
-            float_range = FloatingPointRange(from_value=lowest, to_value=highest)
-            descriptor.floating_point_range = [float_range]
+            descriptor.integer_range = [IntegerRange(**limits)]
     return descriptor

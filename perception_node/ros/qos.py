@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from copy import copy
+from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPresetProfiles, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+if TYPE_CHECKING:
+    from perception_node.config.sections import QosName
+
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def image_qos(name: str) -> QoSProfile:
+def image_qos(name: QosName) -> QoSProfile:
     """Return the named profile with depth 1: an older frame than the newest is worth nothing."""
     profile = named_qos(name)
     profile.history = HistoryPolicy.KEEP_LAST
@@ -20,7 +24,7 @@ def image_qos(name: str) -> QoSProfile:
     return profile
 
 
-def named_qos(name: str) -> QoSProfile:
+def named_qos(name: QosName) -> QoSProfile:
     """Return a preset profile by its name, as a copy: overrides are written into it."""
     if name == "default":  # Humble has no preset of it
         return QoSProfile(depth=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from perception_node.errors import MissingPackage
+from perception_node.installing import MissingPackage
 
 NEEDED = (
     "rclpy",

@@ -99,7 +99,7 @@ class Spinner:
     def _run(self) -> None:
         name_thread("perc-executor")
         try:
-            if self._node.config.autostart:
+            if self._node.config.model.autostart:
                 self._executor.create_task(self._node.transitions.start)
             while not self._stop.is_set() and rclpy.ok() and not self._node.is_given_up:
                 self._executor.spin_once()

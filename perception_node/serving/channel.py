@@ -22,8 +22,10 @@ from perception_node.serving.headers import NO_STORE, SECURITY_HEADERS
 from perception_node.serving.request_parser import RequestParser
 
 if TYPE_CHECKING:
-    from perception_node.serving.listener import Listener
+    from perception_node.serving.http_server import Listener
+    from perception_node.untyped import Passed
 
+MAX_HEADER_BYTES = 16 << 10
 LINGER_S = 2.0  # for a client that still sends while it is refused
 DISCARDED_BYTES = 1 << 16  # at a time
 MESSAGES = {
@@ -51,7 +53,12 @@ class ErrorAnswer(ErrorTask):
     def execute(self) -> None:
         """Write the answer; the connection ends with it."""
         error: Any = self.request.error  # type: ignore[attr-defined]
-        message = self.channel.server.describe(MESSAGES[error.code])
+        server = self.channel.server.owner
+        message = MESSAGES[error.code].format(
+            timeout_s=server.settings.request_timeout_s,
+            body_mib=server.settings.max_body_mib,
+            header_kib=MAX_HEADER_BYTES >> 10,
+        )
         body = json.dumps({"error": message}).encode() + b"\n"
         self.status = f"{error.code} {error.reason}"
         self.response_headers = [
@@ -62,7 +69,7 @@ class ErrorAnswer(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.channel.lingers = True
-        self.channel.server.on_refusal(error.code)
+        server.on_refusal(error.code)
         self.write(body)
 
 
@@ -79,7 +86,7 @@ class Channel(HTTPChannel):
     parser_class = RequestParser
     server: Listener
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - waitress's own
+    def __init__(self, *arguments: Passed, **options: Passed) -> None:
         """Wait for the first request from now on."""
         self.lingers = False
         self._is_lingering = False
@@ -87,6 +94,11 @@ class Channel(HTTPChannel):
         self._since_s = time.monotonic()  # this wait for the client; inf: the client waits for us
         self._emptied_s = self._since_s  # when nothing was left to send
         super().__init__(*arguments, **options)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is at work or an answer on its way."""
+        return bool(self.requests or self.total_outbufs_len)
 
     def sweep(self, now_s: float, timeout_s: float) -> None:
         """Close the connection if its client has gone or is too slow.
@@ -112,7 +124,7 @@ class Channel(HTTPChannel):
 
     def readable(self) -> bool:
         """Return whether bytes from the client are wanted."""
-        return not self.server.is_stopping and super().readable()
+        return not self.server.owner.is_stopping and super().readable()
 
     def received(self, data: bytes) -> bool:
         """Take bytes of a request; with the first one its time begins."""

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from logging import getLogger
 from typing import TYPE_CHECKING
 
-from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy, describe_loss
+from perception_node.engines.base import describe_loss
+from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy
 from perception_node.system.realtime import name_thread
 from perception_node.vision.decode import Decoder
 from perception_node.vision.frame import Frame
@@ -56,7 +57,9 @@ class ClassificationQueue:
         self._config = config
         self._deadline_ms = settings.deadline_ms
         self._decoder = Decoder(
-            config.max_image_pixels, pipeline.smallest_side, config.damaged_images
+            config.cameras.max_image_pixels,
+            pipeline.smallest_side,
+            config.cameras.damaged_images,
         )
         self._lock = threading.Lock()
         self._depth = 0
@@ -152,7 +155,7 @@ class ClassificationQueue:
         if time.monotonic_ns() >= end_ns:  # decoding took that long: the engine is spared
             return None
         try:
-            config = self._config
+            config = self._config.output
             return self.pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
         finally:
             if self.pipeline.lost is not lost:

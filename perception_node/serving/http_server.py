@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-from perception_node.serving.listener import MAX_HEADER_BYTES, SWEEP_PERIOD_S, Listener, bind
+from perception_node.serving.channel import MAX_HEADER_BYTES, Channel
+from perception_node.serving.settings import bind
+from perception_node.system.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +43,36 @@ RECEIVE_BYTES = 1 << 16  # at a time; in the usual 8 KiB a body costs half as mu
 BODY_IN_MEMORY_BYTES = 1 << 18
 UNSENT_BYTES = 1 << 18
 SEND_BUFFER_BYTES = 1 << 17  # the kernel's: by default, megabytes hide that nobody reads
+SWEEP_PERIOD_S = 1.0
+WARNING_PERIOD_S = 60.0
 FINISH_TIMEOUT_S = 5.0
 ABANDON_TIMEOUT_S = 1.0
+NEVER_S = 1 << 40
+logger = logging.getLogger("perception.serve")
+
+
+class Listener(TcpWSGIServer):
+    """One address that is listened on, with our connections."""
+
+    channel_class = Channel
+    owner: HttpServer
+    active_channels: dict[int, Channel]  # type: ignore[assignment]
+    effective_port: str  # a number
+    # waitress writes a line whenever the number of connections reaches its limit or leaves it:
+    # clients could fill a disk. Errors stay.
+    logger = logging.getLogger("perception.serve.connections")
+    logger.setLevel(logging.ERROR)
 
 
 class HttpServer:
-    """Serves a WSGI application until it is stopped."""
+    """Serves a WSGI application until it is stopped.
+
+    Attributes:
+        settings: address and limits.
+        on_refusal: gets the status of each answer that is not the application's.
+        is_stopping: nothing more is received.
+
+    """
 
     def __init__(
         self,
@@ -66,16 +93,32 @@ class HttpServer:
             ConfigError: the address is not this machine's, or the port is taken.
 
         """
-        self._on_stop = on_stop
-        self._is_stopping = False
+        self.settings, self.on_refusal, self._on_stop = settings, on_refusal, on_stop
+        self.is_stopping = False
         # The trigger is not closed while it is pulled; a signal may interrupt another's handler.
         self._waking = threading.RLock()
+        self._next_sweep_s = 0.0
+        self._warnings = Throttle(WARNING_PERIOD_S)
         self._sockets: dict[int, Any] = {}  # by file descriptor, as waitress wants it
         self._workers = ThreadedTaskDispatcher()
         # A queue in front of the workers is no news: places, and 503, are the application's.
         self._workers.queue_logger = logging.getLogger("perception.serve.queue")
         self._workers.queue_logger.setLevel(logging.ERROR)
-        self._listeners = self._listen(app, settings, on_refusal)
+        sockets = bind(settings)
+        adjustments = _adjust(settings, len(sockets))
+        self._listeners = [
+            Listener(
+                app,
+                self._sockets,
+                _sock=bound,
+                dispatcher=self._workers,
+                adj=adjustments,
+                bind_socket=False,
+            )
+            for bound in sockets
+        ]
+        for listener in self._listeners:
+            listener.owner = self
         self._workers.set_thread_count(settings.threads)
 
     @property
@@ -89,7 +132,7 @@ class HttpServer:
         Requests that are at work get their answers, if those take no longer than 5 s.
         """
         try:
-            while not self._is_stopping:
+            while not self.is_stopping:
                 self._turn(SWEEP_PERIOD_S)
         except (KeyboardInterrupt, SystemExit):
             pass
@@ -98,54 +141,52 @@ class HttpServer:
 
     def stop(self) -> None:
         """Let ``run`` return; from any thread or a signal handler, and more than once."""
-        if self._is_stopping:  # also where a signal interrupts the very end of run()
+        if self.is_stopping:  # also where a signal interrupts the very end of run()
             return
         with self._waking:
-            if not self._is_stopping:
-                self._is_stopping = True
+            if not self.is_stopping:
+                self.is_stopping = True
                 self._listeners[0].pull_trigger()
 
-    def _listen(
-        self, app: WSGIApplication, settings: ServerSettings, on_refusal: Callable[[int], None]
-    ) -> list[Listener]:
-        sockets = bind(settings)
-        adjustments = _adjust(settings, len(sockets))
-        return [
-            Listener(
-                settings,
-                on_refusal,
-                app,
-                self._sockets,
-                True,  # noqa: FBT003 - starts at once
-                bound,
-                dispatcher=self._workers,
-                adj=adjustments,
-                bind_socket=False,
-            )
-            for bound in sockets
-        ]
+    def _channels(self) -> list[Channel]:
+        """Return the connections; a worker may close one meanwhile."""
+        return [c for listener in self._listeners for c in list(listener.active_channels.values())]
 
     def _turn(self, timeout_s: float) -> None:
         """Wait for something to receive or send, and do it."""
         now_s = time.monotonic()
-        for listener in self._listeners:
-            listener.sweep(now_s)
+        if now_s >= self._next_sweep_s:
+            self._next_sweep_s = now_s + SWEEP_PERIOD_S
+            self._sweep(now_s)
         wasyncore.loop(timeout_s, use_poll=True, map=self._sockets, count=1)
 
+    def _sweep(self, now_s: float) -> None:
+        """Close the connections of clients that have gone or are too slow, on a steady clock.
+
+        Not while events are handled: a new connection may have the number of one just closed.
+        """
+        for channel in self._channels():
+            channel.sweep(now_s, self.settings.request_timeout_s)
+        is_full = any(listener.in_connection_overflow for listener in self._listeners)
+        if is_full and self._warnings.is_due("connections"):
+            logger.warning("too many connections; more clients have to wait")
+
     def _finish(self) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
         for listener in self._listeners:
-            listener.stop_listening()
-            listener.abort_idle_connections()
+            wasyncore.dispatcher.close(listener)  # its trigger stays
+        for channel in self._channels():
+            if not channel.is_busy:
+                channel.abort()
         self._on_stop()
         end_s = time.monotonic() + FINISH_TIMEOUT_S
-        while any(listener.is_busy for listener in self._listeners):
+        while any(channel.is_busy for channel in self._channels()):
             left_s = end_s - time.monotonic()
             if left_s <= 0:
                 break
             self._turn(min(left_s, SWEEP_PERIOD_S))
-        for listener in self._listeners:
-            listener.abort_connections()
+        for channel in self._channels():  # workers that wait for a client go on
+            channel.abort()
         self._workers.shutdown(timeout=ABANDON_TIMEOUT_S)  # type: ignore[arg-type]
         if not self._workers.threads:  # one that is stuck may still pull the trigger
             with self._waking:
@@ -159,6 +200,7 @@ def _adjust(settings: ServerSettings, listeners: int) -> Adjustments:
         ident=None,
         log_socket_errors=False,  # clients come and go
         clear_untrusted_proxy_headers=True,
+        channel_timeout=NEVER_S,  # by the time of day, which may jump; ours is Channel.sweep
         connection_limit=CONNECTIONS + 2 * listeners,  # each counts, and so does its trigger
         backlog=CONNECTIONS,  # what has left meanwhile is worked off before anybody else
         recv_bytes=RECEIVE_BYTES,

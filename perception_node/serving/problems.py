@@ -11,13 +11,17 @@ from flask import jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from perception_node.errors import (
+    DeadlineMissed,
     EngineError,
     EngineLost,
+    ForeignPage,
     FrameError,
     FrameTooLarge,
     PerceptionError,
     RequestError,
     ServerBusy,
+    UnsupportedUpload,
+    UploadTooLarge,
     quote,
 )
 from perception_node.system.throttle import Throttle
@@ -31,6 +35,13 @@ TEXTS = {
     404: "there is nothing at this address; POST /predict classifies an image",
     405: "this address does not know the method; see the header Allow",
     500: "the server failed on this request; its log says why",
+}
+STATUSES: dict[type[RequestError], int] = {  # 400 for the others
+    ForeignPage: 403,
+    UploadTooLarge: 413,
+    UnsupportedUpload: 415,
+    ServerBusy: 503,
+    DeadlineMissed: 504,
 }
 logger = getLogger("perception.serve")
 
@@ -96,10 +107,9 @@ def problem(status: int, text: str) -> Response:
 def to_answer(error: Exception) -> tuple[int, str]:
     """Return the HTTP status, and the line that a client may read."""
     if isinstance(error, RequestError):
-        return error.status, str(error)
+        return STATUSES.get(type(error), 400), str(error)
     if isinstance(error, FrameTooLarge):
-        size = str(error).partition(";")[0]  # what follows is advice for a robot
-        return 413, f"{size}; send a smaller image"
+        return 413, f"{error.problem}; send a smaller image"  # its advice is for a robot
     if isinstance(error, FrameError):
         reason = "the image cannot be decoded" if error.__cause__ else str(error)
         return 400, f"{reason}; send a whole JPEG or PNG"

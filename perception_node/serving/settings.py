@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ORIGIN = re.compile(r"https?://[^/?#\s]+|\*")  # as browsers send it: without a path
 HOST_NAME = re.compile(r"[^*/:\s]+|\[[0-9A-Fa-f:.]+\]")
 SPARE_THREADS = 4  # for /healthz, /metrics and refusals, while all places are taken
+# Such as ::1 where IPv6 is off; another address of the same name may do.
+ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 RANGES = {
     "port": (0, 65_535),
     "queue": (1, 1000),
@@ -107,6 +111,32 @@ class ServerSettings:
     def url_host(self) -> str:
         """The address as URLs and the Host header have it: IPv6 in brackets."""
         return f"[{self.host.strip('[]')}]" if ":" in self.host else self.host
+
+
+def bind(settings: ServerSettings) -> list[socket.socket]:
+    """Bind every address of the host, such as both of localhost, to one port.
+
+    Raises:
+        ConfigError: the host has no address on this machine, or the port is taken.
+
+    """
+    sockets: list[socket.socket] = []
+    where = f"--host {settings.host} --port {settings.port}"
+    error = None
+    for family, address in settings.find_addresses():
+        port = sockets[0].getsockname()[1] if sockets else settings.port
+        try:
+            sockets.append(socket.create_server((address[0], port, *address[2:]), family=family))
+        except OSError as problem:
+            error = problem
+            if problem.errno not in ABSENT:
+                break
+    if sockets and (error is None or error.errno in ABSENT):
+        return sockets
+    for bound in sockets:
+        bound.close()
+    reason = os.strerror(error.errno).lower() if error and error.errno else "no such host"
+    raise ConfigError(f"{where}: {reason}; choose another address or port") from error
 
 
 def _check_names(option: str, names: tuple[str, ...], form: re.Pattern[str], example: str) -> None:

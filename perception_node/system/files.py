@@ -8,6 +8,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from perception_node.errors import ConfigError
+
 
 def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     """Return the whole content of a regular file.
@@ -72,6 +74,19 @@ def replace_file(path: Path, content: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_named_file(path: Path, content: bytes) -> None:
+    """Write to a file that somebody has named; see ``replace_file``.
+
+    Raises:
+        ConfigError: it cannot be written.
+
+    """
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _sync_folder(folder: Path) -> None:

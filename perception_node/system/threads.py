@@ -14,12 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perception_node.config.cpus import MAX_CPUS
 from perception_node.system.process import CAP_SYS_NICE, has_capability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-MAX_CPUS = 8192  # more than any kernel is built for
 
 
 def set_policy(policy: int, priority: int, thread: int) -> Callable[[], None]:

@@ -7,7 +7,7 @@ Rows are made of single cells, so nothing within one can look like the next.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType
     from rich.text import Text
+
+    from perception_node.untyped import Passed
 
 
 def print_rows(rows: Sequence[tuple[str, ...]]) -> None:
@@ -40,7 +42,7 @@ class PrintableConsole(Console):
     A ``str`` is one line or one cell; a ``Text`` of rich is the caller's to make printable.
     """
 
-    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - rich's own
+    def render_str(self, text: str, **options: Passed) -> Text:
         """Return a line or a cell; newlines are for its beginning only."""
         line = text.lstrip("\n")
         begin = text[: len(text) - len(line)]
@@ -58,6 +60,6 @@ class PrintableConsole(Console):
                 yield Segment("\n".join(lines), segment.style)
 
 
-def make_console(*, stderr: bool = False) -> PrintableConsole:
+def make_console(**options: Passed) -> PrintableConsole:
     """Return the console of a verb: lines are not wrapped and numbers not coloured."""
-    return PrintableConsole(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+    return PrintableConsole(highlight=False, soft_wrap=True, emoji=False, **options)

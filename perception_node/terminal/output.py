@@ -12,13 +12,15 @@ import math
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from perception_node.errors import ConfigError, quote
 from perception_node.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from perception_node.untyped import Passed
 
 UNCUT = sys.maxsize
 MOST_DIGITS = 18  # what has no more of them fits into 64 bits
@@ -63,7 +65,7 @@ def describe_bug(
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one printable line."""
 
-    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ANN401
+    def _print_message(self, message: str, file: Passed = None) -> None:
         if message:
             text = "\n".join(printable(line, UNCUT) for line in message.split("\n"))
             super()._print_message(text, file)
@@ -78,8 +80,7 @@ def parse_count(text: str) -> int:
     try:
         return int(_check_length(text))
     except ValueError as error:
-        msg = f"{quote(text)} is not a whole number"
-        raise argparse.ArgumentTypeError(msg) from error
+        raise argparse.ArgumentTypeError(f"{quote(text)} is not a whole number") from error
 
 
 def parse_number(text: str) -> float:
@@ -89,13 +90,11 @@ def parse_number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        msg = f"{quote(text)} is not a finite number"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{quote(text)} is not a finite number")
     return value
 
 
 def _check_length(text: str) -> str:
     if len(text) > MOST_DIGITS:
-        msg = f"{text[:MOST_DIGITS]}... is too long for a number"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text[:MOST_DIGITS]}... is too long for a number")
     return text

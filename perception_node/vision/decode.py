@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from perception_node.config.sections import DamagedImages
+
 
 class CodedImage(Protocol):
     """An image of which the header is read; a format has a class of these."""
@@ -63,12 +65,14 @@ IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixe
 class Decoder:
     """Decodes JPEG and PNG into BGR, within limits."""
 
-    def __init__(self, max_pixels: int, smallest_side: int, damaged_images: str = "drop") -> None:
+    def __init__(
+        self, max_pixels: int, smallest_side: int, damaged_images: DamagedImages = "drop"
+    ) -> None:
         """Accept up to ``max_pixels``.
 
         An image is decoded at 1/2, 1/4 or 1/8 of its size, which is faster for a JPEG, as long
         as its shorter side keeps ``smallest_side`` pixels. ``damaged_images`` is that of
-        ``NodeConfig``: drop or use.
+        ``CameraConfig``.
         """
         self._max_pixels = max_pixels
         self._smallest_side = smallest_side

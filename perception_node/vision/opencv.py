@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenCV's functions for images that may be a single pixel.
+"""OpenCV's functions for images that may be a single pixel; small pictures for people.
 
 OpenCV 4.5.4, Ubuntu 22.04's, misreads an array of shape (1, 1, channels) that it is given, as a
 source and as a target ("_step >= minstep"). What it makes itself is right. Nothing else is copied.
@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SINGLE = (1, 1)
+JPEG_QUALITY = 80  # percent: for people
 
 
 def resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:
@@ -35,6 +36,15 @@ def convert_color(image: NDArray[np.uint8], code: int, target: NDArray[np.uint8]
         target[...] = cv2.cvtColor(_widen(image), code)[:, :1]
     else:
         cv2.cvtColor(image, code, target)
+
+
+def to_jpeg(pixels: NDArray[np.uint8], longest_side: int) -> bytes:
+    """Return uint8 BGR (height, width, 3) as a JPEG with at most so many pixels a side."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest_side / max(height, width))
+    small = np.empty((max(1, round(height * scale)), max(1, round(width * scale)), 3), np.uint8)
+    resize(pixels, small, cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def _widen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -18,8 +18,11 @@ from perception_node.wire.cdr import CdrReader, Layout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perception_node.config.sections import DamagedImages, Transport
+
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+TRANSPORTS: dict[str, Transport] = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 NANOSECONDS = 1_000_000_000
 # Each with the length of what follows it: the frame, the encoding, the pixels.
 STAMP_AND_LENGTH, SIZE_AND_LENGTH, STEP_AND_LENGTH = Layout("iII"), Layout("III"), Layout("II")
@@ -39,7 +42,11 @@ class ImageReader:
     """
 
     def __init__(
-        self, transport: str, max_pixels: int, smallest_side: int, damaged_images: str = "drop"
+        self,
+        transport: Transport,
+        max_pixels: int,
+        smallest_side: int,
+        damaged_images: DamagedImages = "drop",
     ) -> None:
         """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits."""
         self._max_pixels = max_pixels

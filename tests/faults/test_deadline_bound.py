@@ -13,6 +13,7 @@ import pytest
 
 from perception_node.bench.siege.load import busy_cores
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import LatencyConfig
 from perception_node.engines.pipeline import Prediction, StageTimes
 from perception_node.flow.camera import Camera
 from perception_node.flow.counters import FrameCounters
@@ -73,7 +74,7 @@ class Setup:
     def __init__(self, wait_for_engine, deadline_ms):
         self.handler = Handler(wait_for_engine)
         self.counters = FrameCounters()
-        self.config = NodeConfig(deadline_ms=deadline_ms)
+        self.config = NodeConfig(latency=LatencyConfig(deadline_ms=deadline_ms))
         camera = Camera(self.handler, self.counters, Deadline("stamp", time.time_ns))
         self.images = Images()
         self.loop = FrameLoop([camera], self.images, lambda: self.config)

@@ -84,7 +84,7 @@ def test_the_other_parameters_of_a_request_are_set(local, peer):
     results = peer.call(SetParameters, f"{NODE}/set_parameters", request).results
     assert [result.successful for result in results] == [False, True]
     assert "10" in results[0].reason
-    assert local.config.top_k == 2
+    assert local.config.output.top_k == 2
 
 
 def test_requests_with_too_many_names_are_answered_at_once(local, peer):
@@ -104,7 +104,7 @@ def test_requests_with_too_many_names_are_answered_at_once(local, peer):
     results = peer.call(SetParameters, f"{NODE}/set_parameters", request).results
     assert {result.successful for result in results} == {False}
     assert len(results) == MOST_AT_ONCE  # not more: DDS keeps a thousand answers
-    assert local.config.top_k != 3
+    assert local.config.output.top_k != 3
 
 
 @pytest.mark.parametrize("label", ["", "\x1b[31m", "transition_success", "x" * 100_000])

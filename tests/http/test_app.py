@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.selection import load_pipeline
 from perception_node.live.live_view import LiveView
 from perception_node.serving.app import PAGE, create_app
@@ -31,10 +32,10 @@ class Client(FlaskClient):
 
 @pytest.fixture(scope="module")
 def classifier(color_bundle):
-    config = NodeConfig(model=str(color_bundle), engine="onnxruntime", threads=1)
+    model = ModelConfig(model=str(color_bundle), engine="onnxruntime", threads=1)
     with (
-        load_pipeline(config) as pipeline,
-        ClassificationQueue(pipeline, config, ServerSettings()) as queue,
+        load_pipeline(model) as pipeline,
+        ClassificationQueue(pipeline, NodeConfig(model=model), ServerSettings()) as queue,
     ):
         yield queue
 

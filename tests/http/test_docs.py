@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from perception_node.cli import serve
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.live.live_view import LiveView
 from perception_node.serving.http_server import CONNECTIONS, MAX_HEADER_BYTES
 from perception_node.serving.settings import ServerSettings
@@ -71,7 +71,7 @@ def test_the_defaults_of_the_command_are_those_of_the_settings():
 
 def test_limits_that_no_option_changes():
     text = " ".join(section("Limits").split())
-    assert f"{NodeConfig().max_image_pixels} pixels" in text
+    assert f"{CameraConfig().max_image_pixels} pixels" in text
     assert f"{MAX_HEADER_BYTES >> 10} KiB of headers" in text
     assert f"{MAX_FIELDS} fields in a form" in text
     assert f"{CONNECTIONS} connections" in text

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, ModelConfig, OutputConfig
 from perception_node.engines.selection import load_pipeline
 from perception_node.model.bundle import load_bundle
 from perception_node.serving.settings import ServerSettings
@@ -64,13 +64,16 @@ def _images():
 
 def make_cases(bundle):
     """Return good requests with what the pipeline itself says, and bad ones amid them."""
-    config = NodeConfig(model=str(bundle), engine="onnxruntime", threads=1)
+    config, output = (
+        ModelConfig(model=str(bundle), engine="onnxruntime", threads=1),
+        OutputConfig(),
+    )
     cases = []
     with load_pipeline(config) as pipeline:
-        decoder = Decoder(config.max_image_pixels, pipeline.smallest_side)
+        decoder = Decoder(CameraConfig().max_image_pixels, pipeline.smallest_side)
         for content_type, data in _images():
             frame = Frame.from_bgr(decoder.decode(data))
-            prediction = pipeline.run(frame, top_k=config.top_k, threshold=config.threshold)
+            prediction = pipeline.run(frame, top_k=output.top_k, threshold=output.threshold)
             results = [
                 {"class_id": str(h.class_id), "label": h.label, "score": h.score}
                 for h in prediction.hypotheses

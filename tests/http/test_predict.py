@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, ModelConfig
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EngineError
 from perception_node.model.bundle import load_bundle
@@ -56,9 +56,9 @@ def test_the_answer_is_the_pipelines(server, color_bundle, extension, way):
         answer = upload(server.url, data)
     else:
         answer = post(server.url, data, f"image/{extension[1:]}")
-    config = NodeConfig(model=str(color_bundle), engine="onnxruntime", threads=1)
+    config = ModelConfig(model=str(color_bundle), engine="onnxruntime", threads=1)
     with load_pipeline(config) as pipeline:
-        pixels = Decoder(config.max_image_pixels, pipeline.smallest_side).decode(data)
+        pixels = Decoder(CameraConfig().max_image_pixels, pipeline.smallest_side).decode(data)
         expected = pipeline.run(Frame.from_bgr(pixels), top_k=5, threshold=0.0).hypotheses
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"

@@ -49,7 +49,7 @@ class Stepped:
     def __init__(self, context, node):
         self.node = node
         self.context = context
-        self.topics = [node.resolve_topic_name(t) for t in node.config.image_topics]
+        self.topics = [node.resolve_topic_name(t) for t in node.config.cameras.image_topics]
         self._stamp_ns = 0
         self._stamps = []
         self._other = rclpy.create_node("other", context=context)

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from perception_node.bench.baselines import naive
 from perception_node.bench.camera.camera_messages import encode
 from perception_node.bench.levels.startup_level import measure_start, read_stages
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EnvironmentLacks
 from perception_node.vision.frame import Unpacker
@@ -57,7 +57,7 @@ def test_the_naive_node_says_the_same_of_the_sample_photos(start, peer):
         messages = [message.data for message in bag.messages([COMPRESSED])][::10]
     reader = ImageReader("compressed", 1 << 24, 1 << 24)
     expected = {}
-    with load_pipeline(NodeConfig(threads=1)) as pipeline:
+    with load_pipeline(ModelConfig(threads=1)) as pipeline:
         for message in messages:
             prediction = pipeline.run(reader.read(message), top_k=1, threshold=0.0)
             expected[prediction.stamp_ns] = str(prediction.hypotheses[0].class_id)

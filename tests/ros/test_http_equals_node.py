@@ -11,6 +11,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.selection import load_pipeline
 from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
@@ -66,9 +67,12 @@ def make_pictures():
 @contextmanager
 def http(model):
     """Yield a function that returns class ids and scores of ``POST /predict``."""
-    config, settings = NodeConfig(model=str(model)), ServerSettings(deadline_ms=60_000)
+    config, settings = (
+        NodeConfig(model=ModelConfig(model=str(model))),
+        ServerSettings(deadline_ms=60_000),
+    )
     with (
-        load_pipeline(config) as pipeline,
+        load_pipeline(config.model) as pipeline,
         ClassificationQueue(pipeline, config, settings) as queue,
     ):
         client = create_app(queue, settings).test_client()

@@ -12,7 +12,7 @@ import pytest
 from rosgraph_msgs.msg import Clock
 
 from perception_node.cli import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
-from perception_node.config.node_config import MAX_CAMERAS
+from perception_node.config.sections import MAX_CAMERAS
 from perception_node.ros.live_cameras import plan_nodes
 from perception_node.ros.messages import to_nanoseconds
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import (
@@ -15,7 +13,7 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS
 from perception_node.config.parameter import When
 from tests.ros.harness import (
     NODE,
@@ -28,8 +26,6 @@ from tests.ros.harness import (
 )
 
 pytestmark = pytest.mark.ros
-FIELDS = {field.name: field for field in fields(NodeConfig)}
-WHEN = {name: field.metadata["when"] for name, field in FIELDS.items()}
 TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
     int: ParameterType.PARAMETER_INTEGER,
@@ -107,22 +103,21 @@ def test_every_field_is_a_parameter_and_nothing_else(peer):
     names = set(peer.call(ListParameters, f"{NODE}/list_parameters").result.names)
     others = {"use_sim_time", "start_type_description_service"}
     ours = {name for name in names if not name.startswith("qos_overrides.")}
-    assert ours - others == set(FIELDS)
+    assert ours - others == set(ALL_PARAMETERS)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", ALL_PARAMETERS)
 def test_a_parameter_describes_itself(peer, name):
-    metadata, default = FIELDS[name].metadata, FIELDS[name].default
+    known = ALL_PARAMETERS[name]
     descriptor = describe(peer, name)
-    assert descriptor.description == metadata["description"]
-    assert descriptor.type == value(default).type
-    assert descriptor.read_only == (metadata["when"] == When.START)
+    assert descriptor.description == known.description
+    assert descriptor.type == value(known.default).type
+    assert descriptor.read_only == (known.when == When.START)
     assert not descriptor.dynamic_typing
     ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
     found = [(r.from_value, r.to_value) for r in ranges]
-    expected = (metadata["lowest"], metadata["highest"])
-    assert found == ([] if metadata["lowest"] is None else [expected])
-    for choice in metadata["choices"]:
+    assert found == ([known.limits] if known.limits else [])
+    for choice in known.choices:
         assert choice in descriptor.additional_constraints
 
 
@@ -130,30 +125,32 @@ def test_a_parameter_describes_itself(peer, name):
     "name",
     [
         name
-        for name in FIELDS
+        for name in ALL_PARAMETERS
         if name not in {"model", "autostart", "age_reference", "deadline_ms"}
     ],
 )
 def test_a_parameter_not_given_has_its_default(peer, name):
-    assert current(peer, name) == value(FIELDS[name].default)
+    assert current(peer, name) == value(ALL_PARAMETERS[name].default)
 
 
-@pytest.mark.parametrize("name", [name for name, when in WHEN.items() if when == When.START])
+@pytest.mark.parametrize(
+    "name", [name for name, p in ALL_PARAMETERS.items() if p.when == When.START]
+)
 def test_what_is_fixed_at_start_cannot_be_set(peer, name):
     before = current(peer, name)
-    answer = change(peer, **{name: FIELDS[name].default})
+    answer = change(peer, **{name: ALL_PARAMETERS[name].default})
     assert not answer.successful
     assert "read-only" in answer.reason or "read only" in answer.reason
     assert current(peer, name) == before
 
 
 OTHERS = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 1.0}
-UNCONFIGURED = [name for name, when in WHEN.items() if when == When.UNCONFIGURED]
+UNCONFIGURED = [name for name, p in ALL_PARAMETERS.items() if p.when == When.UNCONFIGURED]
 
 
 def another(name):
     """Return an allowed value that is not the present one."""
-    default, choices = FIELDS[name].default, FIELDS[name].metadata["choices"]
+    default, choices = ALL_PARAMETERS[name].default, ALL_PARAMETERS[name].choices
     if choices:
         return next(choice for choice in choices if choice != PARAMETERS.get(name, default))
     if isinstance(default, tuple):

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from perception_node.config.node_config import QOS_NAMES
+from perception_node.config.sections import QosName
 from perception_node.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
@@ -37,7 +39,7 @@ def test_sensor_data_fits_every_camera(start, peer, camera):
         Stream(peer, qos=CAMERA_QOS[camera]).classify(make_image("red", 1))
 
 
-@pytest.mark.parametrize("name", [name for name in QOS_NAMES if name != "sensor_data"])
+@pytest.mark.parametrize("name", [name for name in get_args(QosName) if name != "sensor_data"])
 def test_other_profiles_work_with_a_reliable_camera(start, peer, name):
     with start(image_qos=name):
         result = Stream(peer, qos=CAMERA_QOS[RELIABLE]).classify(make_image("red", 1))

@@ -27,6 +27,24 @@ def test_every_frame_error_is_counted_under_its_own_kind():
     assert len(kinds) == len(set(kinds)) + 1
 
 
+@pytest.mark.parametrize(
+    ("error", "problem", "advice"),
+    [
+        (errors.ConfigError("no"), "no", ""),
+        (errors.EnvironmentLacks("no camera", "buy one"), "no camera", "buy one"),
+        (errors.ModelFormatError(Path("a"), "empty", "copy it"), "a: empty", "copy it"),
+        (
+            errors.FrameTooLarge(3, 4, 11),
+            "3x4 is more than 11 pixels",
+            "raise max_image_pixels if the camera is that large",
+        ),
+    ],
+)
+def test_an_error_carries_what_is_wrong_and_what_to_do(error, problem, advice):
+    assert (error.problem, error.advice) == (problem, advice)
+    assert str(error) == (f"{problem}; {advice}" if advice else problem)
+
+
 @given(st.text())
 def test_a_quotation_is_short_and_printable(text):
     quoted = errors.quote(text)
@@ -51,11 +69,6 @@ def test_a_quotation_shows_that_it_was_cut():
         (errors.ModelFormatError(Path("a/b"), "missing"), "a/b: missing"),
         (errors.LabelMismatch(Path("l.txt"), 2, 3), "l.txt: 2 labels for a model with 3 classes"),
         (errors.BagError(Path("bag"), "empty"), "bag: empty"),
-        (
-            errors.MissingPackage(ModuleNotFoundError("no cv2", name="cv2")),
-            "no cv2; run: sudo apt install python3-opencv (in a checkout: make setup)",
-        ),
-        (errors.MissingPackage(ImportError("broken library")), "broken library; run: "),
     ],
 )
 def test_messages_name_the_place_and_the_numbers(error, words):

@@ -8,6 +8,7 @@ import pytest
 from perception_node import installing
 from perception_node.installing import (
     REPORT,
+    MissingPackage,
     install_command,
     install_missing,
     repair_command,
@@ -101,3 +102,17 @@ def test_a_library_that_is_not_found_is_most_likely_one_of_ros(monkeypatch):
 
 def test_every_package_has_one_way_to_be_installed():
     assert not installing.APT.keys() & installing.PIP.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ModuleNotFoundError("no cv2", name="cv2"),
+            "no cv2; run: sudo apt install python3-opencv (in a checkout: make setup)",
+        ),
+        (ImportError("broken library"), "broken library; run: "),
+    ],
+)
+def test_a_missing_package_says_how_to_get_it(error, words):
+    assert words in str(MissingPackage(error))

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from perception_node import __version__
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.selection import load_pipeline
 from tests.builders import ROOT
 from tools import generate_layers
@@ -130,16 +130,16 @@ def test_the_network_is_not_used(color_bundle, monkeypatch):
         pytest.fail("a socket was opened")
 
     monkeypatch.setattr("socket.socket", refuse)
-    with load_pipeline(NodeConfig(model=str(color_bundle))):
+    with load_pipeline(ModelConfig(model=str(color_bundle))):
         pass
 
 
 def test_onnx_runtime_reports_to_nobody(tmp_path):
     """Its telemetry begins with a file in the user's cache."""
     program = (
-        "from perception_node.config.node_config import NodeConfig\n"
+        "from perception_node.config.sections import ModelConfig\n"
         "from perception_node.engines.selection import load_pipeline\n"
-        "load_pipeline(NodeConfig()).close()"
+        "load_pipeline(ModelConfig()).close()"
     )
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
     homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -18,7 +18,8 @@ from perception_node.engines.tensorrt.cuda.context import (
 )
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.graph import GraphDriver
-from perception_node.errors import EngineError, EngineLost, EnvironmentLacks, MissingPackage
+from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
+from perception_node.installing import MissingPackage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +49,8 @@ class PyCuda:
         """
         gpu = find_gpu(index)
         if gpu is None:
-            msg = f"no NVIDIA GPU {index} here, or no driver for it; nvidia-smi shows what is"
-            raise EnvironmentLacks(msg)
+            problem = f"no NVIDIA GPU {index} here, or no driver for it"
+            raise EnvironmentLacks(problem, "nvidia-smi shows what is")
         self.gpu = gpu
         self._index = index
         self._driver = _import_driver()
@@ -219,8 +220,8 @@ def find_compiler() -> str:
     """
     found = shutil.which("nvcc") or shutil.which("nvcc", path=str(TOOLKIT))
     if found is None:
-        msg = f"nvcc is neither on PATH nor in {TOOLKIT}; install the CUDA toolkit"
-        raise EnvironmentLacks(msg)
+        problem = f"nvcc is neither on PATH nor in {TOOLKIT}"
+        raise EnvironmentLacks(problem, "install the CUDA toolkit")
     return found
 
 

@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from junitparser import JUnitXml
-from rich.console import Console
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interval
 from perception_node.bench.hil import junit, page, report_json
 from perception_node.bench.hil import recorder as recording
 from perception_node.bench.hil.expectations import Expectations
-from perception_node.bench.hil.live import LiveView, Tally
+from perception_node.bench.hil.live import RunView, Tally
 from perception_node.bench.hil.record import (
     Answer,
     Check,
@@ -43,6 +42,7 @@ from perception_node.bench.hil.svg import thin_out
 from perception_node.bench.reporting.durations import Durations
 from perception_node.errors import ConfigError
 from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
+from perception_node.terminal.console import make_console
 from perception_node.wire.bags import open_bag
 from tests.builders import ROOT, START_NS, image_message, string_message
 
@@ -199,9 +199,9 @@ def test_effects_of_faults():
     assert all(np.isnan(e.recovery_s) for e in find_effects(unanswered, join(unanswered)))
 
 
-def test_report_is_json_that_says_it_all(tmp_path):
-    report_json.write(tmp_path / "report.json", SCENARIO, RECORD, CHECKS, ["bag: full"])
-    report = json.loads((tmp_path / "report.json").read_bytes())
+def test_report_is_json_that_says_it_all():
+    report = report_json.to_report(SCENARIO, RECORD, CHECKS, ["bag: full"])
+    report = json.loads(json.dumps(report, allow_nan=False))
     assert (report["format"], report["version"]) == ("perception_node hil report", 1)
     assert (report["complete"], report["passed"]) == (True, False)
     assert report["counts"]["sent"] == len(RECORD.sent)
@@ -232,19 +232,18 @@ def test_report_of_nothing_has_null_for_what_is_not_known():
     json.dumps(report, allow_nan=False)
 
 
-def test_junit_has_one_case_for_each_check(tmp_path):
-    junit.write(tmp_path / "junit.xml", "made_up", CHECKS, 12.0)
-    (suite,) = JUnitXml.fromfile(str(tmp_path / "junit.xml"))
+def test_junit_has_one_case_for_each_check():
+    (suite,) = JUnitXml.fromstring(junit.to_xml("made_up", CHECKS, 12.0))
     good, bad = list(suite)
     assert (suite.tests, suite.failures, suite.errors) == (2, 1, 0)
     assert good.result == []
     assert bad.result[0].message == "found 87.0 ms, demanded at most <60> ms"
 
 
-def test_junit_of_a_part_is_an_error(tmp_path):
+def test_junit_of_a_part_is_an_error():
     strange = Check("a\x00b\x1b\ud800", "\n", "", is_ok=False)  # nothing that XML can say
-    junit.write(tmp_path / "junit.xml", "made_up", [strange], 3.5, is_complete=False)
-    (suite,) = JUnitXml.fromfile(str(tmp_path / "junit.xml"))
+    written = junit.to_xml("made_up", [strange], 3.5, is_complete=False)
+    (suite,) = JUnitXml.fromstring(written)
     assert (suite.tests, suite.failures, suite.errors) == (2, 1, 1)
     assert "3.5 s" in list(suite)[1].result[0].message
 
@@ -345,9 +344,9 @@ def test_tally_counts_each_entry_once():
 
 
 def test_live_view_prints_lines_where_there_is_no_terminal():
-    console = Console(file=io.StringIO(), force_terminal=False)
+    console = make_console(file=io.StringIO(), force_terminal=False)
     moments = iter([now_ns for now_ns, _ in grow()])
-    with LiveView(console, SCENARIO, lambda: next(moments)) as view:
+    with RunView(console, SCENARIO, lambda: next(moments)) as view:
         view.update(HilRecord())
         for _, growing in grow():
             view.update(growing)
@@ -357,8 +356,8 @@ def test_live_view_prints_lines_where_there_is_no_terminal():
 
 
 def test_live_view_draws_on_a_terminal():
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with LiveView(console, SCENARIO, lambda: RECORD.end_ns) as view:
+    console = make_console(file=io.StringIO(), force_terminal=True, width=120)
+    with RunView(console, SCENARIO, lambda: RECORD.end_ns) as view:
         view.update(RECORD)
     assert "input WARN" in console.file.getvalue()
 

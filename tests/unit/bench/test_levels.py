@@ -23,7 +23,7 @@ from perception_node.bench.levels.paced_run import (
     measure_first_inference,
     measure_paced,
 )
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.selection import load_pipeline
@@ -88,7 +88,7 @@ def test_bare_inference_is_fed_with_a_real_picture(color_bundle):
 
 
 def test_the_engine_that_runs_can_be_called_alone(parameters):
-    with load_pipeline(NodeConfig(**parameters)) as pipeline:
+    with load_pipeline(ModelConfig(**parameters)) as pipeline:
         assert pipeline.engine.call(paced._infer) > 0
 
 
@@ -169,7 +169,7 @@ def test_a_task_is_plain_and_comes_back(tmp_path, color_bundle):
     config = read_config(
         {"model": str(color_bundle), "image_topics": ["a/image", "b/image"], "use_sim_time": True}
     )
-    assert config.image_topics == ("a/image", "b/image")
+    assert config.cameras.image_topics == ("a/image", "b/image")
 
 
 @pytest.mark.parametrize(

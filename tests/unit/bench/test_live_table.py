@@ -9,12 +9,12 @@ import re
 from contextlib import suppress
 
 import pytest
-from rich.console import Console
 
 from perception_node.bench.reporting.compare import compare, find_caveats
 from perception_node.bench.reporting.live_table import LiveTable, print_differences, print_report
 from perception_node.bench.reporting.markdown import to_markdown
 from perception_node.bench.reporting.progress import Progress
+from perception_node.terminal.console import make_console
 from tests.bench_builders import make_node_case, make_report, make_startup_case
 
 CASE = make_node_case(frames=200, repetitions=2)
@@ -27,8 +27,10 @@ FIRST = Progress(
 )
 
 
-def make_console(*, is_terminal=False, width=100):
-    return Console(file=io.StringIO(), force_terminal=is_terminal, width=width, color_system=None)
+def console_of(*, is_terminal=False, width=100):
+    return make_console(
+        file=io.StringIO(), force_terminal=is_terminal, width=width, color_system=None
+    )
 
 
 def read(console):
@@ -36,7 +38,7 @@ def read(console):
 
 
 def test_a_file_gets_one_line_per_run():
-    console = make_console(width=40)
+    console = console_of(width=40)
     with LiveTable(console, runs=2) as table:
         table.begin(CASE.name, "node")
         table.update(HALFWAY)
@@ -53,13 +55,13 @@ def test_a_file_gets_one_line_per_run():
 
 
 def test_a_terminal_shows_how_far_it_is():
-    console = make_console(is_terminal=True)
+    console = console_of(is_terminal=True)
     with LiveTable(console, runs=3) as table:
         table.begin(CASE.name, "node")
         table.end(NODE)
         table.begin(CASE.name, "naive")
         table.update(HALFWAY)
-        console.print(table._render())
+        console.print(table.render())
     shown = read(console)
     assert "run 2 of 3: naive" in shown
     for words in (
@@ -75,18 +77,18 @@ def test_a_terminal_shows_how_far_it_is():
 
 
 def test_before_there_is_a_result_there_are_dashes():
-    console = make_console(is_terminal=True)
+    console = console_of(is_terminal=True)
     table = LiveTable(console, runs=1)
     table.begin(CASE.name, "node")
-    console.print(table._render())
+    console.print(table.render())
     assert "starts" in read(console)
     table.update(FIRST)
-    console.print(table._render())
+    console.print(table.render())
     assert "— Hz  p99 — ms" in read(console)
 
 
 def test_an_error_leaves_the_terminal_as_it_was():
-    console = make_console(is_terminal=True)
+    console = console_of(is_terminal=True)
     table = LiveTable(console, runs=1)
     hidden, shown = "\x1b[?25l", "\x1b[?25h"
     with suppress(ValueError), table:
@@ -99,7 +101,7 @@ def test_an_error_leaves_the_terminal_as_it_was():
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_terminal_says_what_the_markdown_says(width):
     report = make_report(CASE, make_startup_case(), warnings=["hot [red]x[/red]"], complete=False)
-    console = make_console(width=width)
+    console = console_of(width=width)
     print_report(console, report)
     shown = read(console)
     assert "…" not in shown
@@ -120,7 +122,7 @@ def test_the_terminal_says_what_the_markdown_says(width):
 def test_a_regression_is_said_in_words():
     slow = make_report(make_node_case(frames=200, repetitions=2, seed=1, slower=1.3))
     before = make_report(CASE)
-    console = make_console(width=60)
+    console = console_of(width=60)
     print_differences(console, compare(before, slow, 0.05), find_caveats(before, slow))
     rows = [line for line in read(console).splitlines() if "end to end p50" in line]
     node = next(row for row in rows if row.split()[0] == "node")

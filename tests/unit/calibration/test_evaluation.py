@@ -251,5 +251,5 @@ def test_engines_are_closed_whatever_happens(bundle, tmp_path, monkeypatch):
 def test_a_report_of_progress_per_image(bundle, labelled):
     calls = []
     images = open_images(bundle, images=labelled[0])
-    evaluate(bundle, images, [MODEL], report=lambda: calls.append(1))
-    assert len(calls) == 60
+    evaluate(bundle, images, [MODEL], report=lambda *done: calls.append(done))
+    assert calls == [("evaluating", done, 60) for done in range(1, 61)]

@@ -16,7 +16,7 @@ import pytest
 
 from perception_node.cli import build as build_module
 from perception_node.cli import main, plan_report
-from perception_node.engines.tensorrt.progress import BuildProgress
+from perception_node.terminal.progress import show_work
 from tests.builders import ROOT, perception
 
 
@@ -160,9 +160,9 @@ def test_a_terminal_shows_the_phase_and_the_time(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with build_module._progress() as report:
-        report(BuildProgress("converting", None, 0.1))
-        report(BuildProgress("Timing [x]", 0.5, 0.2))
+    with show_work() as report:
+        report("converting", None)
+        report("Timing [x]", 0.5)
         time.sleep(0.3)
     shown = capsys.readouterr().err
     assert "Timing [x]" in shown
@@ -173,10 +173,10 @@ def test_the_time_goes_on_after_the_first_phase_is_complete(monkeypatch, capsys)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with build_module._progress() as report:
-        report(BuildProgress("Building", 1.0, 0.1))
+    with show_work() as report:
+        report("Building", 1.0)
         time.sleep(1.2)
-        report(BuildProgress("comparing the plan with the model", None, 1.3))
+        report("comparing the plan with the model", None)
         time.sleep(0.3)
     shown = capsys.readouterr().err
     assert "0:00:01" in shown.partition("comparing")[0].rpartition("\r")[2]
@@ -197,12 +197,12 @@ def test_a_signal_ends_the_build_and_leaves_no_plan(color_bundle, folder):
     script = (
         "import sys\n"
         "from perception_node.cli import build, main\n"
-        "real = build.build_bundle\n"
+        "real = build.ensure_plan\n"
         "def slow(*arguments, cancel, **named):\n"
         "    print('building', flush=True)\n"
         "    assert cancel.wait(30)\n"
         "    return real(*arguments, cancel=cancel, **named)\n"
-        "build.build_bundle = slow\n"
+        "build.ensure_plan = slow\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", script, "build", color_bundle]

@@ -12,7 +12,7 @@ import yaml
 
 from perception_node.bench.hil.scenario_file import load_scenario
 from perception_node.cli import MODULES, VERBS, main
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.errors import ConfigError
 from perception_node.replay.golden_file import read_golden
 from perception_node.terminal.output import parse_count, parse_number
@@ -113,13 +113,13 @@ def test_numbers_of_options_are_finite_and_short(text):
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, None])
 def test_no_number_is_too_much_for_the_nodes_configuration(value):
-    for name, field in NodeConfig.__dataclass_fields__.items():
-        if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
+    for name, known in ALL_PARAMETERS.items():
+        if isinstance(known.default, (int, float)) and not isinstance(known.default, bool):
             with pytest.raises(ConfigError, match=name):
-                NodeConfig(**{name: value})
-        if isinstance(field.default, tuple):
+                NodeConfig().with_values({name: value})
+        if isinstance(known.default, tuple):
             with pytest.raises(ConfigError, match=name):
-                NodeConfig(**{name: (value,)})
+                NodeConfig().with_values({name: (value,)})
 
 
 SCENARIO = {

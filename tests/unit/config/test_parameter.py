@@ -2,39 +2,37 @@
 # Annotations are not postponed: a dataclass would look for its module, which pytest 6 hides.
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
-from perception_node.config.parameter import When, check, parameter
+from perception_node.config.parameter import Parameter, Section, When, parameter, parameters_of
 from perception_node.errors import ConfigError
+
+Letter = Literal["a", "b"]
 
 
 @dataclass(frozen=True)
-class Example:
+class Example(Section):
     flag: bool = parameter(default=False, description="A flag.")
-    number: int = parameter(5, "A number.", lowest=1, highest=9, when=When.LIVE)
-    share: float = parameter(0.5, "A share.", lowest=0.0, highest=1.0)
-    word: str = parameter("a", "A word.", choices=("a", "b"), when=When.START)
+    number: int = parameter(5, "A number.", limits=(1, 9), when=When.LIVE)
+    share: float = parameter(0.5, "A share.", limits=(0.0, 1.0))
+    word: Letter = parameter("a", "A word.", when=When.START)
     text: str = parameter("", "A text.")
-    numbers: tuple[int, ...] = parameter((1, 2), "Numbers.", lowest=0, highest=3)
-    words: tuple[str, ...] = parameter(("a",), "Words.", choices=("a", "b"))
+    numbers: tuple[int, ...] = parameter((1, 2), "Numbers.", limits=(0, 3))
+    words: tuple[Letter, ...] = parameter(("a",), "Words.")
 
 
-FIELDS = {field.name: field for field in fields(Example)}
+KNOWN = {known.name: known for known in parameters_of(Example)}
 
 
 def test_a_field_has_its_default_and_is_described():
     assert Example() == Example(False, 5, 0.5, "a", "", (1, 2), ("a",))
-    assert dict(FIELDS["number"].metadata) == {
-        "description": "A number.",
-        "lowest": 1,
-        "highest": 9,
-        "choices": (),
-        "when": When.LIVE,
-    }
-    assert FIELDS["word"].metadata["when"] is When.START
-    assert FIELDS["text"].metadata["when"] is When.UNCONFIGURED
+    assert KNOWN["number"] == Parameter("number", 5, (), "A number.", (1, 9), When.LIVE)
+    assert KNOWN["word"] == Parameter("word", "a", ("a", "b"), "A word.", None, When.START)
+    assert KNOWN["words"].choices == ("a", "b")
+    assert KNOWN["text"].when is When.UNCONFIGURED
 
 
 def test_when_in_words():
@@ -57,7 +55,7 @@ def test_when_in_words():
     ],
 )
 def test_what_is_allowed(name, value):
-    check(FIELDS[name], value)
+    assert getattr(Example(**{name: value}), name) == value
 
 
 @pytest.mark.parametrize(
@@ -85,5 +83,5 @@ def test_what_is_allowed(name, value):
 )
 def test_what_is_not(name, value, message):
     with pytest.raises(ConfigError) as caught:
-        check(FIELDS[name], value)
+        Example(**{name: value})
     assert str(caught.value) == message

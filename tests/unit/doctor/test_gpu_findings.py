@@ -69,7 +69,7 @@ def test_a_driver_without_a_gpu_is_told_from_no_driver(monkeypatch):
 
 def test_tensorrt_is_optional_and_says_how_to_get_it(monkeypatch):
     def lacks(_backend):
-        raise EnvironmentLacks("No module named 'tensorrt'; run: this; or that")
+        raise EnvironmentLacks("No module named 'tensorrt'", "run: this; or that")
 
     monkeypatch.setattr(gpu_findings, "load_tensorrt", lacks)
     advice = "run: this; or that (without it inference runs on the CPU)"

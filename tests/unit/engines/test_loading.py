@@ -116,7 +116,7 @@ def test_what_was_given_up_begins_no_other_phase_and_is_freed(model):
 
 
 def test_a_phase_that_begins_after_that_is_refused():
-    progress = module.Progress()
+    progress = module.Phases()
     progress.give_up()
     with pytest.raises(EngineError, match="given up"):
         progress.say("warming up")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline, StageTimes
 from perception_node.engines.selection import load_pipeline
@@ -48,7 +48,7 @@ def classify(pipeline, frame, *, top_k=5, threshold=0.0):
 
 @pytest.fixture(scope="module")
 def pipeline(color_bundle):
-    with load_pipeline(NodeConfig(model=str(color_bundle), threads=1)) as pipeline:
+    with load_pipeline(ModelConfig(model=str(color_bundle), threads=1)) as pipeline:
         yield pipeline
 
 
@@ -117,14 +117,14 @@ def test_warming_up_measures_the_usual_frame(color_bundle):
 def test_the_preprocessing_of_the_bundle_is_used(tmp_path):
     """The network sees red in the first plane; a BGR model gets blue there."""
     path = make_bundle(tmp_path / "bgr", manifest=with_preprocessing(color="BGR"))
-    with load_pipeline(NodeConfig(model=str(path))) as pipeline:
+    with load_pipeline(ModelConfig(model=str(path))) as pipeline:
         assert classify(pipeline, frame_of(solid(BLUE))).hypotheses[0].label == "red"
 
 
 def test_probabilities_are_taken_as_they_are(tmp_path):
     manifest = replace(MANIFEST, output=replace(MANIFEST.output, kind="probabilities"))
     path = make_bundle(tmp_path / "p", color_network(softmax=True), manifest)
-    with load_pipeline(NodeConfig(model=str(path))) as pipeline:
+    with load_pipeline(ModelConfig(model=str(path))) as pipeline:
         best = classify(pipeline, frame_of(solid(GREEN))).hypotheses[0]
     assert best.label == "green"
     assert best.score == pytest.approx(np.exp(12) / (np.exp(12) + 2), abs=1e-6)
@@ -134,7 +134,7 @@ def test_images_are_decoded_no_larger_than_needed(tmp_path, pipeline):
     assert pipeline.smallest_side == 16
     manifest = with_preprocessing(resize="shorter-side", shorter_side=100)
     with load_pipeline(
-        NodeConfig(model=str(make_bundle(tmp_path / "b", manifest=manifest)))
+        ModelConfig(model=str(make_bundle(tmp_path / "b", manifest=manifest)))
     ) as other:
         assert other.smallest_side == 200
 
@@ -171,7 +171,7 @@ def nan_network():
 def test_a_model_that_gives_nan_is_refused(tmp_path):
     path = make_bundle(tmp_path / "nan", nan_network())
     with pytest.raises(EngineError, match="3 of 3 output values are NaN"):
-        load_pipeline(NodeConfig(model=str(path)))
+        load_pipeline(ModelConfig(model=str(path)))
 
 
 def test_logits_that_are_called_probabilities_are_refused(tmp_path):
@@ -181,22 +181,22 @@ def test_logits_that_are_called_probabilities_are_refused(tmp_path):
         preprocessing=replace(MANIFEST.preprocessing, mean=(-1.0, 0.0, 1.0)),
     )
     with pytest.raises(EngineError, match="no probabilities"):
-        load_pipeline(NodeConfig(model=str(make_bundle(tmp_path / "p", manifest=manifest))))
+        load_pipeline(ModelConfig(model=str(make_bundle(tmp_path / "p", manifest=manifest))))
 
 
 def test_errors_of_the_bundle_arrive_unchanged(tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
-        load_pipeline(NodeConfig(model=str(tmp_path / "nowhere")))
+        load_pipeline(ModelConfig(model=str(tmp_path / "nowhere")))
     with pytest.raises(ModelFormatError, match=r"bundle\.json: cannot be read"):
-        load_pipeline(NodeConfig(model=str(tmp_path)))
+        load_pipeline(ModelConfig(model=str(tmp_path)))
     with pytest.raises(LabelMismatch, match="2 labels"):
         load_pipeline(
-            NodeConfig(model=str(make_bundle(tmp_path / "few", labels=("red", "green"))))
+            ModelConfig(model=str(make_bundle(tmp_path / "few", labels=("red", "green"))))
         )
     damaged = make_bundle(tmp_path / "damaged")
     (damaged / "model.onnx").write_bytes(color_network(gain=3.0))
     with pytest.raises(ModelIntegrityError, match=r"model\.onnx"):
-        load_pipeline(NodeConfig(model=str(damaged)))
+        load_pipeline(ModelConfig(model=str(damaged)))
 
 
 def test_an_engine_that_cannot_prepare_frames_is_freed(color_bundle, monkeypatch):

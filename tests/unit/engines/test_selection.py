@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.config.node_config import NodeConfig
-from perception_node.engines.loading import Progress
+from perception_node.config.sections import ModelConfig
+from perception_node.engines.loading import Phases
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import (
@@ -49,7 +49,7 @@ def refuse(monkeypatch, error):
 
 
 def config(bundle, **parameters):
-    return NodeConfig(model=str(bundle), **parameters)
+    return ModelConfig(model=str(bundle), **parameters)
 
 
 @pytest.mark.parametrize("engine", ["auto", "tensorrt"])
@@ -66,7 +66,7 @@ def test_tensorrt_runs_where_it_can_and_onnx_runtime_stands_by(color_bundle, gpu
 
 def test_what_tensorrt_needs_to_know_is_passed_on(color_bundle, gpu):
     wanted = {"precision": "int8", "plan_store": "~/plans", "build_missing_plan": True}
-    progress = Progress()
+    progress = Phases()
     load_pipeline(config(color_bundle, **wanted, allow_ungated=True), progress).close()
     options = {
         "store": "~/plans",
@@ -301,7 +301,7 @@ def test_an_error_of_tensorrt_costs_the_engine_one_of_its_standby_the_frame(
 def test_an_engine_whose_first_frame_would_count_as_a_hang_is_refused(engine):
     """No CPU runs the sample's network in a millisecond."""
     with pytest.raises(ConfigError) as refusal:
-        load_pipeline(NodeConfig(engine=engine, engine_timeout_ms=1))
+        load_pipeline(ModelConfig(engine=engine, engine_timeout_ms=1))
     message = str(refusal.value)
     assert "a frame takes " in message
     assert " ms on ONNX Runtime " in message

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import HealthConfig
 from perception_node.flow.camera_health import camera_statuses
 from perception_node.flow.health import Level
 from tests.camera_reports import BEFORE, GOOD, NOW
 
 TASKS = ["input", "connection", "rate", "picture", "deadline"]
 JUDGES_OF_IMAGES = ["rate", "picture", "deadline"]
-CONFIG = NodeConfig(image_timeout_s=2.0)
+CONFIG = HealthConfig(image_timeout_s=2.0)
 
 
 def judge(task, config=CONFIG, **changes):
@@ -121,7 +121,7 @@ def test_unusable_images_are_a_warning_while_they_arrive():
 )
 def test_while_no_image_comes_nothing_of_images_is_judged(changes):
     bad = {"now": missed(stale=100), "rate_hz": 0.1, "identical": 999}
-    config = CONFIG.with_values({"error_rate_hz": 10.0})
+    config = replace(CONFIG, error_rate_hz=10.0)
     for task in JUDGES_OF_IMAGES:
         assert judge(task, config, **bad).level in {Level.WARN, Level.ERROR}
         row = judge(task, config, **bad, **changes)
@@ -210,14 +210,14 @@ def test_a_refused_publisher_beside_an_accepted_one_is_not():
     ],
 )
 def test_the_rate_is_compared_with_what_is_expected(rate_hz, level):
-    config = CONFIG.with_values({"warn_rate_hz": 20.0, "error_rate_hz": 10.0})
+    config = replace(CONFIG, warn_rate_hz=20.0, error_rate_hz=10.0)
     row = judge("rate", config, rate_hz=rate_hz)
     assert row.level == level
     assert row.values == {"rate (Hz)": f"{rate_hz:.1f}"}
 
 
 def test_a_low_rate_says_what_is_expected_and_what_to_do():
-    config = CONFIG.with_values({"warn_rate_hz": 25.0})
+    config = replace(CONFIG, warn_rate_hz=25.0)
     assert judge("rate", config, rate_hz=12.34).message == (
         "12.3 images per second, at least 25 are expected; "
         "check the camera's frame rate and the network"
@@ -229,20 +229,20 @@ def test_without_an_expectation_no_rate_is_too_low():
 
 
 def test_an_error_may_be_expected_without_a_warning():
-    config = CONFIG.with_values({"error_rate_hz": 10.0})
+    config = replace(CONFIG, error_rate_hz=10.0)
     assert judge("rate", config, rate_hz=10.0).level == Level.OK
     assert judge("rate", config, rate_hz=9.9).level == Level.ERROR
 
 
 def test_the_rate_of_one_image_is_unknown():
-    config = CONFIG.with_values({"error_rate_hz": 10.0})
+    config = replace(CONFIG, error_rate_hz=10.0)
     row = judge("rate", config, rate_hz=None)
     assert (row.level, row.values) == (Level.OK, {"rate (Hz)": "unknown"})
     assert row.message == "not known before the second image"
 
 
 def test_a_rate_that_may_be_higher_is_not_judged():
-    config = CONFIG.with_values({"warn_rate_hz": 25.0})
+    config = replace(CONFIG, warn_rate_hz=25.0)
     row = judge("rate", config, rate_hz=12.34, is_rate_at_least=True)
     assert (row.level, row.message) == (Level.OK, "at least 12.3 images per second")
     assert row.values == {"rate (Hz)": "at least 12.3"}
@@ -264,7 +264,7 @@ def test_a_rate_that_may_be_higher_is_not_judged():
     ],
 )
 def test_a_picture_that_does_not_change_is_stuck(stuck_after, identical, level):
-    row = judge("picture", CONFIG.with_values({"stuck_after": stuck_after}), identical=identical)
+    row = judge("picture", replace(CONFIG, stuck_after=stuck_after), identical=identical)
     assert row.level == level
     assert row.values == {"identical images in a row": str(identical)}
 
@@ -324,7 +324,7 @@ def test_misses_of_the_past_are_over():
     ],
 )
 def test_the_shares_are_free(warn, error, level):
-    config = CONFIG.with_values({"warn_missed_percent": warn, "error_missed_percent": error})
+    config = replace(CONFIG, warn_missed_percent=warn, error_missed_percent=error)
     assert judge("deadline", config, now=missed(stale=1, published=99)).level == level
     assert judge("deadline", config, now=missed(published=100)).level == Level.OK
 

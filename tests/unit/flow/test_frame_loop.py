@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, LatencyConfig, OutputConfig
 from perception_node.engines.pipeline import StageTimes
 from perception_node.errors import EngineError, InvalidStamp, UndecodableImage
 from perception_node.flow.camera import Arrival, Camera
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.timeout(30)
 MS = 1_000_000
 NOW = 1_700_000_000_000 * MS
 ONE = NodeConfig()
-TWO = NodeConfig(image_topics=("front/image", "rear/image"))
+TWO = NodeConfig(cameras=CameraConfig(image_topics=("front/image", "rear/image")))
 
 
 class Clock:
@@ -99,7 +100,7 @@ class Handler:
         return Prediction(frame.name)
 
     def compose(self, prediction, config):
-        self.configs[-1].append((config.top_k, config.threshold))
+        self.configs[-1].append((config.output.top_k, config.output.threshold))
         self.enter("compose", prediction.name)
         return prediction.name.upper()
 
@@ -134,7 +135,7 @@ class Setup:
         self.clock, self.steady = Clock(), Clock(1000 * MS)
         self.cameras = [
             Camera(Handler(), FrameCounters(), Deadline("stamp", self.clock, self.steady))
-            for _ in config.image_topics
+            for _ in config.cameras.image_topics
         ]
         self.handlers = [camera.handler for camera in self.cameras]
         self.handler = self.handlers[0]
@@ -526,7 +527,7 @@ def test_one_frame_sees_one_configuration(make):
     numbers = itertools.count()
 
     def get_config():
-        return NodeConfig(top_k=1 + next(numbers) % 1000)
+        return NodeConfig(output=OutputConfig(top_k=1 + next(numbers) % 1000))
 
     setup = make(get_config=get_config)
     setup.feed(*[b"a"] * 50)
@@ -537,7 +538,7 @@ def test_one_frame_sees_one_configuration(make):
 
 
 def test_the_deadline_may_change_between_two_frames(make):
-    configs = iter([NodeConfig(deadline_ms=50), NodeConfig(deadline_ms=200)])
+    configs = iter([NodeConfig(latency=LatencyConfig(deadline_ms=ms)) for ms in (50, 200)])
     setup = make(get_config=lambda: next(configs))
     setup.feed(b"a@100", b"b@100")
     assert setup.handler.published == ["B"]
@@ -545,7 +546,7 @@ def test_the_deadline_may_change_between_two_frames(make):
 
 
 def test_images_beyond_the_rate_are_superseded(make):
-    setup = make(NodeConfig(max_rate_hz=10.0))
+    setup = make(NodeConfig(cameras=CameraConfig(max_rate_hz=10.0)))
     setup.occupy()
     setup.handler.gate.set()
     setup.wait_until_idle()
@@ -564,7 +565,7 @@ def test_images_beyond_the_rate_are_superseded(make):
 
 def test_the_camera_with_the_earliest_deadline_is_next(make):
     """How old a camera's images are when they come is known from the one before."""
-    setup = make(NodeConfig(image_topics=("a", "b", "c")))
+    setup = make(NodeConfig(cameras=CameraConfig(image_topics=("a", "b", "c"))))
     for camera, age_ms in enumerate((10, 30, 20)):
         setup.feed(b"%d" % age_ms + b"@%d" % age_ms, camera=camera)
     setup.occupy(0)
@@ -650,7 +651,10 @@ CAMERAS = 3
 @pytest.mark.parametrize("changes_config", [False, True])
 def test_the_account_of_a_storm_is_exact(make, changes_config):
     configs = itertools.cycle(
-        NodeConfig(image_topics=("a", "b", "c"), deadline_ms=ms, max_rate_hz=hz)
+        NodeConfig(
+            cameras=CameraConfig(image_topics=("a", "b", "c"), max_rate_hz=hz),
+            latency=LatencyConfig(deadline_ms=ms),
+        )
         for ms, hz in itertools.product((50, 100, 200), (0.0, 1000.0))
     )
     config = next(configs)
@@ -726,7 +730,7 @@ class SimulatedCameras:
 
 @pytest.mark.parametrize("transport_ms", [(2, 2, 2, 2), (2, 30, 2, 30)])
 def test_four_cameras_share_an_engine_that_keeps_up_with_two(transport_ms):
-    config = NodeConfig(image_topics=("a", "b", "c", "d"), deadline_ms=100)
+    config = NodeConfig(cameras=CameraConfig(image_topics=("a", "b", "c", "d")))
     setup = Setup(config, runs=False)
     images = SimulatedCameras(setup, transport_ms)
     loop = FrameLoop(setup.cameras, images, lambda: config, setup.steady)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, LatencyConfig
 from perception_node.flow.camera import Camera
 from perception_node.flow.counters import FrameCounters
 from perception_node.flow.deadline import Deadline
@@ -21,7 +22,9 @@ from tests.newest_images import Handler, Images
 
 pytestmark = pytest.mark.timeout(60)
 ENGINE_TIMEOUT_S = 0.5
-CONFIG = NodeConfig(image_transport="compressed", deadline_ms=2000)
+CONFIG = NodeConfig(
+    cameras=CameraConfig(image_transport="compressed"), latency=LatencyConfig(deadline_ms=2000)
+)
 SLOW, FAST = (encode(solid(color)) for color in (RED, GREEN))
 
 
@@ -52,7 +55,7 @@ def test_it_costs_the_frame_and_no_engine(color_bundle):
     try:
         images.put(0, compressed_message(SLOW))
         assert handler.is_decoding.wait(PATIENCE_S)
-        time.sleep(CONFIG.deadline_ms / 1000 + 0.1)  # four times what an engine may take
+        time.sleep(CONFIG.latency.deadline_ms / 1000 + 0.1)  # four times what an engine may take
         handler.may_go_on.set()
         wait_for(lambda: counters.snapshot().malformed)
         images.put(0, compressed_message(FAST))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import LatencyConfig
 from perception_node.errors import EngineError, EngineLost, FrameTooLarge
 from perception_node.flow.camera import Camera
 from perception_node.flow.counters import FrameCounters
@@ -24,7 +25,7 @@ from tests.newest_images import Handler, Images
 
 pytestmark = pytest.mark.timeout(60)
 HANG_S = 0.2
-CONFIG = NodeConfig(deadline_ms=60_000)
+CONFIG = NodeConfig(latency=LatencyConfig(deadline_ms=60_000))
 COLORS = {"red": RED, "green": GREEN, "blue": BLUE}
 
 

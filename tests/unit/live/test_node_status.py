@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import HealthConfig
 from perception_node.errors import EngineLost
 from perception_node.flow.camera_health import camera_statuses
 from perception_node.flow.counters import FrameCounts
@@ -39,7 +39,7 @@ INFERENCE = inference_status(COUNTS, COUNTS, 5_000_000)
 
 def node_rows(*reports, engine=ENGINE):
     """Return the rows of an active node, made by the code that makes them in the node."""
-    config, rows = NodeConfig(), []
+    config, rows = HealthConfig(), []
     for report in reports or (REPORT,):
         of = f" of {report.topic}" if len(reports) > 1 else ""
         cameras = camera_statuses(report, config)

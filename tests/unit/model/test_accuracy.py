@@ -17,6 +17,7 @@ from perception_node.model.bundle import (
     load_bundle,
     write_bundle,
 )
+from perception_node.system.resources import find_model
 from tests.builders import color_network
 from tests.gate_builders import INT8, gate, int8_bundle, int8_color_network
 
@@ -127,3 +128,10 @@ def test_a_file_that_is_not_listed_is_no_verdict(gated):
     write_bundle(gated.path, gated.manifest)  # lists models and labels only
     assert record["models"][INT8_ON_CPU]["passed"]
     assert "never measured" in refused(load_bundle(gated.path))
+
+
+def test_verdicts_of_older_releases_are_still_about_the_same_preprocessing():
+    shipped = load_bundle(find_model(""))
+    assert shipped.manifest.preprocessing.sha256() == (
+        "e63ef19a559cdd29cd301d729bc5b262a3f3495b1458f40503386a107087c672"
+    )

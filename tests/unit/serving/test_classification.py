@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig, OutputConfig
 from perception_node.errors import (
     DeadlineMissed,
     EngineError,
@@ -84,7 +85,9 @@ def test_an_image_that_is_damaged_is_refused(open_queue):
 
 
 def test_an_image_that_is_damaged_is_classified_where_that_is_wanted(open_queue):
-    assert open_queue(NodeConfig(damaged_images="use")).classify(CUT).hypotheses
+    assert (
+        open_queue(NodeConfig(cameras=CameraConfig(damaged_images="use"))).classify(CUT).hypotheses
+    )
 
 
 def test_an_image_whose_decoding_misses_the_deadline_costs_no_engine(open_queue, monkeypatch):
@@ -107,7 +110,7 @@ def test_an_image_whose_decoding_misses_the_deadline_costs_no_engine(open_queue,
 
 
 def test_an_image_is_classified_as_the_configuration_says(open_queue):
-    queue = open_queue(NodeConfig(top_k=2, threshold=0.5))
+    queue = open_queue(NodeConfig(output=OutputConfig(top_k=2, threshold=0.5)))
     (best,) = queue.classify(IMAGES["red"]).hypotheses
     assert (best.label, best.class_id) == ("red", 0)
     assert (queue.model, queue.depth, queue.capacity) == ("colors", 0, 16)
@@ -212,7 +215,7 @@ def test_the_traceback_of_a_bug_that_cost_an_engine_is_logged(open_queue, rig, c
     [(b"hello", UndecodableImage), (encode(solid(RED, 1000, 1001)), FrameTooLarge)],
 )
 def test_an_image_that_cannot_be_used_costs_nothing_else(open_queue, data, error):
-    queue = open_queue(NodeConfig(max_image_pixels=1_000_000))
+    queue = open_queue(NodeConfig(cameras=CameraConfig(max_image_pixels=1_000_000)))
     with pytest.raises(error):
         queue.classify(data)
     assert label(queue, "red") == "red"

@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from perception_node.config.node_config import MAX_CAMERAS, NodeConfig
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import MAX_CAMERAS
 from perception_node.engines.pipeline import StageTimes
 from perception_node.errors import EngineError
 from perception_node.flow.health import Level, Status

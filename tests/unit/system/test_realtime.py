@@ -9,31 +9,34 @@ import os
 import subprocess
 import sys
 import threading
-import tracemalloc
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from perception_node.errors import ConfigError
+from perception_node.config.cpus import MAX_CPUS
+from perception_node.config.sections import RealTimeConfig
 from perception_node.system.grants import Grant, advise_on_scheduling
 from perception_node.system.process import CAP_SYS_NICE, has_capability
-from perception_node.system.realtime import RealTimeRequest, RealTimeSetup, name_thread, parse_cpus
-from perception_node.system.threads import MAX_CPUS, find_usable_cpus, format_cpus, set_cpus
+from perception_node.system.realtime import RealTimeSetup, name_thread
+from perception_node.system.threads import find_usable_cpus, format_cpus, set_cpus
 from tests.builders import ROOT
 
 PRIORITY = 7
 RT_GROUPS = Path("/sys/fs/cgroup/cpu")
 NO_CPU = MAX_CPUS - 1
+asked = partial(RealTimeConfig, scheduling_priority=PRIORITY, freeze_garbage=False)
 
 CHILD = """
 import os, resource, sys, threading
 from pathlib import Path
 from perception_node.system.process import CAP_IPC_LOCK, has_capability
-from perception_node.system.realtime import RealTimeRequest, RealTimeSetup
+from functools import partial
+from perception_node.config.sections import RealTimeConfig
+from perception_node.system.realtime import RealTimeSetup
 
+asked = partial(RealTimeConfig, freeze_garbage=False)
 main = threading.get_native_id()
 
 def become_nobody():
@@ -165,93 +168,12 @@ def test_a_c_library_without_prctl_is_no_error(monkeypatch):
 # Lists of CPUs
 
 
-@pytest.mark.parametrize(
-    ("text", "cpus"),
-    [
-        ("", ()),
-        (" ", ()),
-        ("0", (0,)),
-        ("0,2-3", (0, 2, 3)),
-        (" 2-3 , 0", (0, 2, 3)),
-        ("1,1-1,0-2", (0, 1, 2)),
-        ("8191", (8191,)),
-    ],
-)
-def test_lists_of_cpus_are_read(text, cpus):
-    assert parse_cpus(text) == cpus
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        ",",
-        "0,",
-        "3-2",
-        "-1",
-        "1-",
-        "0-2-4",
-        "a",
-        "0x1",
-        "1.0",
-        "0 1",
-        "8192",
-        "0-8192",
-        "\u0663",
-        "all",
-        "0\n1",
-        "9" * 5000,
-    ],
-)
-def test_nonsense_is_a_config_error_of_one_short_line(text):
-    with pytest.raises(ConfigError) as caught:
-        parse_cpus(text, "parameter worker_cpus")
-    message = str(caught.value)
-    assert message.startswith("parameter worker_cpus must be like 0,2-3 with numbers below 8192")
-    assert "\n" not in message
-    assert len(message) < 150
-
-
-@pytest.mark.parametrize("text", ["0-4000000000", "4000000000", "0-" + "9" * 4000])
-def test_huge_numbers_take_no_memory(text):
-    tracemalloc.start()
-    try:
-        with pytest.raises(ConfigError):
-            parse_cpus(text)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
-
-
-@given(st.sets(st.integers(0, MAX_CPUS - 1), max_size=50) | st.sets(st.integers(0, 9)))
-def test_what_is_written_is_read_back(cpus):
-    assert parse_cpus(format_cpus(cpus)) == tuple(sorted(cpus))
-
-
-@given(st.text("0123456789,- ", max_size=12) | st.text(max_size=8))
-def test_any_text_is_cpus_or_a_config_error(text):
-    try:
-        cpus = parse_cpus(text)
-    except ConfigError:
-        return
-    assert list(cpus) == sorted(set(cpus))
-    assert all(0 <= cpu < MAX_CPUS for cpu in cpus)
-    assert bool(cpus) == bool(text.strip())
-
-
 def test_cpus_are_written_as_the_kernel_does():
     assert format_cpus([]) == ""
     assert format_cpus({5, 0, 2, 3, 4, 7}) == "0,2-5,7"
 
 
-# Requests and grants
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"policy": "deadline"}, {"policy": ""}, {"priority": 0}, {"priority": 100}]
-)
-def test_what_does_not_exist_cannot_be_requested(wrong):
-    with pytest.raises(ConfigError, match="scheduling p"):
-        RealTimeRequest(**wrong)
+# Grants
 
 
 def test_a_grant_is_one_line():
@@ -265,7 +187,7 @@ def test_a_grant_is_one_line():
 def test_nothing_is_done_unasked():
     with waiting_threads() as threads:
         before = [(scheduling(thread), os.sched_getaffinity(thread)) for thread in threads]
-        with applied(RealTimeRequest(priority=PRIORITY), threads, threads) as (_, grants):
+        with applied(asked(), threads, threads) as (_, grants):
             assert grants == []
             assert gc.isenabled()
             after = [(scheduling(thread), os.sched_getaffinity(thread)) for thread in threads]
@@ -278,7 +200,7 @@ def test_nothing_is_done_unasked():
 @pytest.mark.usefixtures("real_time")
 @pytest.mark.parametrize(("policy", "number"), [("fifo", os.SCHED_FIFO), ("rr", os.SCHED_RR)])
 def test_all_threads_become_real_time_and_ordinary_again(policy, number):
-    request = RealTimeRequest(policy=policy, priority=PRIORITY)
+    request = asked(scheduling_policy=policy)
     with waiting_threads(3) as threads:
         with applied(request, threads[:1], threads[1:]) as (setup, grants):
             name = f"SCHED_{policy.upper()}"
@@ -300,7 +222,7 @@ def test_all_threads_become_real_time_and_ordinary_again(policy, number):
 @pytest.mark.skipif(not has_capability(CAP_SYS_NICE), reason="others cannot take the flag back")
 def test_nothing_is_left_of_it():
     with waiting_threads(1) as threads:
-        with applied(RealTimeRequest(policy="fifo", priority=PRIORITY), [], threads):
+        with applied(asked(scheduling_policy="fifo"), [], threads):
             assert os.sched_getscheduler(threads[0]) & os.SCHED_RESET_ON_FORK
         assert os.sched_getscheduler(threads[0]) == os.SCHED_OTHER
 
@@ -310,7 +232,7 @@ def test_scheduling_that_was_special_comes_back():
     with waiting_threads() as threads:
         os.sched_setscheduler(threads[0], os.SCHED_BATCH, os.sched_param(0))
         os.sched_setscheduler(threads[1], os.SCHED_RR, os.sched_param(3))
-        with applied(RealTimeRequest(policy="fifo", priority=PRIORITY), [], threads):
+        with applied(asked(scheduling_policy="fifo"), [], threads):
             assert [scheduling(thread)[1] for thread in threads] == [PRIORITY - 1] * 2
         assert scheduling(threads[0]) == (os.SCHED_BATCH, 0)
         assert scheduling(threads[1]) == (os.SCHED_RR, 3)
@@ -319,7 +241,7 @@ def test_scheduling_that_was_special_comes_back():
 @pytest.mark.usefixtures("real_time")
 def test_a_second_apply_is_undone_with_the_first():
     with waiting_threads() as threads:
-        request = RealTimeRequest(policy="rr", priority=PRIORITY)
+        request = asked(scheduling_policy="rr")
         with applied(request, threads[:1], []) as (setup, _):
             assert setup.apply(threads[:1], threads[1:])[0].granted
             assert [scheduling(thread)[1] for thread in threads] == [PRIORITY, PRIORITY - 1]
@@ -330,7 +252,7 @@ def test_a_second_apply_is_undone_with_the_first():
 def test_what_a_real_time_thread_starts_is_ordinary():
     def start_another():
         me = threading.get_native_id()
-        with applied(RealTimeRequest(policy="fifo", priority=PRIORITY), [], [me]):
+        with applied(asked(scheduling_policy="fifo"), [], [me]):
             return scheduling(me)[1], in_thread(lambda: scheduling(0))
 
     assert in_thread(start_another) == (PRIORITY - 1, (os.SCHED_OTHER, 0))
@@ -340,10 +262,10 @@ def test_what_a_real_time_thread_starts_is_ordinary():
 def test_threads_that_have_ended_are_passed_over():
     with waiting_threads(1) as ended:
         pass
-    request = RealTimeRequest(policy="fifo", priority=PRIORITY, worker_cpus=parse_cpus("0"))
+    request = asked(scheduling_policy="fifo", worker_cpus="0")
     with waiting_threads(1) as first:
         with waiting_threads(1) as second:
-            setup = RealTimeSetup(RealTimeRequest(policy="fifo", priority=PRIORITY))
+            setup = RealTimeSetup(asked(scheduling_policy="fifo"))
             assert setup.apply(ended, [*first, *second])[0].granted
         setup.undo()  # the second has ended as well
         assert scheduling(first[0]) == (os.SCHED_OTHER, 0)
@@ -359,7 +281,7 @@ def test_a_thread_may_end_while_it_is_changed():
         return set_cpus([cpu], thread)
 
     cpu = min(os.sched_getaffinity(0))
-    setup = RealTimeSetup(RealTimeRequest())
+    setup = RealTimeSetup(asked())
     with waiting_threads() as threads:
         assert setup._change("a wish", threads, change, str).granted
         assert os.sched_getaffinity(threads[1]) == {cpu}
@@ -374,7 +296,7 @@ def test_a_refusal_for_one_thread_leaves_none_changed():
         return set_cpus([cpu], thread)
 
     cpu = min(os.sched_getaffinity(0))
-    setup = RealTimeSetup(RealTimeRequest())
+    setup = RealTimeSetup(asked())
     with waiting_threads() as threads:
         grant = setup._change("a wish", threads, change, lambda: "take another")
         assert str(grant) == "refused: a wish: not this one; to grant it: take another"
@@ -384,9 +306,7 @@ def test_a_refusal_for_one_thread_leaves_none_changed():
 @pytest.mark.usefixtures("real_time")
 def test_a_thread_of_another_process_is_never_touched():
     """The id of a thread that has ended may be somebody else's by now."""
-    request = RealTimeRequest(
-        policy="fifo", priority=PRIORITY, worker_cpus=tuple(find_usable_cpus())[:1]
-    )
+    request = asked(scheduling_policy="fifo", worker_cpus=str(min(find_usable_cpus())))
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         before = os.sched_getaffinity(other.pid)
         with applied(request, [], [other.pid]) as (_, grants):
@@ -399,7 +319,8 @@ def test_a_thread_of_another_process_is_never_touched():
 def test_without_the_right_the_answer_is_the_command():
     lines = run_child(
         "become_nobody()\n"
-        "grants = RealTimeSetup(RealTimeRequest(policy='fifo', priority=50)).apply([main], [])\n"
+        "setup = RealTimeSetup(asked(scheduling_policy='fifo', scheduling_priority=50))\n"
+        "grants = setup.apply([main], [])\n"
         "print(os.sched_getscheduler(0), os.getpid(), *grants, sep='\\n')\n"
     )
     policy, pid, answer = lines
@@ -417,7 +338,7 @@ def test_without_the_right_the_answer_is_the_command():
 def test_without_the_right_real_time_can_still_be_undone():
     """The kernel then keeps SCHED_RESET_ON_FORK, which an ordinary thread does not feel."""
     lines = run_child(
-        "setup = RealTimeSetup(RealTimeRequest(policy='rr', priority=7))\n"
+        "setup = RealTimeSetup(asked(scheduling_policy='rr', scheduling_priority=7))\n"
         "print(setup.apply([], [main])[0].granted)\n"
         "become_nobody()\n"
         "setup.undo()\n"
@@ -445,7 +366,7 @@ def test_a_control_group_needs_a_share_of_real_time():
         refused, granted = run_child(
             f"group = Path({str(group)!r})\n"
             "(group / 'cgroup.procs').write_text(str(os.getpid()))\n"
-            "setup = RealTimeSetup(RealTimeRequest(policy='fifo', priority=7))\n"
+            "setup = RealTimeSetup(asked(scheduling_policy='fifo', scheduling_priority=7))\n"
             "print(setup.apply([], [main])[0])\n"
             "(group / 'cpu.rt_runtime_us').write_text('10000')\n"
             "print(setup.apply([], [main])[0])\n"
@@ -464,7 +385,7 @@ def test_a_control_group_needs_a_share_of_real_time():
 
 def test_threads_are_pinned_and_freed():
     first, last = min(find_usable_cpus()), max(find_usable_cpus())
-    request = RealTimeRequest(executor_cpus=(first,), worker_cpus=(last,))
+    request = asked(executor_cpus=str(first), worker_cpus=str(last))
     with waiting_threads(3) as threads:
         before = [os.sched_getaffinity(thread) for thread in threads]
         with applied(request, threads[:1], threads[1:]) as (_, grants):
@@ -484,7 +405,7 @@ def test_cpus_that_are_not_all_there_are_refused_and_the_others_named(others):
     cpus = (*[min(usable) for _ in others], NO_CPU)
     with waiting_threads() as threads:
         before = [os.sched_getaffinity(thread) for thread in threads]
-        with applied(RealTimeRequest(worker_cpus=cpus), [], threads) as (_, grants):
+        with applied(asked(worker_cpus=format_cpus(cpus)), [], threads) as (_, grants):
             (grant,) = grants
             assert not grant.granted
             expected = f"the kernel gave only {min(usable)}" if others else "Invalid argument"
@@ -510,7 +431,7 @@ def test_looking_for_cpus_leaves_the_thread_where_it_was():
 
 def test_memory_is_locked_and_unlocked():
     lines = run_child(
-        "setup = RealTimeSetup(RealTimeRequest(lock_memory=True))\n"
+        "setup = RealTimeSetup(asked(lock_memory=True))\n"
         "(grant,) = setup.apply([], [])\n"
         "print(grant)\n"
         "before = locked_kib()\n"
@@ -528,7 +449,7 @@ def test_memory_is_not_locked_where_a_later_allocation_would_fail():
     pid, locked, answer = run_child(
         "limit_locked_memory()\n"
         "become_nobody()\n"
-        "(grant,) = RealTimeSetup(RealTimeRequest(lock_memory=True)).apply([], [])\n"
+        "(grant,) = RealTimeSetup(asked(lock_memory=True)).apply([], [])\n"
         "print(os.getpid(), locked_kib(), grant, sep='\\n')\n"
     )
     assert locked == "0"
@@ -541,7 +462,7 @@ def test_memory_is_not_locked_where_a_later_allocation_would_fail():
 
 @pytest.mark.usefixtures("collector")
 def test_the_collector_is_stopped_and_started():
-    request = RealTimeRequest(freeze_garbage=True, disable_garbage_collection=True)
+    request = asked(freeze_garbage=True, disable_garbage_collection=True)
     with applied(request) as (setup, grants):
         assert [grant.granted for grant in grants] == [True, True]
         assert str(grants[1]) == "granted: no garbage collection"
@@ -555,6 +476,6 @@ def test_the_collector_is_stopped_and_started():
 @pytest.mark.usefixtures("collector")
 def test_a_collector_that_was_off_stays_off():
     gc.disable()
-    with applied(RealTimeRequest(disable_garbage_collection=True)):
+    with applied(asked(disable_garbage_collection=True)):
         assert not gc.isenabled()
     assert not gc.isenabled()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import LatencyConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.flow.camera import Arrival, Camera
@@ -76,7 +77,7 @@ class OneImage:
 def work():
     """Return a function that classifies the n-th frame as the frame loop does."""
     bundle = load_bundle(find_model(""))
-    config = NodeConfig(deadline_ms=60_000)
+    config = NodeConfig(latency=LatencyConfig(deadline_ms=60_000))
     noise = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
     messages = [image_message(pixels, "bgr8") for pixels in noise]
     with Pipeline(bundle, OnnxRuntimeEngine(bundle)) as pipeline:

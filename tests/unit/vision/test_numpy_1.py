@@ -9,8 +9,7 @@ from importlib.metadata import requires
 import pytest
 from packaging.requirements import Requirement
 
-from perception_node.errors import MissingPackage
-from perception_node.installing import install_command
+from perception_node.installing import MissingPackage, install_command
 from tests.builders import ROOT
 
 UBUNTU = {"3.10": "1", "3.12": "1", "3.14": "2"}  # Python of 22.04, 24.04, 26.04: NumPy

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import CameraConfig
 from perception_node.errors import (
     FrameError,
     FrameTooLarge,
@@ -224,7 +224,7 @@ def test_a_damaged_image_is_used_only_where_the_node_is_told_to():
     message = compressed_message(jpeg[: len(jpeg) // 2 + 300])
     with pytest.raises(UndecodableImage, match="cut short"):
         reader("compressed").read(message)
-    damaged_images = NodeConfig(damaged_images="use").damaged_images
+    damaged_images = CameraConfig(damaged_images="use").damaged_images
     used = ImageReader("compressed", LIMIT, 10_000, damaged_images).read(message)
     assert used.pixels.shape == quadrants().shape
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
 from perception_node.engines.selection import load_pipeline
 from perception_node.errors import EngineError, ModelFormatError, ModelIntegrityError
@@ -215,7 +215,7 @@ def failing_network():
 def test_a_failure_while_running_is_an_engine_error_in_one_line(tmp_path, capfd):
     path = make_bundle(tmp_path / "failing", failing_network())
     with pytest.raises(EngineError, match="ONNX Runtime failed: ") as caught:
-        load_pipeline(NodeConfig(model=str(path)))
+        load_pipeline(ModelConfig(model=str(path)))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
 

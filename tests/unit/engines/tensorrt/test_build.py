@@ -15,17 +15,17 @@ from perception_node.engines.tensorrt import build as build_module
 from perception_node.engines.tensorrt import machine
 from perception_node.engines.tensorrt.acceptance import TOLERANCES
 from perception_node.engines.tensorrt.api import TensorRt, load_tensorrt
-from perception_node.engines.tensorrt.build import build_bundle, fingerprint_of, require_gate
+from perception_node.engines.tensorrt.build import ensure_plan, fingerprint_of, require_gate
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
 from perception_node.errors import (
     EngineBuildError,
     EngineError,
     EnvironmentLacks,
-    MissingPackage,
     PlanMismatch,
     PlanMissing,
     UngatedModel,
 )
+from perception_node.installing import MissingPackage
 from perception_node.model.bundle import load_bundle
 from tests.builders import MANIFEST, make_bundle
 from tests.gate_builders import gate, int8_bundle
@@ -58,7 +58,7 @@ def rtx(monkeypatch):
 
 @pytest.mark.usefixtures("rtx")
 def test_rtx_builds_and_stores_a_plan_that_is_not_accepted(bundle, store):
-    plan = build_bundle(bundle, "fp16", "tensorrt-rtx", store)
+    plan = ensure_plan(bundle, "fp16", "tensorrt-rtx", store)
     assert plan.read().startswith(b"vtrt")
     assert plan.fingerprint.gpu == ""
     assert plan.details["acceptance"] == {"done": False, "why": "no NVIDIA GPU here"}
@@ -67,14 +67,14 @@ def test_rtx_builds_and_stores_a_plan_that_is_not_accepted(bundle, store):
 
 
 def test_it_is_found_again_by_its_fingerprint(rtx, bundle, store):
-    plan = build_bundle(bundle, "fp16", "tensorrt-rtx", store)
+    plan = ensure_plan(bundle, "fp16", "tensorrt-rtx", store)
     assert store.find("colors", fingerprint_of(bundle, "fp16", rtx, None)) == plan
     with pytest.raises(PlanMissing):
         store.find("colors", fingerprint_of(bundle, "fp32", rtx, None))
 
 
 def test_a_plan_built_without_a_gpu_never_fits_one(rtx, bundle, store):
-    build_bundle(bundle, "fp16", "tensorrt-rtx", store)
+    ensure_plan(bundle, "fp16", "tensorrt-rtx", store)
     with pytest.raises(PlanMismatch, match="gpu: built for none, here Stand-in"):
         store.find("colors", fingerprint_of(bundle, "fp16", rtx, standin_gpu()))
 
@@ -82,7 +82,7 @@ def test_a_plan_built_without_a_gpu_never_fits_one(rtx, bundle, store):
 @pytest.mark.usefixtures("rtx")
 def test_int8_needs_a_calibrated_model(bundle, store):
     with pytest.raises(EngineBuildError, match=r"model\.int8\.onnx: missing; .*build fp16"):
-        build_bundle(bundle, "int8", "tensorrt-rtx", store)
+        ensure_plan(bundle, "int8", "tensorrt-rtx", store)
 
 
 @pytest.mark.usefixtures("rtx")
@@ -94,8 +94,8 @@ def test_int8_is_built_from_the_calibrated_model(tmp_path, store):
     (folder / "model.int8.onnx").write_bytes(quantize(model, [batch]))
     bundle = load_bundle(make_bundle(folder, model, MANIFEST))
     with pytest.raises(UngatedModel, match=r"model\.int8\.onnx: its accuracy was never measured"):
-        build_bundle(bundle, "int8", "tensorrt-rtx", store)
-    plan = build_bundle(bundle, "int8", "tensorrt-rtx", store, allow_ungated=True)
+        ensure_plan(bundle, "int8", "tensorrt-rtx", store)
+    plan = ensure_plan(bundle, "int8", "tensorrt-rtx", store, allow_ungated=True)
     assert plan.details["model_file"] == "model.int8.onnx"
     assert plan.details["network_layers"]["Convolution"] == {"int8": 20}
     assert plan.fingerprint.onnx_sha256 == bundle.files["model.int8.onnx"]
@@ -106,7 +106,7 @@ def test_int8_that_passed_the_gate_is_built_without_being_asked_to(tmp_path, sto
     bundle = gate(int8_bundle(tmp_path / "colors"), tmp_path)
     require_gate(bundle, "int8", allow_ungated=False)
     with pytest.raises(EngineBuildError, match="int8 was asked for"):
-        build_bundle(bundle, "int8", "tensorrt-rtx", store)  # as far as the builder
+        ensure_plan(bundle, "int8", "tensorrt-rtx", store)  # as far as the builder
 
 
 @pytest.mark.usefixtures("rtx")
@@ -115,7 +115,7 @@ def test_a_float16_model_of_the_bundle_is_used_as_it_is(tmp_path, store, bundle)
     folder = tmp_path / "half"
     folder.mkdir()
     (folder / "model.fp16.onnx").write_bytes(half)
-    plan = build_bundle(load_bundle(make_bundle(folder)), "fp16", "tensorrt-rtx", store)
+    plan = ensure_plan(load_bundle(make_bundle(folder)), "fp16", "tensorrt-rtx", store)
     assert plan.details["model_file"] == "model.fp16.onnx"
     assert plan.details["parsed_sha256"] == plan.fingerprint.onnx_sha256
 
@@ -129,14 +129,14 @@ def test_a_float16_model_that_computes_in_float32_is_refused(tmp_path, store, bu
     with pytest.raises(
         EngineBuildError, match="fp16 was asked for, but these layers are not: node_of_logits"
     ):
-        build_bundle(lying, "fp16", "tensorrt-rtx", store)
+        ensure_plan(lying, "fp16", "tensorrt-rtx", store)
     assert store.entries() == []
 
 
 @pytest.mark.usefixtures("rtx")
 def test_what_it_does_is_reported(bundle, store):
     reports = []
-    build_bundle(bundle, "fp16", "tensorrt-rtx", store, report=reports.append)
+    ensure_plan(bundle, "fp16", "tensorrt-rtx", store, report=reports.append)
     phases = [report.phase for report in reports]
     assert phases[0] == "converting the model to float16"
     assert phases[-1] == "inspecting the plan"
@@ -148,7 +148,7 @@ def test_a_cancelled_build_leaves_the_store_as_it_was(bundle, store):
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(EngineBuildError, match="cancelled"):
-        build_bundle(bundle, "fp16", "tensorrt-rtx", store, cancel=cancel)
+        ensure_plan(bundle, "fp16", "tensorrt-rtx", store, cancel=cancel)
     assert store.entries() == []
 
 
@@ -157,7 +157,7 @@ def test_it_is_built_once_and_again_only_by_force(bundle, store):
     reports = []
 
     def build(**named):
-        return build_bundle(bundle, "fp16", "tensorrt-rtx", store, report=reports.append, **named)
+        return ensure_plan(bundle, "fp16", "tensorrt-rtx", store, report=reports.append, **named)
 
     first = build()
     reports.clear()
@@ -171,7 +171,7 @@ def test_it_is_built_once_and_again_only_by_force(bundle, store):
 def test_without_the_onnx_package_it_says_so(bundle, store, monkeypatch):
     monkeypatch.setitem(sys.modules, "perception_node.engines.half_precision", None)
     with pytest.raises(MissingPackage):
-        build_bundle(bundle, "fp16", "tensorrt-rtx", store)
+        ensure_plan(bundle, "fp16", "tensorrt-rtx", store)
 
 
 @pytest.mark.usefixtures("rtx")
@@ -179,7 +179,7 @@ def test_tensorrt_itself_needs_a_gpu(bundle, store, monkeypatch):
     trt = TensorRt(StandinVersion("10.3.0").module, "tensorrt")
     monkeypatch.setattr(build_module, "load_tensorrt", lambda _backend: trt)
     with pytest.raises(EnvironmentLacks, match="no NVIDIA GPU here"):
-        build_bundle(bundle, "fp16", "tensorrt", store)
+        ensure_plan(bundle, "fp16", "tensorrt", store)
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def robot(monkeypatch, bundle):
 
 
 def test_a_plan_is_built_run_compared_and_stored(robot, bundle, store):
-    plan = build_bundle(bundle, "fp16", "tensorrt", store)
+    plan = ensure_plan(bundle, "fp16", "tensorrt", store)
     acceptance = plan.details["acceptance"]
     assert acceptance["done"] is True
     assert acceptance["difference"] < acceptance["tolerance"] == TOLERANCES["fp16"]
@@ -226,14 +226,14 @@ def test_a_plan_is_built_run_compared_and_stored(robot, bundle, store):
 
 
 def test_before_10_12_tensorrt_gets_the_float32_model(robot, bundle, store):
-    build_bundle(bundle, "fp16", "tensorrt", store)
+    ensure_plan(bundle, "fp16", "tensorrt", store)
     assert robot.standin.of("parse") == [[bundle.read()]]
 
 
 def test_a_plan_that_computes_something_else_is_not_stored(robot, bundle, store):
     robot.output_factor = 1.5
     with pytest.raises(EngineBuildError, match="differs from the model's"):
-        build_bundle(bundle, "fp16", "tensorrt", store)
+        ensure_plan(bundle, "fp16", "tensorrt", store)
     assert store.entries() == []
 
 
@@ -242,19 +242,19 @@ def test_a_plan_that_is_silently_float32_is_not_stored(robot, bundle, store):
     with pytest.raises(
         EngineBuildError, match="fp16 was asked for, but these layers are not: means"
     ):
-        build_bundle(bundle, "fp16", "tensorrt", store)
+        ensure_plan(bundle, "fp16", "tensorrt", store)
     assert store.entries() == []
 
 
 def test_a_plan_that_does_not_say_its_precision_is_not_stored(robot, bundle, store):
     robot.inspection = {"Layers": ["means"]}
     with pytest.raises(EngineBuildError, match="nothing shows whether fp16 was built"):
-        build_bundle(bundle, "fp16", "tensorrt", store)
+        ensure_plan(bundle, "fp16", "tensorrt", store)
 
 
 def test_the_timing_cache_is_used_by_the_next_build(robot, bundle, store):
-    build_bundle(bundle, "fp16", "tensorrt", store)
-    build_bundle(bundle, "fp32", "tensorrt", store)
+    ensure_plan(bundle, "fp16", "tensorrt", store)
+    ensure_plan(bundle, "fp32", "tensorrt", store)
     assert robot.standin.of("create_timing_cache") == [[b""], [b"timings"]]
 
 
@@ -265,7 +265,7 @@ def test_what_is_missing_to_run_it_is_said_before_the_build(robot, bundle, store
 
     monkeypatch.setattr(build_module, "_check_cuda", fail)
     with pytest.raises(EnvironmentLacks, match="pycuda"):
-        build_bundle(bundle, "fp16", "tensorrt", store)
+        ensure_plan(bundle, "fp16", "tensorrt", store)
     assert robot.standin.of("parse") == []
 
 
@@ -277,7 +277,7 @@ def test_an_engine_that_fails_is_not_stored(bundle, store, monkeypatch):
 
     monkeypatch.setattr(build_module, "_load_engine", fail)
     with pytest.raises(EngineError, match="out of memory"):
-        build_bundle(bundle, "fp16", "tensorrt", store)
+        ensure_plan(bundle, "fp16", "tensorrt", store)
     assert store.entries() == []
 
 
@@ -308,7 +308,7 @@ def test_a_tensorrt_that_cannot_be_imported_is_no_difference(robot, bundle, monk
 
 @pytest.mark.usefixtures("robot")
 def test_the_manifest_can_be_read_by_people_and_programs(bundle, store):
-    plan = build_bundle(bundle, "fp16", "tensorrt", store)
+    plan = ensure_plan(bundle, "fp16", "tensorrt", store)
     data = json.loads(plan.path.read_bytes())
     assert data["details"]["acceptance"]["tolerance"] == TOLERANCES["fp16"]
     assert data["details"]["parsed_sha256"] == bundle.files["model.onnx"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``build_bundle(classic=True)``: int8 from ``model.onnx`` and ``calibration.cache``."""
+"""``ensure_plan(classic=True)``: int8 from ``model.onnx`` and ``calibration.cache``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perception_node.engines.plans import NewPlan, PlanStore
 from perception_node.engines.tensorrt import build as build_module
 from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.api import TensorRt
-from perception_node.engines.tensorrt.build import build_bundle, fingerprint_of
+from perception_node.engines.tensorrt.build import ensure_plan, fingerprint_of
 from perception_node.engines.tensorrt.calibration_cache import new_cache
 from perception_node.errors import (
     CalibrationError,
@@ -66,7 +66,7 @@ def robot(monkeypatch, bundle):
 
 
 def build(bundle, store, precision="int8", *, allow_ungated=True, classic=True):
-    return build_bundle(
+    return ensure_plan(
         bundle, precision, "tensorrt", store, allow_ungated=allow_ungated, classic=classic
     )
 

@@ -51,7 +51,7 @@ def robot(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "find_gpu", standin_gpu)
     monkeypatch.setattr(loading, "load_tensorrt", lambda: robot.trt)
     monkeypatch.setattr(loading, "PyCuda", StandinCuda)
-    monkeypatch.setattr(loading, "build_bundle", robot.build)
+    monkeypatch.setattr(loading, "ensure_plan", robot.build)
     return robot
 
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several verbs have: which model runs and how, and which images judge it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import ModelConfig, OutputConfig
+from perception_node.terminal.output import parse_count, parse_number
+
+if TYPE_CHECKING:
+    import argparse
+
+    from perception_node.calibration.images import ImageSet
+    from perception_node.model.bundle import ModelBundle
+
+MODEL_PARAMETERS = (
+    "model",
+    "top_k",
+    "threshold",
+    "threads",
+    "engine",
+    "precision",
+    "allow_ungated",
+    "plan_store",
+    "configure_timeout_s",
+)
+ENGINE_TIMEOUT_MS = 60_000  # nobody waits for files as a robot waits for its camera
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every verb with a pipeline has; defaults are the node's."""
+    default, output = ModelConfig(), OutputConfig()
+    parser.add_argument("--model", default=default.model, help="model bundle: folder or name")
+    parser.add_argument("--top-k", type=parse_count, default=output.top_k, metavar="K")
+    parser.add_argument(
+        "--threshold", type=parse_number, default=output.threshold, metavar="SCORE"
+    )
+    parser.add_argument("--threads", type=parse_count, default=default.threads, metavar="N")
+    parser.add_argument(
+        "--engine", default=default.engine, help="auto, tensorrt or onnxruntime (default: auto)"
+    )
+    parser.add_argument("--precision", default=default.precision, help="fp32, fp16 or int8")
+    parser.add_argument(
+        "--allow-ungated",
+        action="store_true",
+        help="run int8 even if perception evaluate has not found it accurate enough",
+    )
+    parser.add_argument(
+        "--configure-timeout",
+        dest="configure_timeout_s",
+        type=parse_number,
+        default=default.configure_timeout_s,
+        metavar="S",
+        help="give up a model that is not ready in so many seconds",
+    )
+    parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
+
+
+def to_config(arguments: argparse.Namespace) -> NodeConfig:
+    """Check the model arguments with the rules of the node's parameters."""
+    values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
+    return NodeConfig().with_values({**values, "engine_timeout_ms": ENGINE_TIMEOUT_MS})
+
+
+def open_sample(
+    bundle: ModelBundle, arguments: argparse.Namespace
+) -> tuple[ImageSet, dict[str, int] | None]:
+    """Open the images that --images or --bag names; return them, and their classes if known."""
+    from perception_node.calibration.images import open_images, read_labels
+
+    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    if arguments.samples is not None:
+        images = images.sample(arguments.samples)
+    if arguments.labels is None:
+        return images, None
+    return images, read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
