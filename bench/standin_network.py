@@ -19,7 +19,7 @@ from perception_node.engines.tensorrt.api import TensorRt
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.engines.tensorrt.cuda.interface import Cuda
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
     from perception_node.model.bundle import ModelBundle
 
 KERNEL_NAME = "stand_in_network"
@@ -40,7 +40,7 @@ extern "C" __global__ void stand_in_network(Sizes sizes, const float *input, flo
 """
 
 
-def stand_in_network(bundle: ModelBundle, cuda: Cuda) -> TensorRt:
+def stand_in_network(bundle: ModelBundle, cuda: PyCuda) -> TensorRt:
     """Return what takes the place of TensorRT for a model of the bundle's sizes."""
 
     class Logger:
@@ -75,7 +75,7 @@ class _Runtime:
 
     num_io_tensors = 2
 
-    def __init__(self, bundle: ModelBundle, cuda: Cuda) -> None:
+    def __init__(self, bundle: ModelBundle, cuda: PyCuda) -> None:
         size, output = bundle.manifest.input, bundle.manifest.output
         self._shapes = {
             size.name: (1, 3, size.height, size.width),

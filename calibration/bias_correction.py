@@ -32,11 +32,9 @@ SUFFIX = "_mean_for_calibration"
 
 
 def channel_means(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> Means:
-    """Return the mean of each channel of all that enters convolutions, over some inputs.
+    """Return the mean of each channel of all that enters convolutions of a prepared model.
 
-    Args:
-        model: what ``quantization.prepare`` returned.
-        inputs: float32 (1, 3, height, width), read one by one; a hundred are enough.
+    The inputs are float32 (1, 3, height, width), read one by one; a hundred are enough.
 
     Raises:
         CalibrationError: there are no inputs, or a mean is NaN or infinite.
@@ -71,18 +69,16 @@ def correct_biases(model: onnx.ModelProto, means: Means, exclude: Collection[str
     for node in model.graph.node:
         if node.op_type != CONVOLUTION or node.name in exclude or node.input[0] not in means:
             continue
-        if node.input[1] not in constants:
+        entering, weights_name, *biases = node.input
+        if weights_name not in constants:
             continue  # weights that the model computes are not quantised
-        weights = numpy_helper.to_array(constants[node.input[1]])
-        shift = _shift(weights, means[node.input[0]])
-        has_bias = len(node.input) > 2 and node.input[2] in constants  # noqa: PLR2004
-        bias = numpy_helper.to_array(constants[node.input[2]]) if has_bias else 0.0
+        shift = _shift(numpy_helper.to_array(constants[weights_name]), means[entering])
+        has_bias = bool(biases) and biases[0] in constants
+        bias = numpy_helper.to_array(constants[biases[0]]) if has_bias else 0.0
         corrected = (bias - shift).astype(np.float32)
         name = f"{node.output[0]}_corrected_bias"
         model.graph.initializer.append(numpy_helper.from_array(corrected, name))
-        inputs = [*node.input[:2], name]
-        del node.input[:]
-        node.input.extend(inputs)
+        node.input[:] = [entering, weights_name, name]
 
 
 def _shift(weights: NDArray[np.float32], means: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from perception_node.calibration.quantization import (
 from perception_node.calibration.ranges import Method, measure, narrow
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.onnxruntime.session import open_session
-from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, new_cache
+from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, CalibrationCache
 from perception_node.errors import CalibrationError
 from perception_node.model.bundle import CALIBRATION, INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.model.sealed_json import seal
@@ -51,6 +51,10 @@ Wanted = Literal["auto", "minmax", "percentile", "entropy", "mse"]
 FEWEST_IMAGES = 10
 HELD_OUT_EVERY = 10
 IMAGES_FOR_MEANS = 100
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Report to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def calibrate(
     *,
     labels: Mapping[str, int] | None = None,
     exclude: Collection[str] = (),
-    report: Report = lambda _phase, _done, _total: None,
+    report: Report = silent,
 ) -> Calibration:
     """Return models in lower precision, calibrated with these images.
 
@@ -147,7 +151,7 @@ def calibrate(
         )
         for one in methods
     }
-    trials = _try(bundle.read(), models, judging, labels, report)
+    trials = try_models(bundle.read(), models, judging, labels=labels, report=report)
     best = max(trials, key=lambda trial: trial.merit).method
     record = _record(bundle, images, trials, best) | {
         "used": len(giving.used),
@@ -187,7 +191,7 @@ def to_cache(model: onnx.ModelProto, ranges: Ranges, exclude: Collection[str] = 
         for name, limits in sorted(ranges.items())
         if name not in outputs
     }
-    return new_cache(scales).to_bytes()
+    return CalibrationCache(scales).to_bytes()
 
 
 def _require(count: int, images: ImageSet) -> None:
@@ -222,14 +226,23 @@ def _values(
         report(phase, done, len(total))
 
 
-def _try(
+def try_models(
     original: bytes,
     models: Mapping[Method, tuple[bytes, ...]],
     images: ImageSet,
-    labels: Mapping[str, int] | None,
-    report: Report,
+    *,
+    labels: Mapping[str, int] | None = None,
+    report: Report = silent,
 ) -> tuple[Trial, ...]:
-    """Run all models on each image once, and compare them with the float32 model."""
+    """Run all models on each image once, and compare them with ``original``, in float32.
+
+    ``models`` has both flavours by the method of their ranges, which were not measured on these
+    images; ``labels`` the class index by image name.
+
+    Raises:
+        CalibrationError: no image can be used.
+
+    """
     reference = _session(original)
     sessions = {method: [_session(each) for each in pair] for method, pair in models.items()}
     expected: list[NDArray[np.float32]] = []

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import statistics
-import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,7 +48,7 @@ FEWEST_IMAGES = 50  # one image more or less is then at most two points
 WORST = 12  # flips and classes that are kept of each model
 THUMBNAIL_SIDE = 160
 JPEG_QUALITY = 80
-ROUNDS, RUNS_PER_ROUND = 5, 10
+HIGHEST_DROP = 100.0  # points are percent
 RUNS_ON_CPU = (MODEL, INT8_ON_CPU)  # others are timed where they run: on the GPU
 
 
@@ -74,7 +72,7 @@ class Limits:
             ConfigError: a limit that means nothing.
 
         """
-        if not 0.0 <= self.max_drop <= 100.0:  # noqa: PLR2004 - points are percent
+        if not 0.0 <= self.max_drop <= HIGHEST_DROP:
             msg = f"--max-drop is {self.max_drop:g}; it must be 0 to 100 points"
             raise ConfigError(msg)
         if not 0.0 <= self.min_agreement <= 1.0:
@@ -126,11 +124,7 @@ class Evaluation:
 
 
 def models_of(bundle: ModelBundle, precisions: Sequence[Precision] | None) -> list[str]:
-    """Return the files to judge, the float32 reference first.
-
-    Args:
-        bundle: the models'.
-        precisions: which; None for all that the bundle has.
+    """Return the files to judge, the float32 reference first; all of the bundle by default.
 
     Raises:
         ConfigError: the bundle has no file of a precision.
@@ -176,7 +170,8 @@ def evaluate(
     running = [_Running(bundle, name) for name in models]
     try:
         count, classes = _run_all(running, images, truth, report)
-        latencies = _latencies([model for model in running if model.name in RUNS_ON_CPU])
+        timed = {model.name: model.engine.infer for model in running if model.name in RUNS_ON_CPU}
+        latencies = {name: round(ms, 3) for name, ms in metrics.latencies_ms(timed).items()}
     finally:
         for model in running:
             model.engine.close()
@@ -254,9 +249,9 @@ class _Running:
 
     def add(self, reference: NDArray[np.float32]) -> None:
         """Remember the last answer beside the output of the reference."""
-        best = tuple(hypothesis.class_id for hypothesis in self._best)
-        similarity = metrics.cosine(self.engine.output, reference)
-        self.answers.add(best, self._best[0].score, similarity)
+        self.answers.best.append(tuple(hypothesis.class_id for hypothesis in self._best))
+        self.answers.confidences.append(self._best[0].score)
+        self.answers.cosines.append(metrics.cosine(self.engine.output, reference))
 
     def add_flip(self, image: PreparedImage, before: Hypothesis, truth: int | None) -> None:
         """Remember a flip if it is among the worst: both sure, and not the same."""
@@ -282,7 +277,6 @@ def _run_all(
     """Run all models on all images; return how many there were, and their classes if known."""
     reference = models[0]
     classes = []
-    count = 0
     for image in images:
         right = None if truth is None else truth[image.name]
         before = reference.answer(image)
@@ -292,11 +286,9 @@ def _run_all(
             model.add(reference.engine.output)
             if after.class_id != before.class_id:
                 model.add_flip(image, before, right)
-        count += 1
         classes.append(right)
-        report("evaluating", count, len(images))
-    known = truth is not None
-    return count, np.array(classes, np.int64) if known else None
+        report("evaluating", len(classes), len(images))
+    return len(classes), None if truth is None else np.array(classes, np.int64)
 
 
 def _judge(
@@ -349,19 +341,6 @@ def _warning(bundle: ModelBundle, images: ImageSet) -> str:
     if images.digest().encode() not in content:
         return ""
     return "these are the images that int8 was calibrated with; judge it on others"
-
-
-def _latencies(models: list[_Running]) -> dict[str, float]:
-    """Return median milliseconds of one inference: blocks in turn, so that all fare alike."""
-    times: dict[str, list[float]] = {model.name: [] for model in models}
-    for _ in range(ROUNDS):
-        for model in models:
-            model.engine.infer()  # brings its weights back into the cache
-            for _ in range(RUNS_PER_ROUND):
-                start = time.perf_counter()
-                model.engine.infer()
-                times[model.name].append(time.perf_counter() - start)
-    return {name: round(1e3 * statistics.median(values), 3) for name, values in times.items()}
 
 
 def _thumbnail(bgr: NDArray[np.uint8]) -> bytes:

@@ -11,8 +11,9 @@ import csv
 import hashlib
 import os
 from copy import copy
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,18 +27,20 @@ from perception_node.wire.bags import open_bag
 from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator
 
     from numpy.typing import NDArray
 
     from perception_node.model.bundle import ModelBundle
     from perception_node.wire.bags import BagMessage
 
+    Read = Callable[[], tuple[bytes, Frame]]
+
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
 MAX_LINES = 500_000  # of either
 MAX_REASONS = 3
-MAX_IMAGE_PIXELS = CameraConfig().max_image_pixels
+MAX_IMAGE_PIXELS = CameraConfig().max_image_pixels  # larger ones are skipped
 
 
 class PreparedImage(NamedTuple):
@@ -62,42 +65,17 @@ class PreparedImage(NamedTuple):
         return np.ascontiguousarray(pixels[:, :, [order.index(color) for color in "BGR"]])
 
 
-class ImageSource(Protocol):
-    """Where images come from.
-
-    Attributes:
-        kind: in words, without paths of this machine.
-        place: what an error message begins with.
-        names: of all images, each once, in their order.
-
-    """
-
-    kind: str
-    place: str
-    names: tuple[str, ...]
-
-    def contents(
-        self, wanted: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[], tuple[bytes, Frame]]]]:
-        """Yield names in order, each with what reads its bytes and decodes them.
-
-        Raises:
-            FrameError: by what is called: the image cannot be decoded.
-            OSError: by what is called: the file cannot be read.
-
-        """
-
-
 class ImageSet:
     """Images in their order; each iteration reads them anew, one at a time.
 
     Attributes:
-        source: where they come from.
-        names: of these images, a choice among the source's.
+        source: where they come from; its ``kind`` says so without paths of this machine, its
+            ``place`` is what an error message begins with.
+        names: of these images, each once; a choice among the source's.
 
     """
 
-    def __init__(self, bundle: ModelBundle, source: ImageSource) -> None:
+    def __init__(self, bundle: ModelBundle, source: Files | BagImages) -> None:
         """Read all images of ``source``, for the bundle's model."""
         self.source = source
         self.names = source.names
@@ -120,7 +98,10 @@ class ImageSet:
         size = self._bundle.manifest.input
         values = np.zeros((1, 3, size.height, size.width), np.float32)
         prepare = FramePreprocessor(self._bundle.manifest.preprocessing, values)
-        for name, read in self.source.contents(frozenset(self.names)):
+        wanted = frozenset(self.names)
+        for name, read in self.source.contents():
+            if name not in wanted:
+                continue
             try:
                 content, frame = read()
                 prepare(frame)
@@ -187,13 +168,10 @@ class ImageSet:
 class Files:
     """Image files: all in a folder and below it, or those that a list names."""
 
-    def __init__(self, bundle: ModelBundle, path: Path, max_pixels: int) -> None:
-        """Find JPEG and PNG files.
+    def __init__(self, bundle: ModelBundle, path: Path) -> None:
+        """Find JPEG and PNG files in a folder, or by a text file with paths relative to itself.
 
-        Args:
-            bundle: its input says how far JPEGs may be reduced while they are decoded.
-            path: a folder, or a text file with one path per line, relative to itself.
-            max_pixels: larger images are skipped.
+        The bundle's input says how far JPEGs may be reduced while they are decoded.
 
         Raises:
             ConfigError: there is no such folder or list.
@@ -206,15 +184,15 @@ class Files:
         else:
             self.kind, self._files = "list", _read_list(path)
         self.names = tuple(self._files)
-        self._decoder = Decoder(max_pixels, bundle.manifest.smallest_side)
+        self._decoder = Decoder(MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
 
-    def contents(
-        self, wanted: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[], tuple[bytes, Frame]]]]:
-        """Yield names in order, each with what reads its file; see ``ImageSource``."""
+    def contents(self) -> Iterator[tuple[str, Read]]:
+        """Yield names in order, each with what reads the file and decodes it.
+
+        What is yielded raises ``FrameError`` or ``OSError``.
+        """
         for name, file in self._files.items():
-            if name in wanted:
-                yield name, lambda file=file: self._read(file)  # type: ignore[misc]
+            yield name, partial(self._read, file)
 
     def _read(self, file: Path) -> tuple[bytes, Frame]:
         content = read_regular_file(file, MAX_FILE_BYTES)
@@ -224,7 +202,7 @@ class Files:
 class BagImages:
     """The images of one topic of a bag, raw or compressed, in the order of their time."""
 
-    def __init__(self, bundle: ModelBundle, path: Path, topic: str, max_pixels: int) -> None:
+    def __init__(self, bundle: ModelBundle, path: Path, topic: str) -> None:
         """Find the images; they are read later, each time anew.
 
         Raises:
@@ -242,17 +220,16 @@ class BagImages:
         if not self.names:
             msg = f"{self.place}: no messages; choose a topic that has some"
             raise CalibrationError(msg)
-        self._reader = ImageReader(transport, max_pixels, bundle.manifest.smallest_side)
+        self._reader = ImageReader(transport, MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
 
-    def contents(
-        self, wanted: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[], tuple[bytes, Frame]]]]:
-        """Yield names in order, each with what reads its message; see ``ImageSource``."""
+    def contents(self) -> Iterator[tuple[str, Read]]:
+        """Yield names in order, each with what decodes the message, or raises ``FrameError``."""
         with open_bag(self._path) as bag:
             for number, message in enumerate(bag.messages([self._topic])):
-                name = self._name(number, message)
-                if name in wanted:
-                    yield name, lambda data=message.data: (data, self._reader.read(data))  # type: ignore[misc]
+                yield self._name(number, message), partial(self._read, message.data)
+
+    def _read(self, data: bytes) -> tuple[bytes, Frame]:
+        return data, self._reader.read(data)
 
     def _name(self, number: int, message: BagMessage) -> str:
         return f"{self._topic}#{number}@{message.time_ns}"
@@ -264,7 +241,6 @@ def open_images(
     images: Path | None = None,
     bag: Path | None = None,
     topic: str | None = None,
-    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> ImageSet:
     """Return the images of a folder or list, or of a bag and its topic.
 
@@ -281,11 +257,11 @@ def open_images(
         if topic is not None:
             msg = "--topic names a topic of a bag; use it with --bag"
             raise ConfigError(msg)
-        return ImageSet(bundle, Files(bundle, images, max_pixels))
+        return ImageSet(bundle, Files(bundle, images))
     if bag is None or topic is None:
         msg = "--bag needs --topic, the images to read from it"
         raise ConfigError(msg)
-    return ImageSet(bundle, BagImages(bundle, bag, topic, max_pixels))
+    return ImageSet(bundle, BagImages(bundle, bag, topic))
 
 
 def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, int]:
@@ -303,7 +279,7 @@ def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, i
         if not 0 <= index < classes:
             msg = f"{path}: {file} has class {index}, the model has classes 0 to {classes - 1}"
             raise CalibrationError(f"{msg}; are these the labels of another model?")
-    found = {name: _label_of(name, rows) for name in names}
+    found = {name: rows.get(name, rows.get(name.rpartition("/")[2])) for name in names}
     missing = [name for name, index in found.items() if index is None]
     if names and len(missing) == len(found):
         msg = f"{path}: has none of the images, such as {missing[0]}"
@@ -312,10 +288,6 @@ def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, i
         msg = f"{path}: {len(missing)} of {len(found)} images have no row, such as {missing[0]}"
         raise CalibrationError(f"{msg}; add them, or take these images away")
     return {name: index for name, index in found.items() if index is not None}
-
-
-def _label_of(name: str, rows: Mapping[str, int]) -> int | None:
-    return rows.get(name, rows.get(name.rpartition("/")[2]))
 
 
 def _read_csv(path: Path) -> dict[str, int]:

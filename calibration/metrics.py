@@ -3,62 +3,52 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
 BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 TOP = 5
 DIGITS = 6  # of what is written down
+ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
 
 
+@dataclass(slots=True)
 class Answers:
-    """What one model said of each image, in their order; the logits themselves are not kept."""
+    """What one model said of each image, in their order; the logits themselves are not kept.
 
-    def __init__(self) -> None:
-        self._best: list[tuple[int, ...]] = []
-        self._confidences: list[float] = []
-        self._cosines: list[float] = []
+    Attributes:
+        best: the best classes, best first, as many for every image.
+        confidences: probability of the best one.
+        cosines: between this model's output and that of the float32 model.
 
-    def add(self, best: tuple[int, ...], confidence: float, cosine: float) -> None:
-        """Add the answer to the next image.
+    """
 
-        Args:
-            best: the best classes, best first, as many for every image.
-            confidence: probability of the best one.
-            cosine: between this model's output and that of the float32 model.
-
-        """
-        self._best.append(best)
-        self._confidences.append(confidence)
-        self._cosines.append(cosine)
+    best: list[tuple[int, ...]] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    cosines: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return how many images were answered."""
-        return len(self._best)
-
-    @property
-    def best(self) -> NDArray[np.int64]:
-        """The best classes of each image, best first: (images, up to 5)."""
-        return np.array(self._best, np.int64)
+        return len(self.best)
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """The best class of each image: (images,)."""
-        return np.asarray(self.best[:, 0], np.int64)
-
-    @property
-    def confidences(self) -> NDArray[np.float64]:
-        """The probability of the best class of each image: (images,)."""
-        return np.array(self._confidences, np.float64)
+        return np.array([classes[0] for classes in self.best], np.int64)
 
     @property
     def cosine(self) -> float:
         """Mean cosine between this model's outputs and those of the float32 model."""
-        return rounded(np.mean(self._cosines))
+        return rounded(np.mean(self.cosines))
 
 
 class Bin(NamedTuple):
@@ -104,7 +94,8 @@ def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 def top_accuracy(answers: Answers, truth: NDArray[np.int64], count: int) -> float:
     """Return for what part of the images the right class is among the best ``count``."""
-    return rounded(np.mean((answers.best[:, :count] == truth[:, None]).any(axis=1)))
+    best = np.array(answers.best, np.int64)[:, :count]
+    return rounded(np.mean((best == truth[:, None]).any(axis=1)))
 
 
 def agreement(answers: Answers, reference: Answers) -> float:
@@ -115,7 +106,7 @@ def agreement(answers: Answers, reference: Answers) -> float:
 def reliability(answers: Answers, truth: NDArray[np.int64]) -> list[Bin]:
     """Return confidence and accuracy of images in ``BINS`` equal steps of confidence."""
     correct = answers.labels == truth
-    confidences = answers.confidences
+    confidences = np.array(answers.confidences, np.float64)
     steps = np.minimum((confidences * BINS).astype(int), BINS - 1)
     bins = []
     for step in range(BINS):
@@ -152,3 +143,16 @@ def worst_drops(
 def rounded(value: float | np.floating) -> float:
     """Return a number with as many digits as are written down."""
     return round(float(value), DIGITS)
+
+
+def latencies_ms(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median of each model's run, in blocks that take turns: busy moments hit all."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            run()  # brings its weights back into the cache
+            for _ in range(RUNS_PER_ROUND):
+                start = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}

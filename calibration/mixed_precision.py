@@ -7,32 +7,30 @@ with float32 in both, and the worse one counts.
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
-from perception_node.calibration.calibrate import Calibration, calibrate, split
+from perception_node.calibration import metrics
+from perception_node.calibration.calibrate import (
+    Calibration,
+    calibrate,
+    silent,
+    split,
+    try_models,
+)
 from perception_node.calibration.quantization import (
     convolutions,
     prepare,
     quantize_for_cpu,
     quantize_for_tensorrt,
 )
-from perception_node.calibration.sensitivity import (
-    MOST_IMAGES,
-    rank_convolutions,
-    run_session,
-)
+from perception_node.calibration.sensitivity import MOST_IMAGES, rank_convolutions, run_session
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
     from perception_node.calibration.calibrate import Report, Wanted
     from perception_node.calibration.images import ImageSet
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
 
 Keep: TypeAlias = "int | Literal['auto']"
 
-ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
 MOST_DIGITS = 9  # of a number of convolutions
 
 
@@ -92,18 +89,12 @@ def calibrate_mixed(
     *,
     min_agreement: float,
     labels: Mapping[str, int] | None = None,
-    report: Report = lambda _phase, _done, _total: None,
+    report: Report = silent,
 ) -> Mixed:
     """Calibrate, rank the convolutions, and calibrate again with the worst ones in float.
 
-    Args:
-        bundle: as for ``calibrate``, like ``images``, ``method``, ``labels`` and ``report``.
-        images: those held out also decide how many convolutions ``auto`` keeps.
-        method: of the ranges.
-        keep: how many; ``auto``: as few as it takes.
-        min_agreement: what ``auto`` tries to reach, 0 to 1.
-        labels: class index by image name, if known.
-        report: called with what is being done.
+    ``keep`` says how many; ``auto``: as few as it takes to reach ``min_agreement``, 0 to 1, on the
+    images held out. The other arguments are those of ``calibrate``.
 
     Raises:
         ConfigError: ``keep`` leaves nothing to quantise.
@@ -117,18 +108,11 @@ def calibrate_mixed(
     ranking = rank_convolutions(
         first.model,
         first.ranges,
-        _Inputs(giving.sample(MOST_IMAGES)),
+        (image.values for image in giving.sample(MOST_IMAGES)),
         means=first.means,
-        report=lambda done, total: report("convolutions", done, total),
+        report=report,
     )
-    kept = keep_in_float(
-        first,
-        ranking,
-        keep,
-        _Inputs(judging),
-        min_agreement=min_agreement,
-        report=lambda done, total: report("kept in float", done, total),
-    )
+    kept = keep_in_float(first, ranking, keep, judging, min_agreement=min_agreement, report=report)
     last = first
     if kept.convolutions:
         last = calibrate(
@@ -141,10 +125,10 @@ def keep_in_float(
     calibration: Calibration,
     ranking: Sequence[Sensitivity],
     keep: Keep,
-    held_out: Iterable[NDArray[np.float32]],
+    held_out: ImageSet,
     *,
     min_agreement: float,
-    report: Callable[[int, int], None] | None = None,
+    report: Report = silent,
 ) -> Kept:
     """Choose the worst convolutions to stay in float, and measure what that brings and costs.
 
@@ -153,14 +137,13 @@ def keep_in_float(
         ranking: what ``rank_convolutions`` returned.
         keep: how many; ``auto``: none, or else 1, 2, 4 and so on to half of them, until the
             agreement is reached.
-        held_out: inputs that the ranges were not measured on; read anew for each step, one by
-            one.
+        held_out: images that the ranges were not measured on; read again for each step.
         min_agreement: of both flavours with float32, 0 to 1; what ``auto`` tries to reach.
-        report: called with the number of steps that are done, and of all at most.
+        report: called after each step, with the number of all at most.
 
     Raises:
         ConfigError: ``keep`` leaves nothing to quantise, or is negative.
-        CalibrationError: there are no inputs, or half of the convolutions in float do not bring
+        CalibrationError: there are no images, or half of the convolutions in float do not bring
             the agreement.
 
     """
@@ -169,8 +152,7 @@ def keep_in_float(
     agreements: list[float] = []
     for number in steps:
         agreements.append(_agreement(calibration, names[:number], held_out))
-        if report is not None:
-            report(len(agreements), len(steps))
+        report("kept in float", len(agreements), len(steps))
         if keep == "auto" and agreements[-1] >= min_agreement:
             break
     if keep == "auto" and agreements[-1] < min_agreement:
@@ -181,16 +163,24 @@ def keep_in_float(
         )
         raise CalibrationError(msg)
     kept = names[: steps[len(agreements) - 1]]
-    sample = next(iter(held_out))
-    models = [
-        calibration.model.SerializeToString(),
-        *(
-            quantize_for_cpu(calibration.model, calibration.ranges, names, means=calibration.means)
-            for names in ((), kept)
-        ),
-    ]
-    float32_ms, without_ms, with_ms = _latencies_ms(models, sample)
-    return Kept(tuple(kept), agreements[-1], agreements[0], with_ms, without_ms, float32_ms)
+    values = next(iter(held_out)).values
+    model, ranges, means = calibration.model, calibration.ranges, calibration.means
+    models = {
+        "float32": model.SerializeToString(),
+        "without": quantize_for_cpu(model, ranges, means=means),
+        "with": quantize_for_cpu(model, ranges, kept, means=means),
+    }
+    taken_ms = metrics.latencies_ms(
+        {name: partial(run_session, open_session(each), values) for name, each in models.items()}
+    )
+    return Kept(
+        convolutions=tuple(kept),
+        agreement=agreements[-1],
+        agreement_without=agreements[0],
+        latency_ms=taken_ms["with"],
+        latency_without_ms=taken_ms["without"],
+        latency_float32_ms=taken_ms["float32"],
+    )
 
 
 def parse_keep(text: str) -> Keep:
@@ -219,48 +209,11 @@ def _steps(keep: Keep, count: int) -> list[int]:
     return [0, keep] if keep else [0]
 
 
-class _Inputs:
-    """The model's inputs of images, which are read anew each time."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self._images = images
-
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        return (image.values for image in self._images)
-
-
-def _agreement(
-    calibration: Calibration, exclude: Sequence[str], held_out: Iterable[NDArray[np.float32]]
-) -> float:
+def _agreement(calibration: Calibration, exclude: Sequence[str], held_out: ImageSet) -> float:
     """Return the part of the images with float32's best class, of the worse flavour."""
     model, ranges, means = calibration.model, calibration.ranges, calibration.means
-    sessions = [
-        open_session(each)
-        for each in (
-            model.SerializeToString(),
-            quantize_for_cpu(model, ranges, exclude, means=means),
-            quantize_for_tensorrt(model, ranges, exclude, means=means),
-        )
-    ]
-    classes = [
-        [int(run_session(each, values).argmax()) for each in sessions] for values in held_out
-    ]
-    if not classes:
-        msg = "there are no images to judge with; give more"
-        raise CalibrationError(msg)
-    answers = np.array(classes)
-    return float((answers[:, 1:] == answers[:, :1]).mean(axis=0).min())
-
-
-def _latencies_ms(models: Sequence[bytes], values: NDArray[np.float32]) -> list[float]:
-    """Return the median latency of each model, taken in turns: a busy moment hits them all."""
-    sessions = [open_session(model) for model in models]
-    times: list[list[float]] = [[] for _ in sessions]
-    for _ in range(ROUNDS):
-        for session, taken in zip(sessions, times, strict=True):
-            run_session(session, values)  # brings its weights back into the cache
-            for _ in range(RUNS_PER_ROUND):
-                start = time.perf_counter()
-                run_session(session, values)
-                taken.append(time.perf_counter() - start)
-    return [1e3 * statistics.median(taken) for taken in times]
+    pair = (
+        quantize_for_tensorrt(model, ranges, exclude, means=means),
+        quantize_for_cpu(model, ranges, exclude, means=means),
+    )
+    return try_models(model.SerializeToString(), {calibration.method: pair}, held_out)[0].agreement

@@ -27,15 +27,18 @@ from onnx import numpy_helper, version_converter
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 
-from perception_node.calibration.bias_correction import correct_biases
-from perception_node.calibration.ranges import measure
+from perception_node.calibration.bias_correction import (
+    CONVOLUTION,
+    LARGEST_INT8,
+    correct_biases,
+)
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
-from perception_node.errors import CalibrationError, EngineBuildError
+from perception_node.errors import CalibrationError, EngineBuildError, first_line
 from perception_node.model.onnx_file import look_through
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from numpy.typing import NDArray
 
@@ -43,33 +46,11 @@ if TYPE_CHECKING:
     from perception_node.calibration.ranges import Ranges
     from perception_node.untyped import OrtObject
 
-CONVOLUTION = "Conv"
 FOR_TENSORRT = [CONVOLUTION]  # a fully connected layer at batch 1 gains nothing
 FOR_CPU = [CONVOLUTION, "Add", "AveragePool", "Clip", "Concat", "MaxPool", "Mul", "Relu"]
 ACTIVATIONS = {"Clip", "Relu"}  # a convolution's rounding does them on the CPU
 PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
-LARGEST_INT8 = 127
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-
-
-def quantize(
-    model: bytes, batches: Iterable[NDArray[np.float32]], exclude: Collection[str] = ()
-) -> bytes:
-    """Return an int8 model for TensorRT, its ranges the smallest and largest values seen.
-
-    Args:
-        model: float32 ONNX with one input and one output; they keep names, shapes and types.
-        batches: inputs for the model, float32 (1, 3, height, width), filled by the node's own
-            preprocessing.
-        exclude: names of convolutions that stay float; see ``convolutions``.
-
-    Raises:
-        CalibrationError: there are no batches, or the ranges are not finite.
-        EngineBuildError: the model has no convolution, or is none that ONNX Runtime can load.
-
-    """
-    prepared = prepare(model)
-    return quantize_for_tensorrt(prepared, measure(prepared, batches), exclude)
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
@@ -89,8 +70,7 @@ def prepare(model: bytes) -> onnx.ModelProto:
             proto = version_converter.convert_version(proto, PER_CHANNEL_FROM)
         folded = _fold(proto.SerializeToString())
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        msg = f"the model cannot be quantised: {lines[0][:300]}"
+        msg = f"the model cannot be quantised: {first_line(error)}"
         raise EngineBuildError(msg) from error
     used = {node.domain for node in folded.graph.node}
     for index in reversed(range(len(folded.opset_import))):
@@ -221,8 +201,7 @@ def _quantize(
     try:
         quantizer.quantize_model()
     except (AssertionError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        msg = f"the calibration does not fit the model: {lines[0][:300]}"
+        msg = f"the calibration does not fit the model: {first_line(error)}"
         raise CalibrationError(f"{msg}; calibrate this model anew") from error
     quantized: onnx.ModelProto = quantizer.model.model
     sort_nodes(quantized.graph)
@@ -331,7 +310,5 @@ def _insert_pair(
     for offset, node in enumerate(pair):
         node.name = node.output[0]
         graph.node.insert(place + offset, node)
-    inputs = [names["Value"] if name == tensor else name for name in reader.input]
     added = graph.node[place + len(pair)]
-    del added.input[:]
-    added.input.extend(inputs)
+    added.input[:] = [names["Value"] if name == tensor else name for name in added.input]

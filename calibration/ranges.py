@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Activation ranges: which values the tensors of a model take on images.
 
-The calibrators are ONNX Runtime's. Memory does not grow with the number of images: they pass one
-by one, and the histograms get their bins from the extremes, which are measured first. (Left to
-itself, ONNX Runtime takes the bins from the first image: after a black one, there are billions.)
+Memory does not grow with the number of images: they pass one by one, and the histograms get their
+bins from the extremes, which are measured first. What ``percentile`` and ``entropy`` make of a
+histogram is ONNX Runtime's. (Its calibrators take the bins from the first image: after a black
+one, there are billions. And they leave NaN out silently.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+import onnxruntime as ort
+from onnx import TensorProto
 from onnxruntime.quantization.calibrate import HistogramCollector
 
+from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -39,25 +41,23 @@ CANDIDATES = np.linspace(0.2, 1.0, 81)  # of the largest magnitude
 
 
 def measure(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> Ranges:
-    """Return the smallest and largest value of each activation, 0 included (method ``minmax``).
+    """Return the smallest and largest value of each activation (method ``minmax``).
 
-    Args:
-        model: what ``quantization.prepare`` returned.
-        inputs: float32 (1, 3, height, width), read one by one.
+    ``model`` is prepared; ``inputs`` are float32 (1, 3, height, width), read one by one.
 
     Raises:
         CalibrationError: there are no inputs, or an activation is NaN or infinite.
 
     """
-    with _calibrator(model, CalibrationMethod.MinMax) as calibrator:
-        if not _feed(calibrator, model, inputs):
-            msg = "there are no images to calibrate with"
-            raise CalibrationError(msg)
-        found = calibrator.compute_data().items()
-    limits = {name: data.range_value for name, data in sorted(found)}
-    return _checked(
-        {name: (np.min(low).item(), np.max(high).item()) for name, (low, high) in limits.items()}
-    )
+    found: Ranges = {}
+    for activations in _run(model, inputs):
+        for name, values in activations.items():
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = min(low, values.min().item()), max(high, values.max().item())
+    if not found:
+        msg = "there are no images to calibrate with"
+        raise CalibrationError(msg)
+    return dict(sorted(found.items()))
 
 
 def narrow(
@@ -71,22 +71,25 @@ def narrow(
     ``percentile`` cuts off the same share of values on both sides, ``entropy`` loses the least
     information (Kullback-Leibler), ``mse`` has the smallest mean squared error; see ``_least``.
 
-    Args:
-        model: what ``quantization.prepare`` returned.
-        inputs: the inputs that ``extremes`` were measured on, in the same form.
-        extremes: what ``measure`` returned.
-        methods: those that are wanted.
+    The inputs are those that ``measure`` found the ``extremes`` of, in the same form.
 
     Raises:
         CalibrationError: an activation is NaN or infinite.
 
     """
-    collector = HistogramCollector("entropy", False, BINS, QUANTIZED_BINS, PERCENTILE, "same")  # noqa: FBT003
+    collector = HistogramCollector(
+        "entropy",
+        symmetric=False,
+        num_bins=BINS,
+        num_quantized_bins=QUANTIZED_BINS,
+        percentile=PERCENTILE,
+        scenario="same",
+    )
     collector.histogram_dict = {name: _empty(limits) for name, limits in extremes.items()}
-    with _calibrator(model, CalibrationMethod.Entropy) as calibrator:
-        calibrator.tensors_to_calibrate = set(extremes)
-        calibrator.collector = collector
-        _feed(calibrator, model, inputs)
+    for activations in _run(model, inputs):
+        for name, values in activations.items():
+            counts, _, _, _, largest = collector.histogram_dict[name]
+            counts += np.histogram(values, BINS, (-largest, largest))[0]
     return {method: _choose(collector, extremes, method) for method in methods}
 
 
@@ -140,57 +143,37 @@ def _empty(limits: tuple[float, float]) -> tuple[Any, ...]:
     return np.zeros(BINS, np.int64), edges, lowest, highest, largest
 
 
-@contextlib.contextmanager
-def _calibrator(model: onnx.ModelProto, method: CalibrationMethod) -> Iterator[Any]:
-    """Make one of ONNX Runtime's calibrators, for all activations of the model."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "model.onnx"
-        onnx.save(model, source)
-        augmented = str(Path(folder) / "augmented.onnx")
-        calibrator = create_calibrator(
-            source, augmented_model_path=augmented, calibrate_method=method
-        )
-        calibrator.infer_session = _FiniteSession(calibrator.infer_session)
-        yield calibrator
+def _run(
+    model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield the activations, by name, for each input; the input is one of them.
 
+    Raises:
+        CalibrationError: an activation is NaN or infinite.
 
-def _feed(
-    calibrator: OrtObject, model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]
-) -> int:
-    """Give the inputs to a calibrator one by one, which forgets each, and return their number."""
-    name, count = model.graph.input[0].name, 0
+    """
+    image = model.graph.input[0].name
+    exposed = onnx.ModelProto.FromString(model.SerializeToString())
+    inner = {name for node in model.graph.node for name in node.output}
+    inner -= {each.name for each in model.graph.output}
+    exposed.graph.output.extend(
+        each
+        for each in model.graph.value_info
+        if each.name in inner and each.type.tensor_type.elem_type == TensorProto.FLOAT
+    )
+    names = [each.name for each in exposed.graph.output]
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    shapes = [each.type.tensor_type.shape.dim for each in exposed.graph.output]
+    room = 4 * sum(math.prod(axis.dim_value for axis in shape) for shape in shapes)  # all at once
+    session = open_session(exposed.SerializeToString(), options, input_bytes=room)
     for values in inputs:
-        with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress there
-            calibrator.collect_data(_Once({name: values}))
-        count += 1
-    return count
-
-
-class _Once(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
-    """Hands one input to ONNX Runtime."""
-
-    def __init__(self, values: dict[str, NDArray[np.float32]]) -> None:
-        self._values: dict[str, NDArray[np.float32]] | None = values
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        values, self._values = self._values, None
-        return values
-
-
-class _FiniteSession:
-    """A session whose outputs are finite; ONNX Runtime's calibrators leave NaN out silently."""
-
-    def __init__(self, session: OrtObject) -> None:
-        self._session = session
-        self.get_inputs = session.get_inputs
-        self.get_outputs = session.get_outputs
-
-    def run(self, names: object, inputs: dict[str, NDArray[np.float32]]) -> list[Any]:
-        found: list[Any] = self._session.run(names, inputs)
-        for output, values in zip(self.get_outputs(), found, strict=True):
-            if not np.isfinite(values).all():
-                raise _not_finite(output.name)
-        return found
+        found = session.run(names, {image: values})
+        activations = {image: values, **dict(zip(names, found, strict=True))}
+        for name, each in activations.items():
+            if not np.isfinite(each).all():
+                raise _not_finite(name)
+        yield activations
 
 
 def _checked(ranges: Ranges) -> Ranges:

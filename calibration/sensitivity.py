@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perception_node.calibration.calibrate import silent
 from perception_node.calibration.quantization import (
     activations_of,
     convolutions,
@@ -23,12 +24,13 @@ from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     import onnx
     from numpy.typing import NDArray
 
     from perception_node.calibration.bias_correction import Means
+    from perception_node.calibration.calibrate import Report
     from perception_node.calibration.ranges import Ranges
     from perception_node.untyped import OrtObject
 
@@ -60,18 +62,13 @@ def rank_convolutions(
     inputs: Iterable[NDArray[np.float32]],
     *,
     means: Means | None = None,
-    report: Callable[[int, int], None] | None = None,
+    report: Report = silent,
 ) -> list[Sensitivity]:
     """Return what each convolution costs when it alone is quantised, worst first.
 
     The network runs some 3200 times, or 8 times for each convolution if those are more than 400.
-
-    Args:
-        prepared: what ``quantization.prepare`` returned.
-        ranges: of its activations.
-        inputs: float32 (1, 3, height, width), the first 8 to 64 of which are used and kept.
-        means: for the correction of biases; None without one.
-        report: called with the number of convolutions that are done, and of all.
+    The inputs are float32 (1, 3, height, width), the first 8 to 64 of which are used and kept;
+    without ``means``, biases are not corrected.
 
     Raises:
         CalibrationError: there are no inputs.
@@ -88,8 +85,7 @@ def rank_convolutions(
     for done, name in enumerate(names, start=1):
         outputs = _outputs(_with_only(prepared, ranges, name, means), samples)
         found.append(_compare(name, outputs, reference))
-        if report is not None:
-            report(done, len(names))
+        report("convolutions", done, len(names))
     return sorted(found, key=lambda each: -each.error)  # stable: the order of the model
 
 

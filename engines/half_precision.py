@@ -16,7 +16,7 @@ from onnx import version_converter
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
-from perception_node.errors import EngineBuildError
+from perception_node.errors import EngineBuildError, first_line
 from perception_node.model.onnx_file import look_through
 
 QUANTIZE = "QuantizeLinear"
@@ -38,8 +38,7 @@ def to_half_precision(model: bytes) -> bytes:
         converted = _convert(onnx.load_model_from_string(model))
         return bytes(converted.SerializeToString(deterministic=True))
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        msg = f"the model cannot be converted to float16: {lines[0][:300]}"
+        msg = f"the model cannot be converted to float16: {first_line(error)}"
         raise EngineBuildError(msg) from error
 
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_QUOTED_CHARACTERS = 32
+MAX_FOREIGN_CHARACTERS = 300
 
 
 def quote(text: str) -> str:
@@ -338,3 +339,9 @@ class ServerBusy(RequestError):
 
 class DeadlineMissed(RequestError):
     """The image was not classified within the time that a request may take."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, not too long; else the error's type."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:MAX_FOREIGN_CHARACTERS] if lines else type(error).__name__

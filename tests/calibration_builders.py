@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto, helper
 
+from perception_node.calibration.quantization import prepare, quantize_for_tensorrt
+from perception_node.calibration.ranges import measure
 from perception_node.model.bundle import Input
 from tests.builders import LABELS, MANIFEST, encode, make_bundle, smooth, to_onnx
 from tests.tensorrt_builders import Graph
@@ -51,6 +53,12 @@ def small_network(*, weight: float | None = None, seed: int = 1) -> bytes:
             graph.weights,
         )
     )
+
+
+def quantize(model: bytes, batches) -> bytes:
+    """Return an int8 model for TensorRT, its ranges the smallest and largest values seen."""
+    prepared = prepare(model)
+    return quantize_for_tensorrt(prepared, measure(prepared, batches))
 
 
 def small_bundle(folder, model: bytes | None = None):

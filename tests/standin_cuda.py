@@ -60,7 +60,6 @@ class Memory:
 
     def __init__(self, cuda, size, *, has_device_address=True):
         self._cuda = cuda
-        self.size = size
         self.array = np.full(size, RUBBISH, np.uint8)
         self.address = self.array.ctypes.data
         self.device_address = self.address if has_device_address else 0
@@ -73,7 +72,7 @@ class Memory:
 
 
 class StandinCuda:
-    """A ``Cuda`` over host memory.
+    """A ``PyCuda`` over host memory.
 
     Attributes:
         calls: how often each method was called.

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from perception_node.wire.cdr import LITTLE_ENDIAN
-from perception_node.wire.images import NANOSECONDS
+from perception_node.wire.images import LITTLE_ENDIAN, NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

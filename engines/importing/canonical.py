@@ -51,14 +51,10 @@ def canonicalise(
     size: tuple[int, int],
     scores: tuple[int, ...],
 ) -> ModelProto:
-    """Return the rewritten model; ``model`` is left as it is.
+    """Return the rewritten model; ``model``, with one input and one output, is left as it is.
 
-    Args:
-        path: named in errors.
-        model: has one input and one output.
-        facts: what ``inspect`` says of it.
-        size: height and width of the input in pixels.
-        scores: shape in which the model gives the output for one image.
+    ``size`` is the height and width of the input in pixels, ``scores`` the shape in which the
+    model gives the output for one image.
 
     Raises:
         ConversionError: its uint8 input is used in a way that cannot be rewritten.

@@ -62,11 +62,7 @@ def confine(limits: Limits, private: Sequence[str] = ()) -> list[str]:
     """Confine this process for good, after its imports; return what could not be enforced.
 
     Each item is a few words for an error message; an empty list means that everything holds.
-
-    Args:
-        limits: on memory, time and files.
-        private: folders of the user that are not to be read, absolute: home, current folder.
-
+    ``private`` are folders of the user that are not to be read, absolute: home, current folder.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL)

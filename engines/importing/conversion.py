@@ -13,9 +13,9 @@ import onnx
 from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inspection import GraphFacts
 from perception_node.engines.importing.layouts import arrange
-from perception_node.engines.importing.loading import first_line, load_model
+from perception_node.engines.importing.loading import load_model
 from perception_node.engines.onnxruntime.session import open_session
-from perception_node.errors import ConversionError
+from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,11 +27,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     """Rewrite ``model`` and run it on ``images``, float32 of shape (n, 3, height, width).
 
     It is compared with ``outputs``, float32 of shape (n, classes), if that file is there, and
-    otherwise with the model as it was.
-
-    Args:
-        path: named in errors.
-        options: ``graph``: the fields of ``GraphFacts``; ``size``: height and width.
+    otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``,
+    and ``size``, height and width.
 
     Returns:
         Names of input and output, number of classes, whether the values are probabilities, and
@@ -45,7 +42,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     height, width = options["size"]
     images = np.load("images", allow_pickle=False)
     model = load_model(path, Path("model").read_bytes())
-    before = run(path, model, facts.input, [_arrange(image, facts) for image in images])
+    arranged = [arrange(image[np.newaxis], facts.layout, facts.element) for image in images]
+    before = run(path, model, facts.input, arranged)
     rewritten = canonicalise(path, model, facts, (height, width), before[0].shape)
     _check_types(path, rewritten)
     name = rewritten.graph.input[0].name
@@ -111,10 +109,6 @@ def run(
         problem = f"its output has the shape {outputs[0].shape}, not one row of scores"
         raise ConversionError(path, problem)
     return [np.asarray(output, np.float32) for output in outputs]
-
-
-def _arrange(image: NDArray[np.float32], facts: GraphFacts) -> NDArray[np.generic]:
-    return arrange(image[np.newaxis], facts.layout, facts.element)
 
 
 def _check_types(path: Path, model: onnx.ModelProto) -> None:

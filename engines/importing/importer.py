@@ -101,15 +101,13 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The model on its way: ONNX bytes, and what the file itself says."""
+    """The model on its way: what its conversion reads, and what the file itself says."""
 
-    onnx: bytes
+    files: dict[str, bytes]
     graph: dict[str, Any]
     labels: Choice | None
     settings: Settings
-    images: bytes
-    outputs: bytes | None = None
-    torch: str | None = None
+    torch: str = ""
 
 
 def import_model(order: Order) -> Imported:
@@ -153,19 +151,18 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     _require(order.model, "torch")
     _require(order.model, "onnx")
     settings = settle_script(order.model, order.wishes)
-    images = prepare_images(settings, order.photos)
-    files = {"model": content, "images": images}
+    files = {"model": content, "images": prepare_images(settings, order.photos)}
     answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
     if not {"model", "outputs"} <= answer.blobs.keys():
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
-    exported = answer.blobs["model"]
-    graph = sandbox.run("inspect-onnx", {"model": exported}, {}).facts
+    files |= {name: answer.blobs[name] for name in ("model", "outputs")}
+    graph = sandbox.run("inspect-onnx", {"model": files["model"]}, {}).facts
     labels = _labels(order, answer.facts.get("labels"), "its attribute labels")
     if labels is None:
         problem = "it has no attribute labels; give --labels FILE (one class name per line)"
         raise ConversionError(order.model, problem)
-    outputs, torch = answer.blobs["outputs"], quote(str(answer.facts.get("torch")))[1:-1]
-    return _Source(exported, graph, labels, settings, images, outputs, torch)
+    torch = quote(str(answer.facts.get("torch")))[1:-1]
+    return _Source(files, graph, labels, settings, torch)
 
 
 def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
@@ -173,7 +170,8 @@ def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
     labels = _labels(order, graph["labels"], "its metadata")
     settings = settle_graph(order.model, order.wishes, graph, labels)
-    return _Source(content, graph, labels, settings, prepare_images(settings, order.photos))
+    files = {"model": content, "images": prepare_images(settings, order.photos)}
+    return _Source(files, graph, labels, settings)
 
 
 def _require(path: Path, package: str) -> None:
@@ -200,11 +198,8 @@ def _labels(order: Order, found: object, source: str) -> Choice | None:
 def _convert(
     order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
 ) -> Imported:
-    files = {"model": source.onnx, "images": source.images}
-    if source.outputs is not None:
-        files["outputs"] = source.outputs
     options = {"graph": source.graph, "size": source.settings.size}
-    answer = sandbox.run("convert-onnx", files, options)
+    answer = sandbox.run("convert-onnx", source.files, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
     if not difference <= TOLERANCE:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import inliner
 
-from perception_node.errors import ConversionError
+from perception_node.errors import ConversionError, first_line
 from perception_node.model.onnx_file import RefusedOnnx, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 MAX_NODES = 20_000  # a large vision transformer has about 3000
@@ -63,11 +63,9 @@ def load_model(path: Path, content: bytes) -> ModelProto:
 
 def _check_size(path: Path, model: ModelProto) -> None:
     """Refuse a huge graph, which no classifier of one image has."""
-    nodes = sum(len(function.node) for function in model.functions)
-    for graph in _graphs(model):
-        nodes += len(graph.node)
-        if nodes > MAX_NODES:
-            raise ConversionError(path, f"more than {MAX_NODES} nodes")
+    parts = (model.graph, *model.functions)
+    if sum(1 for part in parts for _ in all_nodes(part)) > MAX_NODES:
+        raise ConversionError(path, f"more than {MAX_NODES} nodes")
 
 
 def _check_operators(path: Path, graph: GraphProto) -> None:
@@ -84,21 +82,8 @@ def _check_operators(path: Path, graph: GraphProto) -> None:
         raise ConversionError(path, problem)
 
 
-def _graphs(model: ModelProto) -> Iterator[GraphProto]:
-    """Yield the graph of a model and every graph inside it."""
-    yield model.graph
-    for node in all_nodes(model.graph):
-        yield from subgraphs(node)
-    for function in model.functions:
-        for node in function.node:
-            for graph in subgraphs(node):
-                yield graph
-                for inner in all_nodes(graph):
-                    yield from subgraphs(inner)
-
-
-def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield the nodes of a graph and of every graph inside it."""
+def all_nodes(graph: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+    """Yield the nodes of a graph or a function, and of every graph inside it."""
     for node in graph.node:
         yield node
         for inner in subgraphs(node):
@@ -111,9 +96,3 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a foreign error, not too long."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -46,17 +46,20 @@ def write_new_bundle(
             for example because of its name.
 
     """
-    with _wrapped(folder), _temporary(folder) as new:
-        replace_file(new / MODEL, model)
-        replace_file(new / LABELS, "".join(f"{label}\n" for label in labels).encode())
-        write_bundle(new, manifest)
-        try:
-            load_bundle(new)
-        except ModelError as error:  # it names the hidden folder
-            raise ConfigError(str(error).replace(str(new), str(folder))) from error
-        new.chmod(0o755)
-        check_target(folder, force=force)
-        _move(new, folder)
+    try:
+        with _temporary(folder) as new:
+            replace_file(new / MODEL, model)
+            replace_file(new / LABELS, "".join(f"{label}\n" for label in labels).encode())
+            write_bundle(new, manifest)
+            try:
+                load_bundle(new)
+            except ModelError as error:  # it names the hidden folder
+                raise ConfigError(str(error).replace(str(new), str(folder))) from error
+            new.chmod(0o755)
+            check_target(folder, force=force)
+            _move(new, folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -81,11 +84,3 @@ def _move(new: Path, folder: Path) -> None:
         except BaseException:
             (old / "old").rename(folder)
             raise
-
-
-@contextmanager
-def _wrapped(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -44,11 +44,8 @@ ARCHIVES = {".zip", ".egg"}
 def readable_paths(private: Iterable[Path]) -> list[Path]:
     """Return what Python, its packages and the C library read, without links, and this folder.
 
-    Call it after all imports.
-
-    Args:
-        private: folders that are none of packages, whatever lies in them: a home, for example.
-
+    Call it after all imports. ``private`` are folders that are none of packages, whatever lies in
+    them: a home, for example.
     """
     closed = [_real(path) for path in private]
     files = {_real(file) for file in _imported_files()}
@@ -60,16 +57,14 @@ def readable_paths(private: Iterable[Path]) -> list[Path]:
     files |= {path for entry in _library_folders() for path in _libraries(entry)}
     files |= {path for path in map(_real, sys.path) if path.suffix in ARCHIVES and path.is_file()}
     outside = [path for path in files if not lies_in(path, folders)]
-    return sorted([*_outermost(folders), *outside])
+    outermost = [path for path in folders if not lies_in(path.parent, folders - {path})]
+    return sorted([*outermost, *outside])
 
 
 def search_path(entries: Iterable[str], here: Path) -> list[str]:
-    """Return entries of a search path as absolute paths, without the current folder.
+    """Return entries of ``PATH`` and the like as absolute paths, without the current folder.
 
-    Args:
-        entries: of ``PATH`` and the like; an empty one means the current folder.
-        here: the current folder of whoever set them.
-
+    ``here`` is the current folder of whoever set them; an empty entry means it too.
     """
     absolute = [here / entry for entry in entries if entry]
     return [str(path) for path in absolute if _real(path) != _real(here)]
@@ -103,14 +98,13 @@ def _library_folders() -> Iterator[str]:
 def _libraries(folder: str) -> Iterator[Path]:
     """Yield the shared libraries of a folder, without links."""
     try:
-        names = os.listdir(folder)  # noqa: PTH208 - thousands of names
+        with os.scandir(folder) as entries:  # thousands of them
+            found = [entry.path for entry in entries if ".so" in entry.name]
     except OSError:
         return
-    for name in names:
-        if ".so" in name:
-            path = _real(Path(folder) / name)
-            if ".so" in path.name and path.is_file():
-                yield path
+    for path in map(_real, found):
+        if ".so" in path.name and path.is_file():
+            yield path
 
 
 def _imported_files() -> Iterator[str]:
@@ -119,10 +113,6 @@ def _imported_files() -> Iterator[str]:
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and Path(file).is_absolute():
             yield file
-
-
-def _outermost(folders: set[Path]) -> list[Path]:
-    return [path for path in folders if not lies_in(path.parent, folders - {path})]
 
 
 def _real(path: str | Path) -> Path:

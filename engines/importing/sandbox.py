@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.confinement import Limits
 
+OWN_ENTRY = Path(perception_node.__file__).absolute().parent.parent
 CHILD = "perception_node.engines.importing.child"
 UNCAUGHT = 1  # Python's exit code for an exception: a bug
 MAX_FACTS_BYTES = 4 << 20
@@ -129,7 +130,8 @@ class Sandbox:
             OPENBLAS_NUM_THREADS="1",
             MKL_NUM_THREADS="1",
             PYTHONDONTWRITEBYTECODE="1",
-            PYTHONPATH=os.pathsep.join([*search_path(sys.path, here), *_own_entry()]),
+            # Our own entry may be the current folder, which is left out else.
+            PYTHONPATH=os.pathsep.join([*search_path(sys.path, here), str(OWN_ENTRY)]),
             PYTHONSAFEPATH="1",
         )
         with (folder / "answer").open("wb") as answer, (folder / "log").open("wb") as log:
@@ -194,11 +196,6 @@ def _home() -> list[str]:
         return [str(Path.home())]
     except RuntimeError:
         return []
-
-
-def _own_entry() -> list[str]:
-    """Return where this package lies: it may be the current folder, which is left out else."""
-    return [str(Path(perception_node.__file__).absolute().parent.parent)]
 
 
 def _parse(path: Path, limit_bytes: int) -> tuple[dict[str, Any], dict[str, bytes]]:

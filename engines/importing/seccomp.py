@@ -98,9 +98,9 @@ def filter_program(machine: str, process: int) -> list[Instruction]:
     for calls, verdict in ((REFUSED, refuse), (ABSENT, absent)):
         for numbers in calls.values():
             steps += _when(numbers[column], [Instruction(RETURN, verdict)])
-    steps += _when(OPEN[column], _allow_only_without(1, WRITING, refuse))
-    steps += _when(OPENAT[column], _allow_only_without(2, WRITING, refuse))
-    steps += _when(CLONE[column], _allow_only_with(0, CLONE_THREAD, refuse))
+    steps += _when(OPEN[column], _allow_only_bits(1, WRITING, 0, refuse))
+    steps += _when(OPENAT[column], _allow_only_bits(2, WRITING, 0, refuse))
+    steps += _when(CLONE[column], _allow_only_bits(0, CLONE_THREAD, CLONE_THREAD, refuse))
     steps += _when(TGKILL[column], _allow_only_values(0, (process,), refuse))
     for numbers, place, commands in (
         (FCNTL, 1, FCNTL_COMMANDS),
@@ -126,21 +126,11 @@ def _argument(index: int) -> Instruction:
     return Instruction(LOAD_WORD, ARGUMENTS + 8 * index)
 
 
-def _allow_only_without(index: int, mask: int, refuse: int) -> list[Instruction]:
+def _allow_only_bits(index: int, mask: int, bits: int, refuse: int) -> list[Instruction]:
     return [
         _argument(index),
         Instruction(AND, mask),
-        Instruction(JUMP_EQUAL, 0, if_true=1),
-        Instruction(RETURN, refuse),
-        Instruction(RETURN, RET_ALLOW),
-    ]
-
-
-def _allow_only_with(index: int, flag: int, refuse: int) -> list[Instruction]:
-    return [
-        _argument(index),
-        Instruction(AND, flag),
-        Instruction(JUMP_EQUAL, flag, if_true=1),
+        Instruction(JUMP_EQUAL, bits, if_true=1),
         Instruction(RETURN, refuse),
         Instruction(RETURN, RET_ALLOW),
     ]

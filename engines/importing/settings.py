@@ -100,13 +100,9 @@ def settle_script(path: Path, wishes: Wishes) -> Settings:
 
 
 def settle_graph(path: Path, wishes: Wishes, graph: dict[str, Any], labels: object) -> Settings:
-    """Settle an ONNX model's settings from what its graph shows.
+    """Settle an ONNX model's settings from what its graph shows, the fields of ``GraphFacts``.
 
-    Args:
-        path: named in errors.
-        wishes: what the user said.
-        graph: fields of ``inspection.GraphFacts``.
-        labels: the class names, if there are any yet.
+    ``labels`` are the class names, if there are any yet.
 
     Raises:
         ConversionError: something must be said, or a wish does not fit the model.
@@ -143,8 +139,8 @@ def _takes_pixels(graph: dict[str, Any]) -> str:
 def _settle(
     path: Path, wishes: Wishes, known: dict[str, Choice], *, labels_missing: bool = False
 ) -> Settings:
-    chosen = {name: _choose(wishes, known, name) for name in ("size", "color", "resize")}
-    chosen |= {name: _choose(wishes, known, name) for name in ("mean", "std")}
+    needed = ("size", "color", "resize", "mean", "std")
+    chosen = {name: _choose(wishes, known, name) for name in needed}
     missing = [name for name, choice in chosen.items() if choice is None]
     missing += ["labels"] if labels_missing else []
     if missing:
@@ -155,7 +151,8 @@ def _settle(
     choices["scale"] = _choose(wishes, known, "scale") or _infer_scale(
         path, choices["mean"].value, choices["std"].value
     )
-    size = choices.pop("size").value
+    size_choice = choices.pop("size")
+    size = size_choice.value
     if not all(1 <= side <= MAX_SIDE for side in size):
         problem = f"its input is {size[0]}x{size[1]} pixels; 1 to {MAX_SIDE} can be used"
         raise ConversionError(path, problem)
@@ -166,7 +163,7 @@ def _settle(
     if preprocessing.resize == "shorter-side" and preprocessing.shorter_side < max(size):
         problem = f"--resize shorter-side:N needs at least the input's {max(size)} pixels"
         raise ConversionError(path, problem)
-    choices["size"] = _choose(wishes, known, "size") or Choice(size, SAID)
+    choices["size"] = size_choice
     return Settings(size, preprocessing, choices)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perception_node.errors import ConversionError
+from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,13 +102,8 @@ def _problems(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = _last_useful(lines) or type(error).__name__
-        raise ConversionError(path, f"{what}: {reason[:300]}") from error
-
-
-def _last_useful(lines: list[str]) -> str:
-    """Return the line that says why: the last of a TorchScript traceback, otherwise the first."""
-    if lines and "Traceback of TorchScript" in "".join(lines):
-        return lines[-1]
-    return lines[0] if lines else ""
+        text = str(error).strip()
+        reason = first_line(error)
+        if "Traceback of TorchScript" in text:
+            reason = text.splitlines()[-1].strip()[:300]
+        raise ConversionError(path, f"{what}: {reason}") from error

@@ -44,19 +44,28 @@ def prune(
         try:
             with lock_if_free(folder, stem) as free:
                 if free:
-                    removed += _prune_stem(folder, stem, fits, on_skip)
+                    removed += remove_useless(folder, stem, fits, on_skip)
+                    if not layout.files_of(folder, stem):
+                        folder.remove(stem + LOCK)
         except (PlanError, OSError) as error:  # its lock is a link, a FIFO or a folder
             on_skip(_describe(folder.path / (stem + LOCK), error))
     return removed
 
 
-def _prune_stem(
+def remove_useless(
     folder: PrivateFolder,
     stem: str,
     fits: Callable[[StoredPlan], bool] | None,
     on_skip: Callable[[str], None],
 ) -> list[Path]:
-    """Remove the files of a stem one by one; hold its lock."""
+    """Remove the files of a stem that nobody can use, and return their paths; hold its lock.
+
+    Temporaries, plans without a manifest, a damaged pair, or one for which ``fits`` says False.
+
+    Raises:
+        OSError: the folder cannot be read.
+
+    """
     kept, removed = _useful(folder, stem, fits), []
     for file in layout.files_of(folder, stem):
         if file in kept:
@@ -66,8 +75,6 @@ def _prune_stem(
             removed.append(folder.path / file)
         except (PlanError, OSError) as error:
             on_skip(_describe(folder.path / file, error))
-    if not layout.files_of(folder, stem):
-        folder.remove(stem + LOCK)
     return removed
 
 
@@ -87,24 +94,6 @@ def remove_temporaries(folder: PrivateFolder, stem: str) -> None:
         with suppress(PlanError, OSError), lock_if_free(folder, layout.stem_of(temporary)) as free:
             if free:
                 folder.remove(temporary)
-
-
-def remove_leftovers(
-    folder: PrivateFolder, stem: str, fits: Callable[[StoredPlan], bool] | None = None
-) -> list[Path]:
-    """Remove the files of a stem that nobody can use and return their paths; hold its lock.
-
-    Temporaries, plans without a manifest, a damaged pair, or one for which ``fits`` says False.
-
-    Raises:
-        OSError: a file cannot be removed.
-
-    """
-    kept = _useful(folder, stem, fits)
-    removed = [file for file in layout.files_of(folder, stem) if file not in kept]
-    for file in removed:
-        folder.remove(file)
-    return [folder.path / file for file in removed]
 
 
 def _useful(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,9 @@ class BuildOptions:
 
     workspace_mib: int = 512
     optimization_level: int | None = None
+
+
+DEFAULT_OPTIONS = BuildOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,12 @@ class PlanFingerprint:
     sm_count: int
     l4t: str
     architecture: str
-    options: BuildOptions = field(default_factory=BuildOptions)
+    options: BuildOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         """Check the types."""
         for place, value in _flat(self).items():
-            if not _TYPES[place](value):
+            if not _would_come_back(place, value):
                 msg = f"{place} of a fingerprint cannot be {value!r:.40}"
                 raise ValueError(msg)
 
@@ -104,14 +107,9 @@ class PlanFingerprint:
             if value != needed[name]
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return data
-
     @classmethod
     def from_json(cls, data: Json) -> PlanFingerprint:
-        """Return the fingerprint that ``to_json`` made ``data`` from.
+        """Return the fingerprint whose fields, by ``asdict``, were written as JSON.
 
         Raises:
             ValueError: it says something else than a fingerprint of this version would.
@@ -121,7 +119,8 @@ class PlanFingerprint:
             options = BuildOptions(**data["options"])
             data = {**data, "options": options}
             for name in ("input_shape", "output_shape"):
-                data[name] = tuple(data[name]) if isinstance(data[name], list) else None
+                if isinstance(data[name], list):
+                    data[name] = tuple(data[name])
             return cls(**data)
         except (KeyError, TypeError) as error:
             msg = f"not a fingerprint: {error}"
@@ -145,15 +144,9 @@ def _short_digest(data: dict[str, Any]) -> str:
 
 def _flat(fingerprint: PlanFingerprint) -> dict[str, Any]:
     """Return all fields side by side; those of ``options`` have a point in their names."""
-    flat = {
-        each.name: getattr(fingerprint, each.name)
-        for each in fields(fingerprint)
-        if each.name != "options"
-    }
-    options = fingerprint.options
-    for option in fields(options):
-        flat[f"options.{option.name}"] = getattr(options, option.name)
-    return flat
+    flat = asdict(fingerprint)
+    options = flat.pop("options")
+    return flat | {f"options.{name}": value for name, value in options.items()}
 
 
 def _show(value: object) -> str:
@@ -166,27 +159,11 @@ def _show(value: object) -> str:
     return {"": "none", "None": "default"}.get(text, text)
 
 
-def _is_shape(value: object) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(map(_is_whole, value))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_whole(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_whole_or_none(value: object) -> bool:
-    return value is None or _is_whole(value)
-
-
-_TYPES = {
-    **{each.name: _is_text for each in fields(PlanFingerprint)},
-    "input_shape": _is_shape,
-    "output_shape": _is_shape,
-    "sm_count": _is_whole,
-    "options.workspace_mib": _is_whole,
-    "options.optimization_level": _is_whole_or_none,
-}
+def _would_come_back(place: str, value: object) -> bool:
+    """Tell whether a field has the type that it has after a way through JSON."""
+    if place in {"input_shape", "output_shape"}:
+        return isinstance(value, tuple) and {type(axis) for axis in value} == {int}
+    if place == "options.optimization_level" and value is None:
+        return True
+    is_number = place.startswith("options.") or place == "sm_count"
+    return type(value) is (int if is_number else str)

@@ -13,7 +13,6 @@ from perception_node.errors import PlanIntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 TEMPORARY = ".tmp"
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -52,12 +51,7 @@ class PrivateFolder:
         """Return the open folder."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the folder."""
         os.close(self._descriptor)
 
@@ -68,7 +62,8 @@ class PrivateFolder:
             OSError: the folder cannot be read.
 
         """
-        return sorted(os.listdir(self._descriptor))  # noqa: PTH208 - a Path may lead elsewhere
+        with os.scandir(self._descriptor) as entries:  # a path may lead elsewhere
+            return sorted(entry.name for entry in entries)
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """Return the content of a regular file; opening it never blocks.

@@ -27,11 +27,9 @@ from perception_node.engines.plans import layout
 from perception_node.engines.plans.cleaning import (
     lock_if_free,
     prune,
-    remove_leftovers,
     remove_temporaries,
+    remove_useless,
 )
-from perception_node.engines.plans.layout import LOCK
-from perception_node.engines.plans.lookup import find_plan, never_built, with_newest_options
 from perception_node.engines.plans.private_folder import PrivateFolder
 from perception_node.engines.plans.stored_plan import (
     MANIFEST,
@@ -39,7 +37,6 @@ from perception_node.engines.plans.stored_plan import (
     NewPlan,
     StoredPlan,
     as_plan_error,
-    load_stored_plan,
     write_manifest,
 )
 from perception_node.errors import ConfigError, EngineBuildError, PlanError
@@ -48,8 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perception_node.engines.plans.fingerprint import PlanFingerprint
-
-__all__ = ["DamagedPlan", "NewPlan", "PlanStore", "StoredPlan", "load_stored_plan"]
 
 DEFAULT_TIMEOUT_S = 3600.0  # a large model on a small Jetson takes most of an hour
 POLL_S = 0.1
@@ -91,11 +86,8 @@ class PlanStore:
     ) -> StoredPlan:
         """Return the plan of bundle ``name`` that was built with exactly this fingerprint.
 
-        Args:
-            name: of the bundle.
-            fingerprint: what the plan must have been built with.
-            any_options: take the newest plan whatever the builder's options were, which matter
-                to who builds it and not to who runs it.
+        With ``any_options`` it is the newest plan whatever the builder's options were, which
+        matter to who builds it and not to who runs it.
 
         Raises:
             PlanMissing: nobody has built it for this precision and this backend.
@@ -109,10 +101,10 @@ class PlanStore:
             try:
                 with PrivateFolder(self.folder) as folder:
                     if any_options:
-                        fingerprint = with_newest_options(folder, name, fingerprint)
-                    return find_plan(folder, name, fingerprint)
+                        fingerprint = layout.with_newest_options(folder, name, fingerprint)
+                    return layout.find_plan(folder, name, fingerprint)
             except FileNotFoundError as error:
-                raise never_built(self.folder, name, fingerprint) from error
+                raise layout.never_built(self.folder, name, fingerprint) from error
 
     def build_once(
         self,
@@ -215,7 +207,8 @@ class PlanStore:
             with PrivateFolder(self.folder, create=True) as folder:
                 with lock_if_free(folder, stem) as free:
                     if free:  # else another process writes what it has just learnt
-                        layout.write_timing_cache(folder, stem, cache)
+                        sealed = hashlib.sha256(cache).digest() + cache
+                        folder.replace(stem + layout.TIMING_CACHE, sealed)
                 return free
         except (OSError, PlanError):
             return False
@@ -249,7 +242,7 @@ class PlanStore:
 
     def _try_lock(self, folder: PrivateFolder, stem: str) -> int | None:
         with self._writing():
-            return folder.try_lock(stem + LOCK)
+            return folder.try_lock(stem + layout.LOCK)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -284,8 +277,8 @@ def _commit(
         write_manifest(folder, stored)
     finally:
         with suppress(OSError):
-            remove_leftovers(folder, stem)
-    return find_plan(folder, name, fingerprint)
+            remove_useless(folder, stem, None, lambda _: None)
+    return layout.find_plan(folder, name, fingerprint)
 
 
 def _entry(folder: PrivateFolder, file: str) -> StoredPlan | DamagedPlan:

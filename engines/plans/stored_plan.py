@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST, PLAN = ".json", ".plan"
 MAX_MANIFEST_BYTES = 64 << 20  # with TensorRT's description of every layer
-MAX_PLAN_BYTES = 8 << 30
 AGAIN = "build it again: perception build"
 
 
@@ -146,7 +145,7 @@ def write_manifest(folder: PrivateFolder, stored: StoredPlan) -> None:
     data = {
         "schema_version": SCHEMA_VERSION,
         "name": stored.name,
-        "fingerprint": stored.fingerprint.to_json(),
+        "fingerprint": asdict(stored.fingerprint),
         "plan": {
             "file": stored.plan_file,
             "sha256": stored.plan_sha256,

@@ -49,12 +49,8 @@ def accept_plan(
     The same input twice must give the same output, to the bit; another input another one,
     wherever the reference's differ by more than ``DISTINCT``; and each output must be that of the
     float32 model in ONNX Runtime, the reference, within ``TOLERANCES``. Both are parts of the
-    range (largest minus smallest) of all outputs of the reference.
-
-    Args:
-        bundle: the model.
-        precision: chooses the tolerance.
-        make_engine: loads the plan into an engine; called once, on this thread.
+    range (largest minus smallest) of all outputs of the reference. ``make_engine`` loads the plan
+    and is called once, on this thread.
 
     Raises:
         EngineBuildError: the plan does not do that, or the reference's output is not finite.

@@ -75,8 +75,9 @@ class TensorRt:
         module: the Python module.
         backend: which product it is.
         version: the full version, such as ``"10.3.0"``.
-        logger: an ``ILogger`` for ``Builder``, ``OnnxParser`` and ``Runtime``; it keeps the last
-            warnings and errors. It must outlive them all, and lives as long as this object.
+        log: the last lines that TensorRT logged; clear it before a task that it shall tell of.
+        logger: an ``ILogger`` for ``Builder``, ``OnnxParser`` and ``Runtime``, which fills
+            ``log``. It must outlive them all, and lives as long as this object.
 
     """
 
@@ -85,13 +86,14 @@ class TensorRt:
         self.module = module
         self.backend: Backend = backend
         self.version = str(module.__version__)
-        self._tail = LogTail()
-        self.logger: ILogger = _make_logger(module, self._tail)
+        self.log = LogTail()
+        self.logger: ILogger = _make_logger(module, self.log)
 
     @property
     def release(self) -> tuple[int, int]:
         """Major and minor version, such as (10, 3)."""
-        return _release(self.version)
+        major, minor = [*map(int, re.findall(r"\d+", self.version)), 0, 0][:2]
+        return major, minor
 
     @property
     def is_strongly_typed(self) -> bool:
@@ -124,18 +126,10 @@ class TensorRt:
             return kind(*arguments)
         except TypeError as error:  # pybind11: factory function returned nullptr
             msg = (
-                f"TensorRT {self.version} cannot start ({self.last_errors()}); "
+                f"TensorRT {self.version} cannot start ({self.log.text()}); "
                 "does this driver serve its CUDA? nvidia-smi shows which one it serves"
             )
             raise EngineError(msg) from error
-
-    def last_errors(self) -> str:
-        """Return the last errors that TensorRT logged, or else warnings, as one line of text."""
-        return self._tail.text()
-
-    def forget_errors(self) -> None:
-        """Empty the log before a new task, so that ``last_errors`` tells of this task alone."""
-        self._tail.clear()
 
 
 class LogTail:
@@ -155,7 +149,7 @@ class LogTail:
             self._warnings.append(line)
 
     def text(self) -> str:
-        """Return the last errors, or the last warnings where there are none, oldest first."""
+        """Return the last errors, or else the last warnings, oldest first, as one line."""
         return "; ".join(self._errors or self._warnings) or "TensorRT logged no reason"
 
     def clear(self) -> None:
@@ -195,12 +189,6 @@ def _import(backend: Backend) -> TensorRtModule:
             problem = f"{name} cannot be imported: {error}"
             break
     raise EnvironmentLacks(problem, TENSORRT[backend])
-
-
-def _release(version: str) -> tuple[int, int]:
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
-    major, minor = (*numbers, 0, 0)[:2]
-    return major, minor
 
 
 def _make_logger(module: TensorRtModule, tail: LogTail) -> ILogger:

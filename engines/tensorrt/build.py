@@ -16,12 +16,14 @@ from perception_node.engines.plans import (
     PlanStore,
     StoredPlan,
 )
+from perception_node.engines.plans.fingerprint import DEFAULT_OPTIONS
 from perception_node.engines.tensorrt.acceptance import accept_plan
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
-from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, parse_cache
-from perception_node.engines.tensorrt.calibrator import check_has_calibrators, make_calibrator
+from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE
+from perception_node.engines.tensorrt.calibrator import Calibrator, check_has_calibrators
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
+from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.inspection import (
     check_precision,
     inspect_plan,
@@ -31,6 +33,7 @@ from perception_node.engines.tensorrt.inspection import (
 )
 from perception_node.engines.tensorrt.machine import machine_facts
 from perception_node.engines.tensorrt.progress import ProgressReporter, make_monitor
+from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EngineBuildError, EnvironmentLacks
 from perception_node.installing import MissingPackage
 from perception_node.model.accuracy import require_accurate
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
     from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.api import TensorRt
     from perception_node.engines.tensorrt.builder import BuiltPlan
-    from perception_node.engines.tensorrt.calibrator import Calibrator
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
     from perception_node.engines.tensorrt.progress import BuildProgress
     from perception_node.model.bundle import ModelBundle
@@ -58,7 +60,7 @@ def ensure_plan(  # noqa: PLR0913 - the first five say what to build
     precision: Precision,
     backend: Backend,
     store: PlanStore,
-    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    options: BuildOptions = DEFAULT_OPTIONS,
     *,
     report: Callable[[BuildProgress], None] | None = None,
     cancel: Event | None = None,
@@ -116,7 +118,7 @@ def fingerprint_of(
     precision: Precision,
     trt: TensorRt,
     gpu: Gpu | None,
-    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    options: BuildOptions = DEFAULT_OPTIONS,
     *,
     classic: bool = False,
 ) -> PlanFingerprint:
@@ -205,7 +207,7 @@ class _Build:
 
     def __call__(self) -> NewPlan:
         if self.gpu is not None:
-            _check_cuda()  # before the minutes that a build takes
+            PyCuda().close()  # raises what is missing, before the minutes that a build takes
         model = model_file(self.bundle, self.precision, classic=self.classic)
         source = self.bundle.read(model)
         parsed = self._convert(source)
@@ -256,7 +258,7 @@ class _Build:
                 self.options,
                 timing_cache=self.store.read_timing_cache(key) if self.gpu else b"",
                 monitor=make_monitor(self.trt, self.reporter),
-                calibrator=self._make_calibrator(),
+                calibrator=self._calibrator(),
             )
         except EngineBuildError:
             self._check_cancelled()
@@ -266,11 +268,10 @@ class _Build:
             self.store.write_timing_cache(key, built.timing_cache)
         return built
 
-    def _make_calibrator(self) -> Calibrator | None:
+    def _calibrator(self) -> Calibrator | None:
         if not self.classic:
             return None
-        cache = self.bundle.read(CALIBRATION_CACHE)
-        return make_calibrator(self.trt, parse_cache(cache).algorithm, cache=cache)
+        return Calibrator(self.trt, self.bundle.read(CALIBRATION_CACHE))
 
     def _inspect(self, built: BuiltPlan) -> dict[str, Any]:
         """Check the precision of the network, if it is typed, and of the engine, with a GPU."""
@@ -291,31 +292,24 @@ class _Build:
         if self.gpu is None:
             return {"done": False, "why": NO_GPU}
         self.reporter.say("comparing the plan with the model")
-        return accept_plan(
-            self.bundle,
-            self.precision,
-            lambda: _load_engine(self.bundle, built.plan, self.trt, self.precision),
-        )
+
+        def load() -> Engine:
+            """Return an engine that notices every output that is not written."""
+            return TensorRtEngine(
+                self.bundle,
+                built.plan,
+                self.trt,
+                PyCuda(),
+                precision=self.precision,
+                debug=True,
+            )
+
+        return accept_plan(self.bundle, self.precision, load)
 
     def _check_cancelled(self) -> None:
         if self.reporter.cancel.is_set():
             msg = "the build was cancelled; the plan store is as it was"
             raise EngineBuildError(msg)
-
-
-def _check_cuda() -> None:
-    """Raise what is missing to run a plan."""
-    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda  # noqa: PLC0415
-
-    PyCuda().close()
-
-
-def _load_engine(bundle: ModelBundle, plan: bytes, trt: TensorRt, precision: Precision) -> Engine:
-    """Return an engine that notices every output that is not written."""
-    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda  # noqa: PLC0415
-    from perception_node.engines.tensorrt.runtime import TensorRtEngine  # noqa: PLC0415
-
-    return TensorRtEngine(bundle, plan, trt, PyCuda(), precision=precision, debug=True)
 
 
 def _ignore(progress: BuildProgress) -> None:

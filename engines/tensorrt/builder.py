@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perception_node.engines.tensorrt.calibrator import tensor_names
 from perception_node.engines.tensorrt.inspection import layers_of_network
 from perception_node.errors import EngineBuildError
 
@@ -74,16 +73,16 @@ def build_plan(
         timing_cache: of an earlier build for the same GPU and TensorRT, or empty.
         monitor: from ``make_monitor``; None where nobody watches.
         calibrator: for int8 without Q/DQ nodes; ``onnx`` is the float32 model then, and nothing
-            is strongly typed. The caller closes it.
+            is strongly typed.
 
     Raises:
-        CalibrationError: the calibrator's images or cache cannot be used.
+        CalibrationError: the calibrator's cache cannot be used.
         EngineBuildError: TensorRT cannot parse or build it, or the monitor said no; the last
             lines of its log are in the message.
         EngineError: TensorRT cannot work here at all.
 
     """
-    trt.forget_errors()
+    trt.log.clear()
     is_typed = trt.is_strongly_typed and calibrator is None
     # All of these, and the model's bytes, must live until the plan is built.
     builder: Builder = trt.make(trt.module.Builder, trt.logger)
@@ -94,18 +93,19 @@ def build_plan(
     _parse(trt, parser, onnx)
     config = _configure(trt, builder, precision, options, is_typed=is_typed)
     if calibrator is not None:
-        calibrator.check_network(tensor_names(network))
+        calibrator.check_network(network)
         config.int8_calibrator = calibrator.native
-    cache = _add_timing_cache(trt, config, timing_cache)
+    has_timings = _add_timing_cache(trt, config, timing_cache)
     if monitor is not None and trt.has("IBuilderConfig.progress_monitor"):
         config.progress_monitor = monitor
     made = builder.build_serialized_network(network, config)
     if calibrator is not None:
         calibrator.check()  # first, as its problem is why there is no plan
     plan: IHostMemory = _check(trt, made, "no plan")
+    timings: ITimingCache = config.get_timing_cache() if has_timings else None
     return BuiltPlan(
         plan=bytes(plan),
-        timing_cache=b"" if cache is None else _serialize(config.get_timing_cache()),
+        timing_cache=b"" if timings is None else bytes(timings.serialize()),
         is_strongly_typed=is_typed,
         layers=layers_of_network(network),
     )
@@ -120,21 +120,15 @@ def _network_flags(trt: TensorRt, *, is_typed: bool) -> int:
     return flags
 
 
-def _add_timing_cache(
-    trt: TensorRt, config: IBuilderConfig, content: bytes
-) -> ITimingCache | None:
+def _add_timing_cache(trt: TensorRt, config: IBuilderConfig, content: bytes) -> bool:
     """Let the builder read and extend a timing cache, an empty one if this is another GPU's."""
     if trt.backend == "tensorrt-rtx":  # times its kernels when it loads a plan
-        return None
+        return False
     for data in (content, b""):
         cache: ITimingCache = config.create_timing_cache(data)
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
-            return cache
-    return None
-
-
-def _serialize(cache: ITimingCache | None) -> bytes:
-    return b"" if cache is None else bytes(cache.serialize())
+            return True
+    return False
 
 
 def _parse(trt: TensorRt, parser: OnnxParser, onnx: bytes) -> None:
@@ -142,7 +136,7 @@ def _parse(trt: TensorRt, parser: OnnxParser, onnx: bytes) -> None:
         return
     shown = min(parser.num_errors, ERRORS_SHOWN)
     reasons = "; ".join(_describe(parser.get_error(index)) for index in range(shown))
-    msg = f"TensorRT {trt.version} cannot read the model: {reasons or trt.last_errors()}"
+    msg = f"TensorRT {trt.version} cannot read the model: {reasons or trt.log.text()}"
     raise EngineBuildError(msg)
 
 
@@ -174,6 +168,6 @@ def _configure(
 def _check(trt: TensorRt, made: TensorRtObject, problem: str) -> TensorRtObject:
     """Return what TensorRT made; it says no by returning None."""
     if made is None:
-        msg = f"TensorRT {trt.version} made {problem}: {trt.last_errors()}"
+        msg = f"TensorRT {trt.version} made {problem}: {trt.log.text()}"
         raise EngineBuildError(msg)
     return made

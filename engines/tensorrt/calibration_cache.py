@@ -18,12 +18,9 @@ import math
 import re
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from perception_node.errors import CalibrationError, quote
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CALIBRATION_CACHE = "calibration.cache"  # its name in a bundle
 ANY_VERSION = 0
@@ -44,15 +41,15 @@ class CalibrationCache:
     """What a cache says.
 
     Attributes:
-        version: TensorRT's own number of its version, ``ANY_VERSION`` if ours wrote the cache.
-        algorithm: whose header it has; to readers the scales mean the same.
         scales: by tensor, positive: the largest magnitude divided by 127.
+        algorithm: whose header it has; to readers the scales mean the same.
+        version: TensorRT's own number of its version, ``ANY_VERSION`` if ours wrote the cache.
 
     """
 
-    version: int
-    algorithm: Algorithm
     scales: dict[str, float]
+    algorithm: Algorithm = "minmax"
+    version: int = ANY_VERSION
 
     def to_bytes(self) -> bytes:
         """Return the text, tensors in their order.
@@ -69,11 +66,6 @@ class CalibrationCache:
             _check_scale(name, scale)
             lines.append(f"{name}: {struct.pack('!f', scale).hex()}")
         return "".join(f"{line}\n" for line in lines).encode()
-
-
-def new_cache(scales: Mapping[str, float], algorithm: Algorithm = "minmax") -> CalibrationCache:
-    """Return a cache that every TensorRT with calibrators can be given."""
-    return CalibrationCache(ANY_VERSION, algorithm, dict(scales))
 
 
 def parse_cache(content: bytes) -> CalibrationCache:
@@ -99,18 +91,12 @@ def parse_cache(content: bytes) -> CalibrationCache:
         scales[entry[1]] = _check_scale(entry[1], struct.unpack("!f", bytes.fromhex(entry[2]))[0])
     if not scales:
         raise CalibrationError(_not_a_cache("it has no tensors"))
-    return CalibrationCache(int(found[1]), algorithms[found[2]], scales)
+    return CalibrationCache(scales, algorithms[found[2]], int(found[1]))
 
 
 def version_number(version: str) -> int:
-    """Return the number by which a TensorRT calls itself in a header: 8601, 100300.
-
-    Args:
-        version: such as ``"8.6.1"`` or ``"10.3.0.30"``.
-
-    """
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    """Return the number by which a TensorRT, such as "10.3.0.30", calls itself in a header."""
+    major, minor, patch = [*map(int, re.findall(r"\d+", version)), 0, 0, 0][:3]
     return major * (1000 if major < _NUMBER_CHANGED_IN else 10_000) + minor * 100 + patch
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.engines.tensorrt.cuda.interface import Cuda, Kernel
     from perception_node.engines.tensorrt.cuda.kernel import Launch
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import CompiledKernel, PyCuda
     from perception_node.model.bundle import Preprocessing
 
 
@@ -34,15 +34,12 @@ class GpuPreprocessor:
     """
 
     def __init__(
-        self, cuda: Cuda, preprocessing: Preprocessing, size: tuple[int, int], target: int
+        self, cuda: PyCuda, preprocessing: Preprocessing, size: tuple[int, int], target: int
     ) -> None:
         """Compile the kernel.
 
-        Args:
-            cuda: where.
-            preprocessing: what the bundle says.
-            size: height and width of the network's input.
-            target: address of the network's input on the GPU, float32 (1, 3, height, width).
+        ``target`` is the address of the network's input on the GPU, float32 (1, 3, height, width);
+        ``size`` is its height and width.
 
         Raises:
             EnvironmentLacks: there is no compiler for the kernel.
@@ -53,7 +50,7 @@ class GpuPreprocessor:
         self._preprocessing = preprocessing
         self._size = size
         self._target = target
-        self._kernel: Kernel | None = cuda.compile(kernel_source(), KERNEL_NAME)
+        self._kernel: CompiledKernel | None = cuda.compile(kernel_source(), KERNEL_NAME)
         self._unpacker = Unpacker()
         self._layout: FrameLayout | None = None
         self._launch: Launch | None = None

@@ -70,10 +70,7 @@ class Layer:
 def layers_of_network(network: INetworkDefinition) -> tuple[Layer, ...]:
     """Return the layers of a network in its order; a dequantised input counts as int8."""
     layers: list[ILayer] = [network.get_layer(index) for index in range(network.num_layers)]
-    dequantized: set[str] = set()
-    for layer in layers:
-        if layer.type.name == "DEQUANTIZE":
-            dequantized.add(layer.get_output(0).name)
+    dequantized = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
     return tuple(_layer_of_network(layer, dequantized) for layer in layers)
 
 
@@ -91,11 +88,11 @@ def inspect_plan(trt: TensorRt, plan: bytes) -> dict[str, Any]:
         EngineError: the plan cannot be loaded here, or the inspector's answer is no JSON.
 
     """
-    trt.forget_errors()
+    trt.log.clear()
     runtime: Runtime = trt.make(trt.module.Runtime, trt.logger)
     engine: ICudaEngine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        msg = f"TensorRT {trt.version} cannot load the plan it built: {trt.last_errors()}"
+        msg = f"TensorRT {trt.version} cannot load the plan it built: {trt.log.text()}"
         raise EngineError(msg)
     inspector: EngineInspector = engine.create_engine_inspector()
     answer = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)
@@ -110,15 +107,14 @@ def inspect_plan(trt: TensorRt, plan: bytes) -> dict[str, Any]:
 def layers_of_engine(inspection: dict[str, Any]) -> tuple[Layer, ...]:
     """Return the layers that ``inspect_plan`` found; fields it does not know are ``unknown``."""
     layers = inspection.get("Layers", [])
-    return tuple(_layer_of_engine(layer) for layer in layers if isinstance(layer, dict))
+    return tuple(
+        Layer(str(layer.get("Name", "")), _kind(layer), _precision_built(layer))
+        for layer in layers
+        if isinstance(layer, dict)
+    )
 
 
-def _layer_of_engine(layer: dict[str, Any]) -> Layer:
-    kernel = str(layer.get("TacticName", ""))
-    return Layer(str(layer.get("Name", "")), _kind(layer, kernel), _precision_built(layer, kernel))
-
-
-def _kind(layer: dict[str, Any], kernel: str) -> str:
+def _kind(layer: dict[str, Any]) -> str:
     """Return the class of an engine's layer: what the network calls it, or its own word."""
     own = str(layer.get("LayerType", UNKNOWN))
     for text in (str(layer.get("ParameterType", "")), own):
@@ -127,17 +123,17 @@ def _kind(layer: dict[str, Any], kernel: str) -> str:
                 return name
         if _MATRIX.search(text):
             return "MatrixMultiply"
-    if own.lower() in {"kgen", "fusion", "myelin"} and "fprop" in kernel:
+    if own.lower() in {"kgen", "fusion", "myelin"} and "fprop" in str(layer.get("TacticName")):
         return "Convolution"
     return own
 
 
-def _precision_built(layer: dict[str, Any], kernel: str) -> str:
+def _precision_built(layer: dict[str, Any]) -> str:
     """Return the type that a layer computes in: its weights', its kernel's or its input's."""
     weights = layer.get("Weights")
     if isinstance(weights, dict) and _precision(str(weights.get("Type", ""))) in {"int8", "fp16"}:
         return _precision(str(weights["Type"]))
-    found = _KERNEL_TYPES.search(kernel)
+    found = _KERNEL_TYPES.search(str(layer.get("TacticName")))
     if found:
         return _KERNEL_PRECISIONS[found[1]]
     for tensor in (*layer.get("Inputs", []), *layer.get("Outputs", [])):

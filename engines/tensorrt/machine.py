@@ -14,7 +14,6 @@ from perception_node.errors import EnvironmentLacks
 
 if TYPE_CHECKING:
     from perception_node.engines.plans import PlanFingerprint
-    from perception_node.engines.plans.fingerprint import Backend
     from perception_node.engines.tensorrt.cuda.gpu import Gpu
 
 
@@ -36,13 +35,9 @@ def differences_to_this_machine(fingerprint: PlanFingerprint) -> list[str]:
     What the plan was made from (model, precision, options) is taken as it is. A TensorRT that
     cannot be imported counts as no difference: it may be back tomorrow.
     """
-    version = _installed_version(fingerprint.backend) or fingerprint.tensorrt
+    try:
+        version = load_tensorrt(fingerprint.backend).version
+    except EnvironmentLacks:
+        version = fingerprint.tensorrt
     here = replace(fingerprint, tensorrt=version, **machine_facts(find_gpu()))
     return fingerprint.differences(here)
-
-
-def _installed_version(backend: Backend) -> str:
-    try:
-        return load_tensorrt(backend).version
-    except EnvironmentLacks:
-        return ""

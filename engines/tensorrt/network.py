@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from perception_node.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perception_node.engines.tensorrt.api import (
         ICudaEngine,
         IExecutionContext,
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
         TensorRt,
     )
     from perception_node.model.bundle import ModelBundle
+    from perception_node.untyped import TensorRtObject
 
 
 class Network:
@@ -25,18 +28,13 @@ class Network:
     """
 
     def __init__(self, trt: TensorRt, plan: bytes, bundle: ModelBundle) -> None:
-        """Load a plan in the current CUDA context.
-
-        Args:
-            trt: TensorRT.
-            plan: its bytes; whoever calls this trusts them, as they can be code.
-            bundle: says what the input and the output must be.
+        """Load a plan, whose bytes the caller trusts, as they can be code, in the CUDA context.
 
         Raises:
             EngineError: TensorRT cannot load the plan, or it is not one of this bundle.
 
         """
-        trt.forget_errors()
+        trt.log.clear()
         self._trt = trt
         self._names = bundle.manifest.input.name, bundle.manifest.output.name
         self._runtime: Runtime = trt.make(trt.module.Runtime, trt.logger)
@@ -79,7 +77,7 @@ class Network:
         self._context = self._engine = self._runtime = None
 
     def _failure(self, what: str) -> EngineError:
-        return EngineError(f"TensorRT {self._trt.version} {what} ({self._trt.last_errors()})")
+        return EngineError(f"TensorRT {self._trt.version} {what} ({self._trt.log.text()})")
 
 
 def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) -> str:
@@ -88,15 +86,15 @@ def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) ->
     mode, layout = trt.module.TensorIOMode, trt.module.TensorFormat.LINEAR
     dtype = trt.module.DataType.FLOAT
     expected = {
-        _Tensor(size.name, mode.INPUT, (1, 3, size.height, size.width), dtype, layout),
-        _Tensor(output.name, mode.OUTPUT, (1, output.classes), dtype, layout),
+        _describe(size.name, mode.INPUT, (1, 3, size.height, size.width), dtype, layout),
+        _describe(output.name, mode.OUTPUT, (1, output.classes), dtype, layout),
     }
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {
-        _Tensor(
+        _describe(
             name,
             engine.get_tensor_mode(name),
-            tuple(engine.get_tensor_shape(name)),
+            engine.get_tensor_shape(name),
             engine.get_tensor_dtype(name),
             engine.get_tensor_format(name),
         )
@@ -105,25 +103,21 @@ def _compare_tensors(trt: TensorRt, engine: ICudaEngine, bundle: ModelBundle) ->
     if found == expected:
         return ""
     return (
-        f"the plan has {_describe(found - expected)} where the bundle {bundle.path} has "
-        f"{_describe(expected - found)}; build it again"
+        f"the plan has {_join(found - expected)} where the bundle {bundle.path} has "
+        f"{_join(expected - found)}; build it again"
     )
 
 
-class _Tensor(NamedTuple):
-    """One input or output of a plan; mode, dtype and layout are enum members of TensorRT."""
+def _describe(
+    name: str,
+    mode: TensorRtObject,
+    shape: Iterable[int],
+    dtype: TensorRtObject,
+    layout: TensorRtObject,
+) -> str:
+    """Return in words all that matters of an input or output; no two have the same words."""
+    return f"{mode.name.lower()} {name} {dtype.name} {list(shape)} {layout.name}"
 
-    name: str
-    mode: Any
-    shape: tuple[int, ...]
-    dtype: Any
-    layout: Any
 
-
-def _describe(tensors: set[_Tensor]) -> str:
-    described = (
-        f"{tensor.mode.name.lower()} {tensor.name} {tensor.dtype.name} "
-        f"{list(tensor.shape)} {tensor.layout.name}"
-        for tensor in tensors
-    )
-    return ", ".join(sorted(described)) or "nothing"
+def _join(tensors: set[str]) -> str:
+    return ", ".join(sorted(tensors)) or "nothing"

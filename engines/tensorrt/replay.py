@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.engines.tensorrt.cuda.interface import Cuda, Graph
+    from perception_node.engines.tensorrt.cuda.graph import CudaGraph
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 
 RECORD_AFTER = 3  # equal runs; photos of many sizes would record for nothing
 
@@ -27,14 +28,16 @@ class Replay:
 
     """
 
-    def __init__(self, cuda: Cuda, work: Callable[[], None], output: NDArray[np.float32]) -> None:
+    def __init__(
+        self, cuda: PyCuda, work: Callable[[], None], output: NDArray[np.float32]
+    ) -> None:
         """Prepare to run ``work``, whose result is in ``output`` once the stream is done."""
         self._cuda = cuda
         self._work = work
         self._output = output
         self._key: Hashable = None
         self._runs = 0
-        self._graph: Graph | None = None
+        self._graph: CudaGraph | None = None
         self.problem = "" if cuda.can_capture else "the driver has no CUDA graphs"
 
     @property
@@ -87,7 +90,7 @@ class Replay:
             self.problem = "the CUDA graph gave another result"
             self.forget()
 
-    def _result(self, graph: Graph | None = None) -> NDArray[np.float32]:
+    def _result(self, graph: CudaGraph | None = None) -> NDArray[np.float32]:
         """Return what is in the output when the stream, and the graph if given, is done."""
         if graph is not None:
             self._output.fill(np.nan)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from perception_node.config.sections import Precision
     from perception_node.engines.tensorrt.api import TensorRt
-    from perception_node.engines.tensorrt.cuda.interface import Cuda
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
     from perception_node.model.bundle import ModelBundle, Preprocessing
     from perception_node.vision.frame import Frame
 
@@ -47,20 +47,16 @@ class TensorRtEngine(Engine):
         bundle: ModelBundle,
         plan: bytes,
         trt: TensorRt,
-        cuda: Cuda,
+        cuda: PyCuda,
         *,
         precision: Precision,
         debug: bool = False,
     ) -> None:
         """Load a plan; every buffer but the one for frames is made here.
 
-        Args:
-            bundle: what the plan was built from.
-            plan: the plan's bytes, which the caller trusts: a plan can hold code.
-            trt: TensorRT.
-            cuda: made on this thread; belongs to the engine from here on, also if this fails.
-            precision: of the plan, for the description.
-            debug: fill the output with NaN on the GPU before every run, and fail if one is left.
+        The caller trusts the plan's bytes, which can be code. ``cuda`` was made on this thread and
+        belongs to the engine from here on, also if this fails. ``debug`` fills the output with NaN
+        on the GPU before every run, and fails if one is left.
 
         Raises:
             EngineError: the plan cannot be loaded, is not one of this bundle, or does not fit

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_node.cli.plan_report import show_plan
-from perception_node.engines.plans.store import load_stored_plan
+from perception_node.engines.plans import load_stored_plan
 from perception_node.errors import ConfigError
 from perception_node.model.accuracy import find_problem
 from perception_node.model.bundle import INT8_ON_CPU, MANIFEST, MODEL_FILES, load_bundle

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from perception_node.engines.tensorrt.machine import differences_to_this_machine
@@ -26,7 +27,7 @@ def to_record(plan: StoredPlan) -> dict[str, Any]:
         "sha256": plan.plan_sha256,
         "bytes": plan.plan_bytes,
         "created_utc": plan.created_utc,
-        "fingerprint": plan.fingerprint.to_json(),
+        "fingerprint": asdict(plan.fingerprint),
         "runs_here": bool(plan.fingerprint.gpu) and not differences,
         "differences": differences,
         "details": {key: value for key, value in plan.details.items() if key != UNSHOWN},
@@ -47,7 +48,7 @@ def show_plan(plan: StoredPlan, *, as_json: bool) -> None:
         ("runs here", verdict(record)),
         ("accepted", describe_acceptance(details.get("acceptance", {}))),
     ]
-    rows += [(key, _show(value)) for key, value in plan.fingerprint.to_json().items()]
+    rows += [(key, _show(value)) for key, value in asdict(plan.fingerprint).items()]
     print_rows(rows)
     for title in ("network_layers", "engine_layers"):
         if details.get(title):
@@ -82,7 +83,7 @@ def layer_rows(title: str, layers: dict[str, dict[str, int]]) -> list[tuple[str,
 
 
 def _show(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return "x".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)

@@ -10,14 +10,14 @@ import os
 import platform
 import re
 from datetime import datetime, timezone
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
 from perception_node.doctor.delivery_findings import find_delivery
-from perception_node.doctor.findings import MISSING, Finding
-from perception_node.doctor.jetpack_findings import find_jetpack, tensorrt_version
+from perception_node.doctor.findings import MISSING, Finding, version_of
+from perception_node.doctor.jetpack_findings import find_jetpack
 from perception_node.doctor.ros_findings import rclpy_version
 from perception_node.doctor.transport_findings import find_ros
 from perception_node.engines.plans import l4t_release
@@ -69,6 +69,7 @@ USERS_FOLDER = re.compile(r"(?<![^\s=:'\"(])/(home|media|run/media)/[^/\s:'\")]+
 def make_report(findings: dict[str, Finding]) -> dict[str, Any]:
     """Return the report as plain values; ``findings`` are by id."""
     lacks = [name for f in findings.values() if f.state == MISSING for name in f.lacks]
+    images = find_delivery()
     report = {
         "schema": SCHEMA_VERSION,
         "perception_node": __version__,
@@ -76,7 +77,7 @@ def make_report(findings: dict[str, Finding]) -> dict[str, Any]:
         "complete": all(finding.state != MISSING for finding in findings.values()),
         "install": install_missing(lacks),
         "machine": _read_machine(),
-        "images": _read_images(),
+        "images": None if "problem" in images else images,
         "findings": [
             {
                 "id": name,
@@ -122,28 +123,16 @@ def _read_machine() -> dict[str, Any]:
         "l4t": l4t or None,
         "jetpack": jetpack.name if jetpack else None,
         "gpu": gpu.name if gpu else None,
-        "tensorrt": tensorrt_version() or None,
+        "tensorrt": version_of("tensorrt") or None,
         "libraries": {
             "opencv": _try(lambda: str(import_module("cv2").__version__)),
-            **{name: _version(name) for name in LIBRARIES},
+            **{name: version_of(name) or None for name in LIBRARIES},
         },
         "environment": {
             **{name: os.environ[name] for name in VARIABLES if name in os.environ},
             **{name: "set" for name in SECRET_VARIABLES if os.environ.get(name)},
         },
     }
-
-
-def _read_images() -> dict[str, Any] | None:
-    found = find_delivery()
-    return None if "problem" in found else found
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _try(read: Callable[[], str]) -> str | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 
 from perception_node.system.guardian import ended_with_us
@@ -68,8 +69,19 @@ def run_module(name: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         subprocess.TimeoutExpired: it takes too long; what it has written is with the error.
 
     """
+    return run([sys.executable, "-c", RUN_MODULE, name, *sys.path], timeout_s)
+
+
+def run(command: list[str], timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its exit code.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.TimeoutExpired: it takes too long.
+
+    """
     return subprocess.run(
-        [sys.executable, "-c", RUN_MODULE, name, *sys.path],
+        command,
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -89,14 +101,15 @@ def read_text(path: Path) -> str | None:
 def output_of(command: list[str]) -> str:
     """Return the output of a command on one line, empty where it is not here or fails."""
     try:
-        result = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=True,
-            env=ended_with_us(),
-        )
+        result = run(command, COMMAND_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return " ".join(result.stdout.split())
+    return " ".join(result.stdout.split()) if result.returncode == 0 else ""
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package without importing it, "" if it is not here."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import importlib.util
-from importlib import metadata
 
-from perception_node.doctor.findings import OK, OPTIONAL, Finding
+from perception_node.doctor.findings import OK, OPTIONAL, Finding, version_of
 from perception_node.engines.plans import DamagedPlan, PlanStore
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.cuda.gpu import driver_version, find_gpu
@@ -61,7 +60,7 @@ def check_pycuda() -> Finding:
         return Finding("PyCUDA", OPTIONAL, "not installed", advice)
     from perception_node.engines.tensorrt.cuda.pycuda_driver import find_compiler
 
-    version = metadata.version("pycuda")
+    version = version_of("pycuda")
     try:
         return Finding("PyCUDA", OK, f"{version}, {find_compiler()}")
     except EnvironmentLacks as error:
@@ -93,18 +92,10 @@ def check_plans() -> Finding:
 
 def check_importers() -> Finding:
     """Look for the packages that make bundles and plans of models."""
-    versions = {name: _version(name) for name in IMPORTERS}
+    versions = {name: version_of(name) for name in IMPORTERS}
     found = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
     advice = "; ".join(IMPORTERS[name] for name, version in versions.items() if not version)
     return Finding("model import", OPTIONAL if advice else OK, found, advice)
-
-
-def _version(package: str) -> str:
-    """Return the version of an installed package without importing it, "" if it is not here."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _problem_and_advice(error: EnvironmentLacks) -> tuple[str, str]:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 
-from perception_node.doctor.findings import OK, OPTIONAL, Finding
+from perception_node.doctor.findings import OK, OPTIONAL, Finding, version_of
 from perception_node.errors import EnvironmentLacks
 
 # Older ones, such as those of Ubuntu 24.04, work but let through what must be refused: they do not
@@ -16,9 +15,9 @@ LOWEST = {"flask": "3.1", "flask-cors": "6.0", "prometheus-client": "0.19", "wai
 
 def check_http() -> Finding:
     """Look for the packages with which `perception serve` answers HTTP."""
-    found = {name: _installed(name) for name in LOWEST}
+    found = {name: version_of(name) for name in LOWEST}
     listed = ", ".join(f"{name} {found[name] or 'missing'}" for name in found)
-    wrong = [name for name in LOWEST if _is_older(found[name], LOWEST[name])]
+    wrong = [name for name in LOWEST if _numbers(found[name]) < _numbers(LOWEST[name])]
     if not wrong:
         return Finding("HTTP", OK, listed)
     advice = "pip install " + " ".join(f"'{name}>={LOWEST[name]}'" for name in wrong)
@@ -35,17 +34,6 @@ def require_http() -> None:
     finding = check_http()
     if finding.state != OK:
         raise EnvironmentLacks(finding.found, f"run: {finding.advice}")
-
-
-def _installed(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
-
-
-def _is_older(found: str, lowest: str) -> bool:
-    return _numbers(found) < _numbers(lowest)
 
 
 def _numbers(text: str) -> list[int]:

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from perception_node.doctor.findings import OK, OPTIONAL, Finding, output_of
+from perception_node.doctor.findings import OK, OPTIONAL, Finding, output_of, version_of
 from perception_node.engines.plans import l4t_release
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
@@ -86,16 +85,8 @@ def _find_misfit(jetpack: JetPack) -> tuple[str, str] | None:
     if python != jetpack.python:
         problem = f"its TensorRT is for Python {jetpack.python}, this is {python}"
         return problem, "make setup PYTHON=/usr/bin/python3"
-    found = tensorrt_version()
+    found = version_of("tensorrt")
     if found and ".".join(found.split(".")[:2]) not in jetpack.tensorrt:
         problem = f"it comes with TensorRT {' or '.join(jetpack.tensorrt)}, here is {found}"
         return problem, REINSTALL
     return None
-
-
-def tensorrt_version() -> str:
-    """Return the version of the TensorRT that Python finds, "" without one."""
-    try:
-        return metadata.version("tensorrt")
-    except metadata.PackageNotFoundError:
-        return ""

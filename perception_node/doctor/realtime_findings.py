@@ -4,23 +4,17 @@
 from __future__ import annotations
 
 import resource
-from typing import TYPE_CHECKING
 
 from perception_node.config.sections import MAX_PRIORITY
 from perception_node.doctor.findings import OK, OPTIONAL, Finding
 from perception_node.system.process import CAP_IPC_LOCK, CAP_SYS_NICE, has_capability
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Limits = Callable[[int], tuple[int, int]]
-
 LIMITS_FILE = "/etc/security/limits.d/90-perception.conf"
 
 
-def check_priority(limits: Limits = resource.getrlimit) -> Finding:
+def check_priority() -> Finding:
     """Look at the highest real-time priority that a process of this user may take."""
-    highest, _ = limits(resource.RLIMIT_RTPRIO)
+    highest, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
     is_unlimited = highest == resource.RLIM_INFINITY or has_capability(CAP_SYS_NICE)
     if is_unlimited or highest >= MAX_PRIORITY:
         return Finding("real time", OK, f"priorities up to {MAX_PRIORITY}")
@@ -29,9 +23,9 @@ def check_priority(limits: Limits = resource.getrlimit) -> Finding:
     return Finding("real time", OPTIONAL, found, advice)
 
 
-def check_locked_memory(limits: Limits = resource.getrlimit) -> Finding:
+def check_locked_memory() -> Finding:
     """Look at how much memory a process of this user may keep from being swapped out."""
-    size_bytes, _ = limits(resource.RLIMIT_MEMLOCK)
+    size_bytes, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if size_bytes == resource.RLIM_INFINITY or has_capability(CAP_IPC_LOCK):
         return Finding("locked memory", OK, "unlimited")
     advice = _grant("lock_memory", "memlock", -1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
-from perception_node.doctor.findings import MISSING, OK, OPTIONAL, Finding, once
+from perception_node.doctor.findings import MISSING, OK, OPTIONAL, Finding, once, run
 from perception_node.installing import (
     RELEASES,
     REPORT,
@@ -19,7 +18,6 @@ from perception_node.installing import (
     ros_release,
     source_command,
 )
-from perception_node.system.guardian import ended_with_us
 
 HAS_RAISED = 77
 TRY_RCLPY = f"""
@@ -51,13 +49,7 @@ def find_rclpy_failure() -> tuple[str, str] | None:
 
     Another process tries it: rclpy ends one in which its middleware cannot be loaded.
     """
-    child = subprocess.run(
-        [sys.executable, "-c", TRY_RCLPY],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ended_with_us(),
-    )
+    child = run([sys.executable, "-c", TRY_RCLPY])
     if child.returncode in (0, HAS_RAISED):
         try:
             import_module("rclpy")

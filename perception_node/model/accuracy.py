@@ -24,11 +24,6 @@ ALLOW = "or allow it all the same: allow_ungated:=true, --allow-ungated"
 def require_accurate(bundle: ModelBundle, model: str, *, allow_ungated: bool) -> None:
     """Refuse a model file of the bundle unless ``accuracy.json`` says that it passed.
 
-    Args:
-        bundle: holds the model, and the verdict if there is one.
-        model: name of the file, which the bundle has.
-        allow_ungated: accept every model.
-
     Raises:
         UngatedModel: the file was never evaluated, the verdict is about something else, or the
             gate failed; says which and what to do.

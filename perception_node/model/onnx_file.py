@@ -267,16 +267,13 @@ class _Tensor:
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
     """Return a number and where the next begins."""
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last of its bytes
-            return value & 0xFFFFFFFFFFFFFFFF, position
-        shift += 7
-        if shift > 63:  # noqa: PLR2004 - ten bytes at most
-            raise DamagedOnnx("it is no ONNX, or damaged")
+    value = 0
+    for place in range(10):
+        byte = message[position + place]
+        value |= (byte & 0x7F) << 7 * place
+        if not byte & 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, position + place + 1
+    raise DamagedOnnx("it is no ONNX, or damaged")
 
 
 def _varints(message: memoryview) -> Iterator[int]:

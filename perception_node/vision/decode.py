@@ -7,57 +7,36 @@ for its pixels thousands of times. Neither reaches a decoder. ``FORMATS`` has wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.errors import UndecodableImage
-from perception_node.vision.codecs import png
 from perception_node.vision.codecs.exif import turn_upright
 from perception_node.vision.codecs.jpeg import Jpeg
+from perception_node.vision.codecs.png import SIGNATURE, Png
 from perception_node.vision.frame import require_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
     from perception_node.config.sections import DamagedImages
 
 
-class CodedImage(Protocol):
-    """An image of which the header is read; a format has a class of these."""
-
-    @property
-    def width(self) -> int:
-        """Return the pixels of a row, as the file has them."""
-
-    @property
-    def height(self) -> int:
-        """Return the rows, as the file has them."""
-
-    @property
-    def orientation(self) -> int:
-        """Return which way up it is, 1 to 8, as EXIF numbers it; known once it is decoded."""
-
-    def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
-        """Return uint8 BGR of 1/``reduction`` of the size, or raise UndecodableImage.
-
-        It is called once the size is known to be allowed, and must take no more memory and time
-        than that size accounts for.
-        """
-
-
 class Format(NamedTuple):
-    """One format: how files of it begin and are called, and what reads their header."""
+    """One format: how files of it begin and are called, and what reads their header.
+
+    ``decode`` of what is opened is called once the size in the header is known to be allowed, and
+    must take no more memory and time than that size accounts for.
+    """
 
     signature: bytes
     suffixes: tuple[str, ...]
-    open: Callable[[bytes], CodedImage]
+    open: type[Jpeg | Png]
 
 
 FORMATS = (
     Format(b"\xff\xd8\xff", (".jpg", ".jpeg"), Jpeg),
-    Format(png.SIGNATURE, (".png",), png.Png),
+    Format(SIGNATURE, (".png",), Png),
 )
 IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
 
@@ -100,18 +79,7 @@ class Decoder:
         return next(fitting, 1)
 
 
-def read_size(data: memoryview | bytes) -> tuple[int, int]:
-    """Return (width, height) in pixels from the header of a JPEG or PNG.
-
-    Raises:
-        UndecodableImage: the data is neither, or what stands before its pixels is damaged.
-
-    """
-    image = _open(data)
-    return image.width, image.height
-
-
-def _open(data: memoryview | bytes) -> CodedImage:
+def _open(data: memoryview | bytes) -> Jpeg | Png:
     content = bytes(data)  # no copy where it is that already
     for form in FORMATS:
         if content.startswith(form.signature):
@@ -120,7 +88,7 @@ def _open(data: memoryview | bytes) -> CodedImage:
     raise UndecodableImage(msg)
 
 
-def _require_shape(pixels: NDArray[np.uint8], image: CodedImage, reduction: int) -> None:
+def _require_shape(pixels: NDArray[np.uint8], image: Jpeg | Png, reduction: int) -> None:
     """Refuse what a decoder has found a larger or smaller image in than the header states."""
     for found, stated in zip(pixels.shape, (image.height, image.width), strict=False):
         if not stated // reduction <= found <= -(-stated // reduction):

@@ -49,4 +49,4 @@ def to_jpeg(pixels: NDArray[np.uint8], longest_side: int) -> bytes:
 
 def _widen(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Put a single pixel with channels there twice, side by side."""
-    return image.repeat(2, axis=1) if image.shape[:2] == SINGLE and image.ndim > 2 else image  # noqa: PLR2004
+    return image.repeat(2, axis=1) if image.shape[:2] == SINGLE and image.shape[2:] else image

@@ -107,15 +107,9 @@ def resample(
 def fit(
     preprocessing: Preprocessing, image: tuple[int, ...], size: tuple[int, ...]
 ) -> tuple[Span, Span]:
-    """Return the vertical and the horizontal span for an image of (height, width).
+    """Return the vertical and the horizontal span; ``image`` and ``size`` are (height, width).
 
     The roundings are those of torchvision's Resize and CenterCrop and of the usual letterbox.
-
-    Args:
-        preprocessing: says how to resize.
-        image: height and width of the image in pixels.
-        size: height and width of the input in pixels.
-
     """
     if preprocessing.resize == "stretch":
         spans = [Span(0.0, length, 0, target) for length, target in zip(image, size, strict=True)]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.calibration.quantization import quantize
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
@@ -14,6 +13,7 @@ from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.engines.tensorrt.inspection import check_precision, precision_table
 from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT
+from tests.calibration_builders import quantize
 from tests.tensorrt_builders import resnet18
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")

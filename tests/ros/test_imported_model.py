@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from vision_msgs.msg import LabelInfo
 
-from perception_node.calibration.quantization import quantize
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
@@ -23,6 +22,7 @@ from perception_node.vision.preprocess import FramePreprocessor
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 from tests.builders import SAMPLE_BAG, perception
+from tests.calibration_builders import quantize
 from tests.import_builders import AERIAL, resnet18, script, torch
 from tests.ros.harness import (
     NODE,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.engines.tensorrt.cuda.interface import Cuda, DeviceMemory
+    from perception_node.engines.tensorrt.cuda.pycuda_driver import GpuMemory, PyCuda
 
 
 class SharedBuffer:
@@ -27,22 +27,21 @@ class SharedBuffer:
 
     """
 
-    def __init__(self, cuda: Cuda, size: int, *, mapped: bool | None = None) -> None:
+    def __init__(self, cuda: PyCuda, size: int, *, mapped: bool | None = None) -> None:
         """Make a buffer of ``size`` bytes; the CPU's side is zeros.
 
-        Args:
-            cuda: where.
-            size: in bytes.
-            mapped: share the memory; by default where the GPU is integrated.
+        ``mapped`` says whether both share the memory; by default where the GPU is integrated.
 
         Raises:
             EngineError: there is not enough memory.
 
         """
         self._cuda = cuda
-        self.is_mapped = maps_memory(cuda) if mapped is None else mapped
+        if mapped is None:
+            mapped = cuda.gpu.integrated and cuda.gpu.can_map_host_memory
+        self.is_mapped = mapped
         self._host = cuda.host_memory(size, mapped=self.is_mapped)
-        self._device: DeviceMemory | None = None
+        self._device: GpuMemory | None = None
         if not self.is_mapped:
             try:
                 self._device = cuda.device_memory(size)
@@ -68,8 +67,3 @@ class SharedBuffer:
         if self._device:
             self._device.free()
         self._host.free()
-
-
-def maps_memory(cuda: Cuda) -> bool:
-    """Tell whether the GPU works in the CPU's memory as fast as in its own."""
-    return cuda.gpu.integrated and cuda.gpu.can_map_host_memory

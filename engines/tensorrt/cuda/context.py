@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class _Entry:
     """A context on the stack of the thread that made it."""
 
-    def __init__(self, driver: CudaObject, index: int) -> None:
+    def __init__(self, driver: CudaObject) -> None:
         self._driver = driver
         self.users = 0
-        self.context = driver.Device(index).retain_primary_context()
+        self.context = driver.Device(0).retain_primary_context()
         self.context.push()
         self.users = 1
 
@@ -41,47 +41,45 @@ class _Entry:
             self.pop()
             keep_for_ever(self.context)
 
-    __del__ = abandon  # of a thread's entries, when the thread ends
+    __del__ = abandon  # of a thread's entry, when the thread ends
 
 
-class _Entries(threading.local):
-    """The entries of each thread, by GPU."""
+class _Thread(threading.local):
+    """What belongs to the thread that asks."""
 
-    def __init__(self) -> None:
-        self.by_gpu: dict[int, _Entry] = {}
+    entry: _Entry | None = None
 
 
-_entries = _Entries()
+_this_thread = _Thread()
 
 
 @atexit.register
 def _abandon_forgotten() -> None:
     """Do for the main thread what the end of any other thread does."""
-    for entry in _entries.by_gpu.values():
-        entry.abandon()
+    if _this_thread.entry is not None:
+        _this_thread.entry.abandon()
 
 
-def enter_primary_context(driver: CudaObject, index: int) -> None:
-    """Make the primary context of a GPU current on this thread."""
-    entry = _entries.by_gpu.get(index)
-    if entry is None:
-        _entries.by_gpu[index] = _Entry(driver, index)
+def enter_primary_context(driver: CudaObject) -> None:
+    """Make the primary context of the GPU current on this thread."""
+    if _this_thread.entry is None:
+        _this_thread.entry = _Entry(driver)
     else:
-        entry.users += 1
+        _this_thread.entry.users += 1
 
 
-def leave_primary_context(index: int) -> None:
+def leave_primary_context() -> None:
     """Take back one ``enter_primary_context`` of this thread; the last one frees the context."""
-    entry = _leave(index)
+    entry = _leave()
     if entry is not None:
         entry.context.detach()
         # PyCUDA pushes a primary context to release it, and the driver leaves it there.
         ctypes.CDLL(DRIVER).cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
-def abandon_primary_context(index: int) -> None:
+def abandon_primary_context() -> None:
     """Take back one ``enter_primary_context`` of this thread, and never free the context."""
-    entry = _leave(index)
+    entry = _leave()
     if entry is not None:
         keep_for_ever(entry.context)
 
@@ -91,11 +89,15 @@ def keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _leave(index: int) -> _Entry | None:
+def _leave() -> _Entry | None:
     """Return the entry if this was its last user; then it is off the stack."""
-    entry = _entries.by_gpu[index]
+    entry = _this_thread.entry
+    if entry is None:
+        msg = "no context was entered on this thread"
+        raise RuntimeError(msg)
     if entry.users > 1:
         entry.users -= 1
         return None
     entry.pop()
-    return _entries.by_gpu.pop(index)
+    _this_thread.entry = None
+    return entry

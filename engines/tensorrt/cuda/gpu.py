@@ -44,20 +44,15 @@ class _NoAnswer(Exception):
     """The driver reported a failure."""
 
 
-def find_gpu(index: int = 0, library: str = DRIVER) -> Gpu | None:
-    """Return the GPU of that number, or None where there is no driver or no such GPU.
+def find_gpu(library: str = DRIVER) -> Gpu | None:
+    """Return the first GPU that ``CUDA_VISIBLE_DEVICES`` leaves, or None where there is none.
 
-    Never raises: a machine without a GPU is the normal case.
-
-    Args:
-        index: number of the device as CUDA counts, after ``CUDA_VISIBLE_DEVICES``.
-        library: the driver's shared library.
-
+    Never raises: a machine without a GPU, or without a driver, is the normal case.
     """
     try:
         driver = ctypes.CDLL(library)
         _call(driver, "cuInit", 0)
-        return _describe(driver, index)
+        return _describe(driver)
     except (OSError, AttributeError, _NoAnswer):  # no library, not the driver's, or no GPU
         return None
 
@@ -70,9 +65,9 @@ def driver_version(library: str = DRIVER) -> str:
         return ""
 
 
-def _describe(driver: ctypes.CDLL, index: int) -> Gpu:
+def _describe(driver: ctypes.CDLL) -> Gpu:
     device = ctypes.c_int()
-    _call(driver, "cuDeviceGet", ctypes.byref(device), index)
+    _call(driver, "cuDeviceGet", ctypes.byref(device), 0)
     name = ctypes.create_string_buffer(NAME_BYTES)
     _call(driver, "cuDeviceGetName", name, NAME_BYTES, device)
     memory = ctypes.c_size_t()

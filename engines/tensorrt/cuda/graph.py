@@ -107,7 +107,12 @@ class GraphDriver:
 
 
 class CudaGraph:
-    """A recorded piece of work that can be launched again and again; see ``Graph``."""
+    """A recorded piece of work that can be launched again and again.
+
+    Attributes:
+        nodes: number of its copies and kernels.
+
+    """
 
     def __init__(
         self, driver: GraphDriver, executable: ctypes.c_void_p, stream: int, nodes: int

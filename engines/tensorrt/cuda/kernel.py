@@ -135,21 +135,18 @@ def kernel_source() -> str:
 def plan_launch(
     preprocessing: Preprocessing, layout: FrameLayout, size: tuple[int, int]
 ) -> Launch:
-    """Return how the kernel is launched for frames of one layout.
+    """Return how the kernel is launched for frames of a layout whose encoding is ``READABLE``.
 
-    Args:
-        preprocessing: what the bundle says.
-        layout: of the frames, with an encoding out of ``READABLE``.
-        size: height and width of the engine's input.
-
+    ``size`` is the height and width of the engine's input.
     """
     resampling = resample(preprocessing, (layout.height, layout.width), size)
-    taps = 4 if preprocessing.interpolation == "bicubic" else 2
+    is_cubic = preprocessing.interpolation == "bicubic"
+    taps = 4 if is_cubic else 2
     parameters = Parameters(
         rows=_axis(resampling.rows, size[0], taps),
         columns=_axis(resampling.columns, size[1], taps),
         halvings=resampling.halvings,
-        cubic=taps == 4,  # noqa: PLR2004 - as many taps as a cubic has
+        cubic=is_cubic,
         fill=preprocessing.fill,
     )
     if parameters.rows.window * parameters.columns.window > WINDOW_PIXELS:

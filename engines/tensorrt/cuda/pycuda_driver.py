@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUDA through PyCUDA: the ``Cuda`` of robots."""
+"""The little that the TensorRT engine needs of CUDA, through PyCUDA.
+
+All memory is counted in bytes, all addresses are plain integers as TensorRT takes them. Copies,
+kernels and graphs are put on the one stream of a ``PyCuda`` and are done when ``synchronize``
+returns. Everything belongs to the thread that made the ``PyCuda``: it makes, uses, frees.
+
+Every call raises ``EngineError`` when CUDA reports a failure, and ``EngineLost`` when the failure
+is one that stays: after an illegal address or a failed launch every later call fails too.
+"""
 
 from __future__ import annotations
 
@@ -34,25 +42,28 @@ TOOLKIT = Path("/usr/local/cuda/bin")  # where JetPack puts nvcc, often not on P
 
 
 class PyCuda:
-    """One GPU through PyCUDA; see ``Cuda`` for what each method does."""
+    """One GPU with its context and one stream, owned by the thread that made it.
 
-    def __init__(self, index: int = 0) -> None:
-        """Make the primary context of a GPU current on this thread, and a stream in it.
+    Attributes:
+        gpu: the facts of the GPU.
+        stream: handle of the stream, which never waits for the default stream.
+        can_capture: whether ``capture`` works here.
 
-        Args:
-            index: number of the GPU, as CUDA counts.
+    """
+
+    def __init__(self) -> None:
+        """Make the primary context of the GPU current on this thread, and a stream in it.
 
         Raises:
             EnvironmentLacks: there is no GPU, or PyCUDA cannot be imported.
             EngineError: the GPU cannot be used.
 
         """
-        gpu = find_gpu(index)
+        gpu = find_gpu()
         if gpu is None:
-            problem = f"no NVIDIA GPU {index} here, or no driver for it"
+            problem = "no NVIDIA GPU 0 here, or no driver for it"
             raise EnvironmentLacks(problem, "nvidia-smi shows what is")
         self.gpu = gpu
-        self._index = index
         self._driver = _import_driver()
         self._stream: Any = None
         self._done: Any = None
@@ -61,7 +72,7 @@ class PyCuda:
         self.can_capture = self._graphs.is_complete
         with self._reporting():
             self._driver.init()
-            enter_primary_context(self._driver, index)
+            enter_primary_context(self._driver)
         self._is_open = True
         try:
             with self._reporting():
@@ -78,7 +89,7 @@ class PyCuda:
         self._done = self._driver.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
 
     def host_memory(self, size: int, *, mapped: bool) -> PageLockedMemory:
-        """Return page-locked memory; see ``Cuda``."""
+        """Return page-locked memory; ``mapped`` lets kernels use it where it is."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
         with self._reporting():
             array = self._driver.pagelocked_empty(size, np.uint8, mem_flags=flags)
@@ -86,22 +97,28 @@ class PyCuda:
         return PageLockedMemory(array, address)
 
     def device_memory(self, size: int) -> GpuMemory:
-        """Return memory of the GPU; see ``Cuda``."""
+        """Return memory of the GPU, with undefined content."""
         with self._reporting():
-            return GpuMemory(self._driver.mem_alloc(size), size)
+            return GpuMemory(self._driver.mem_alloc(size))
 
     def upload(self, target: int, source: NDArray[np.uint8]) -> None:
-        """Copy to the GPU; see ``Cuda``."""
+        """Copy page-locked bytes to an address of the GPU, in the order of the stream."""
         with self._reporting():
             self._driver.memcpy_htod_async(target, source, self._stream)
 
     def download(self, target: NDArray[np.uint8], source: int) -> None:
-        """Copy from the GPU; see ``Cuda``."""
+        """Copy from an address of the GPU into page-locked bytes, in the order of the stream."""
         with self._reporting():
             self._driver.memcpy_dtoh_async(target, source, self._stream)
 
     def compile(self, source: str, name: str) -> CompiledKernel:
-        """Compile a kernel with nvcc, or take it from PyCUDA's cache; see ``Cuda``."""
+        """Compile CUDA C++ and return the ``extern "C"`` kernel of that name; PyCUDA has a cache.
+
+        Raises:
+            EnvironmentLacks: there is no compiler here.
+            EngineError: the source does not compile, or has no such kernel.
+
+        """
         compiler = import_module("pycuda.compiler")
         try:
             with self._reporting():
@@ -114,17 +131,20 @@ class PyCuda:
             raise EngineError(msg) from error
 
     def capture(self, work: Callable[[], None]) -> CudaGraph:
-        """Record work as a graph; see ``Cuda``."""
+        """Record what ``work`` puts on the stream, which does not run yet, as a graph.
+
+        The stream can be used as before after it, also when recording failed.
+        """
         return self._graphs.capture(self.stream, work)
 
     def synchronize(self) -> None:
-        """Wait for the stream, asleep; see ``Cuda``."""
+        """Wait, asleep and without Python's lock, until everything on the stream is done."""
         with self._reporting():
             self._done.record(self._stream)
             self._done.synchronize()
 
     def check(self) -> None:
-        """Raise ``EngineLost`` if the context is broken; see ``Cuda``."""
+        """Raise ``EngineLost`` if the context is broken for good. Never waits for the GPU."""
         try:
             self._stream.is_done()  # every call of a broken context fails, also this question
         except self._driver.Error as error:
@@ -132,18 +152,24 @@ class PyCuda:
             raise EngineLost(msg) from error
 
     def close(self) -> None:
-        """Free the stream and leave the context; see ``Cuda``."""
+        """Free the stream and leave the context, on the thread that made it; twice is allowed.
+
+        All memory, graphs and whatever else lives in the context must be freed before.
+        """
         if self._is_open:
             self._is_open = False
             self._stream = self._done = None
             with self._reporting():
-                leave_primary_context(self._index)
+                leave_primary_context()
 
     def abandon(self) -> None:
-        """Leave the context and free nothing; see ``Cuda``."""
+        """Leave a context that is lost without freeing anything in it, which could hang.
+
+        The thread can end after it; what was made in the context is lost until the process ends.
+        """
         if self._is_open:
             self._is_open = False
-            abandon_primary_context(self._index)
+            abandon_primary_context()
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -163,7 +189,13 @@ class PyCuda:
 
 
 class PageLockedMemory:
-    """Page-locked memory of the CPU; see ``HostMemory``."""
+    """Page-locked memory of the CPU, which the GPU copies from and to on its own.
+
+    Attributes:
+        array: its bytes, uint8 of shape (size,); must not be touched once it is freed.
+        device_address: where kernels find the same bytes, 0 unless it was made ``mapped``.
+
+    """
 
     def __init__(self, array: NDArray[np.uint8], device_address: int) -> None:
         self.array = array
@@ -176,11 +208,10 @@ class PageLockedMemory:
 
 
 class GpuMemory:
-    """Memory of the GPU; see ``DeviceMemory``."""
+    """Memory of the GPU, which begins at ``address``."""
 
-    def __init__(self, allocation: CudaObject, size: int) -> None:
+    def __init__(self, allocation: CudaObject) -> None:
         self.address = int(allocation)
-        self.size = size
         self._allocation = allocation
 
     def free(self) -> None:
@@ -189,7 +220,7 @@ class GpuMemory:
 
 
 class CompiledKernel:
-    """A kernel that nvcc compiled; see ``Kernel``."""
+    """A compiled kernel; its arguments are a structure by value, a source and a target address."""
 
     def __init__(self, cuda: PyCuda, module: CudaObject, function: CudaObject) -> None:
         self._cuda = cuda
@@ -204,7 +235,12 @@ class CompiledKernel:
         source: int,
         target: int,
     ) -> None:
-        """Put the kernel on the stream; see ``Kernel``."""
+        """Put the kernel on the stream.
+
+        ``grid`` counts blocks in x and y, ``block`` the threads of one in x, y and z.
+        ``parameters`` is the structure, in the layout of C; the addresses are those of what is
+        read and of what is written.
+        """
         self._function.prepare([f"{len(parameters)}s", "P", "P"])
         arguments = (parameters, source, target)
         call = self._function.prepared_async_call

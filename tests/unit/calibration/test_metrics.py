@@ -9,11 +9,7 @@ from perception_node.calibration.metrics import Answers, Bin, ClassDrop
 
 
 def answers(*best, confidences=None):
-    result = Answers()
-    for index, row in enumerate(best):
-        confidence = 0.9 if confidences is None else confidences[index]
-        result.add(row, confidence, 1.0)
-    return result
+    return Answers(list(best), confidences or [0.9] * len(best), [1.0] * len(best))
 
 
 def truth(*classes):
@@ -56,9 +52,7 @@ def test_a_cosine_of_huge_values_does_not_overflow():
 
 
 def test_cosines_are_averaged():
-    given = Answers()
-    given.add((0,), 0.5, 1.0)
-    given.add((0,), 0.5, 0.5)
+    given = Answers([(0,), (0,)], [0.5, 0.5], [1.0, 0.5])
     assert given.cosine == 0.75
 
 

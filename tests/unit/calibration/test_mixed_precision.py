@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from perception_node.calibration import mixed_precision
+from perception_node.calibration import metrics, mixed_precision
 from perception_node.calibration.calibrate import calibrate
 from perception_node.calibration.images import open_images
 from perception_node.calibration.mixed_precision import (
@@ -85,7 +85,7 @@ def ranking(calibration, inputs):
 
 @pytest.fixture(autouse=True)
 def _few_runs(monkeypatch):
-    monkeypatch.setattr(mixed_precision, "ROUNDS", 1)
+    monkeypatch.setattr(metrics, "ROUNDS", 1)
 
 
 def spoil(calibration):
@@ -113,21 +113,21 @@ def float_convolutions(content, names):
     } & set(names)
 
 
-def test_a_number_keeps_that_many_of_the_worst(calibration, ranking, inputs):
-    kept = keep_in_float(calibration, ranking, 3, inputs, min_agreement=1.0)
+def test_a_number_keeps_that_many_of_the_worst(calibration, ranking, images):
+    kept = keep_in_float(calibration, ranking, 3, images, min_agreement=1.0)
     assert kept.convolutions == tuple(each.convolution for each in ranking[:3])
     assert 0.0 <= kept.agreement <= 1.0
     assert min(kept.latency_ms, kept.latency_without_ms, kept.latency_float32_ms) > 0.0
 
 
-def test_auto_keeps_none_where_none_is_needed(calibration, ranking, inputs):
-    kept = keep_in_float(calibration, ranking, "auto", inputs, min_agreement=0.0)
+def test_auto_keeps_none_where_none_is_needed(calibration, ranking, images):
+    kept = keep_in_float(calibration, ranking, "auto", images, min_agreement=0.0)
     assert kept.convolutions == ()
     assert kept.agreement == kept.agreement_without
 
 
-def test_auto_keeps_more_until_the_agreement_is_reached(calibration, ranking, inputs):
-    healthy = keep_in_float(calibration, ranking, 0, inputs, min_agreement=0.0).agreement
+def test_auto_keeps_more_until_the_agreement_is_reached(calibration, ranking, images, inputs):
+    healthy = keep_in_float(calibration, ranking, 0, images, min_agreement=0.0).agreement
     spoilt, names = spoil(calibration)
     ranked = rank_convolutions(spoilt.model, spoilt.ranges, inputs[:4])
     steps = []
@@ -135,20 +135,20 @@ def test_auto_keeps_more_until_the_agreement_is_reached(calibration, ranking, in
         spoilt,
         ranked,
         "auto",
-        inputs,
+        images,
         min_agreement=healthy - 0.1,
-        report=lambda done, total: steps.append((done, total)),
+        report=lambda _, done, total: steps.append((done, total)),
     )
     assert kept.agreement_without < healthy - 0.1 <= kept.agreement
     assert set(kept.convolutions) == names
     assert steps == [(1, 6), (2, 6), (3, 6)]  # of none, 1, 2, 4, 8, 10
 
 
-def test_auto_gives_up_at_half_of_them(calibration, ranking, inputs):
+def test_auto_gives_up_at_half_of_them(calibration, ranking, images):
     with pytest.raises(
         CalibrationError, match=r"with 10 of 20 convolutions in float.*more images .* or use fp16"
     ):
-        keep_in_float(calibration, ranking, "auto", inputs, min_agreement=1.01)
+        keep_in_float(calibration, ranking, "auto", images, min_agreement=1.01)
 
 
 @pytest.mark.parametrize("keep", [20, 21, 1000])
@@ -158,9 +158,9 @@ def test_something_must_be_left_to_quantise(bundle, images, keep, monkeypatch):
         calibrate_mixed(bundle, images, "minmax", keep, min_agreement=0.95)
 
 
-def test_no_images_to_judge_with_are_refused(calibration, ranking):
-    with pytest.raises(CalibrationError, match="no images to judge with"):
-        keep_in_float(calibration, ranking, 1, [], min_agreement=0.95)
+def test_no_images_to_judge_with_are_refused(calibration, ranking, images):
+    with pytest.raises(CalibrationError, match="none of the images held out to judge"):
+        keep_in_float(calibration, ranking, 1, images.subset([]), min_agreement=0.95)
 
 
 @pytest.mark.parametrize(("text", "keep"), [("auto", "auto"), ("0", 0), ("12", 12)])

@@ -13,7 +13,6 @@ from perception_node.calibration.bias_correction import channel_means
 from perception_node.calibration.quantization import (
     convolutions,
     prepare,
-    quantize,
     quantize_for_cpu,
     quantize_for_tensorrt,
 )
@@ -21,7 +20,7 @@ from perception_node.calibration.ranges import measure
 from perception_node.errors import CalibrationError, EngineBuildError
 from tests.builders import color_network
 from tests.calibration_builders import SIDE as SMALL_SIDE
-from tests.calibration_builders import small_network
+from tests.calibration_builders import quantize, small_network
 from tests.tensorrt_builders import resnet18
 
 SIDE = 32

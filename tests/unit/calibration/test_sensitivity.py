@@ -82,7 +82,7 @@ def test_a_range_that_is_far_too_wide_is_found(prepared, ranges):
 
 def test_progress_is_reported_for_each_convolution(prepared, ranges):
     reports = []
-    rank_convolutions(prepared, ranges, inputs(1), report=lambda *done: reports.append(done))
+    rank_convolutions(prepared, ranges, inputs(1), report=lambda _, *done: reports.append(done))
     assert reports == [(number, 20) for number in range(1, 21)]
 
 

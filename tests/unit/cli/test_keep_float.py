@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from perception_node.calibration import mixed_precision
+from perception_node.calibration import metrics, mixed_precision
 from perception_node.cli import main
 from perception_node.model.bundle import load_bundle
 from tests.calibration_builders import small_bundle, write_pictures
@@ -17,7 +17,7 @@ CONVOLUTIONS = 3
 
 @pytest.fixture
 def calibrate(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(mixed_precision, "ROUNDS", 1)
+    monkeypatch.setattr(metrics, "ROUNDS", 1)
     bundle = small_bundle(tmp_path / "small")
     pictures = write_pictures(tmp_path / "pictures", 20)
     verb = ["calibrate", str(bundle), "--images", str(pictures), "--method", "minmax"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 from dataclasses import replace
+from importlib import metadata
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_pycuda_and_its_compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     assert gpu_findings.check_pycuda().found == "not installed"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(gpu_findings.metadata, "version", lambda _name: "2026.1")
+    monkeypatch.setattr(metadata, "version", lambda _name: "2026.1")
     driver = "perception_node.engines.tensorrt.cuda.pycuda_driver"
     monkeypatch.setattr(f"{driver}.TOOLKIT", tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -158,10 +159,10 @@ def test_the_packages_that_make_bundles(monkeypatch):
 
     def version(name):
         if name not in versions:
-            raise gpu_findings.metadata.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return versions[name]
 
-    monkeypatch.setattr(gpu_findings.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     found = "onnx 1.23.2, torch 2.13.0+cpu"
     assert gpu_findings.check_importers() == Finding("model import", OK, found)
     del versions["torch"]

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import ast
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 
 import pytest
 
 from perception_node.cli import doctor
-from perception_node.doctor import http_findings
 from perception_node.doctor.findings import OK, OPTIONAL, Finding
 from perception_node.doctor.http_findings import LOWEST, check_http, require_http
 from perception_node.errors import EnvironmentLacks
@@ -21,10 +20,10 @@ NOBLE = {"flask": "3.0.2", "flask-cors": "4.0.0", "prometheus-client": "0.19.0"}
 def install(monkeypatch, versions):
     def version(name):
         if name not in versions:
-            raise PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return versions[name]
 
-    monkeypatch.setattr(http_findings, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
 
 
 def test_what_is_here_is_named_with_its_version():

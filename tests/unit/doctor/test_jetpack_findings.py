@@ -20,7 +20,7 @@ def jetson(monkeypatch, tmp_path):
         (tmp_path / "nv_tegra_release").write_text(line)
         monkeypatch.setattr(jetpack_findings, "JETSON_RELEASE", tmp_path / "nv_tegra_release")
         monkeypatch.setattr(platform, "python_version_tuple", lambda: tuple(python.split(".")))
-        monkeypatch.setattr(jetpack_findings, "tensorrt_version", lambda: tensorrt)
+        monkeypatch.setattr(jetpack_findings, "version_of", lambda _package: tensorrt)
         monkeypatch.setenv("PATH", str(tmp_path))
         return check_jetpack()
 

@@ -62,17 +62,19 @@ def test_a_user_without_rights_is_told_what_would_grant_them():
         (UNLIMITED, OK, "priorities up to 99"),
     ],
 )
-def test_the_highest_priority(capable, limit, state, found):
-    finding = check_priority(lambda _name: (limit, UNLIMITED))
+def test_the_highest_priority(capable, monkeypatch, limit, state, found):
+    monkeypatch.setattr(resource, "getrlimit", lambda _name: (limit, UNLIMITED))
+    finding = check_priority()
     assert (finding.state, finding.found) == (state, found)
     capable.add(realtime_findings.CAP_SYS_NICE)
-    assert check_priority(lambda _name: (limit, UNLIMITED)).state == OK
+    assert check_priority().state == OK
 
 
 @pytest.mark.parametrize(("limit", "state"), [(8 << 20, OPTIONAL), (UNLIMITED, OK)])
-def test_memory_that_may_be_locked(capable, limit, state):
-    finding = check_locked_memory(lambda _name: (limit, UNLIMITED))
+def test_memory_that_may_be_locked(capable, monkeypatch, limit, state):
+    monkeypatch.setattr(resource, "getrlimit", lambda _name: (limit, UNLIMITED))
+    finding = check_locked_memory()
     assert finding.state == state
     assert ("8192 KiB" in finding.found) == (state == OPTIONAL)
     capable.add(realtime_findings.CAP_IPC_LOCK)
-    assert check_locked_memory(lambda _name: (limit, UNLIMITED)).state == OK
+    assert check_locked_memory().state == OK

@@ -11,10 +11,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from perception_node.calibration.quantization import quantize
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.errors import EngineBuildError
 from tests.builders import ROOT, SIDE, color_network
+from tests.calibration_builders import quantize
 from tests.tensorrt_builders import resnet18
 
 # ONNX Runtime 1.23, the last one for Python 3.10, rounds half of all float16 to another int8 step.

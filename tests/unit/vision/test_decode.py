@@ -17,13 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.errors import FrameError, FrameTooLarge, UndecodableImage
-from perception_node.vision.decode import Decoder, read_size
+from perception_node.vision import decode
+from perception_node.vision.decode import Decoder
 from tests.builders import ROOT, encode, quadrants, smooth
 
 LIMIT = 4096 * 4096
 PICTURE = smooth(96, 130)
 THUMBNAIL = encode(smooth(16, 16))
 PLAIN_JPEG = encode(PICTURE)
+
+
+def read_size(data):
+    image = decode._open(data)
+    return image.width, image.height
 
 
 def segment(marker, payload):

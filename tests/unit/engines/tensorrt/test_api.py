@@ -149,9 +149,9 @@ def test_what_tensorrt_logs_as_an_error_is_kept():
     trt = TensorRt(StandinVersion("10.3.0").module, "tensorrt")
     for severity, text in (("INFO", "fine"), ("WARNING", "hm"), ("ERROR", "broken\n  here")):
         trt.logger.log(SimpleNamespace(name=severity), text)
-    assert trt.last_errors() == "broken here"
-    trt.forget_errors()
-    assert trt.last_errors() == "TensorRT logged no reason"
+    assert trt.log.text() == "broken here"
+    trt.log.clear()
+    assert trt.log.text() == "TensorRT logged no reason"
 
 
 def test_warnings_are_told_where_there_are_no_errors():

@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.calibration.quantization import quantize
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.plans import BuildOptions, PlanStore
 from perception_node.engines.tensorrt import build as build_module
@@ -28,6 +27,7 @@ from perception_node.errors import (
 from perception_node.installing import MissingPackage
 from perception_node.model.bundle import load_bundle
 from tests.builders import MANIFEST, make_bundle
+from tests.calibration_builders import quantize
 from tests.gate_builders import gate, int8_bundle
 from tests.standin_cuda import StandinCuda, standin_gpu
 from tests.standin_tensorrt import standin_engine
@@ -191,9 +191,10 @@ def robot(monkeypatch, bundle):
         inspection = INSPECTION
         output_factor = 1.0
 
-        def load(self, made_from, plan, _trt, _precision):
+        def load(self, made_from, plan, _trt, cuda, *, precision, debug):
             assert plan == made_from.read()
-            engine = standin_engine(made_from, StandinCuda(), debug=True)
+            assert precision in {"fp16", "fp32"}
+            engine = standin_engine(made_from, cuda, debug=debug)
             if self.output_factor != 1.0:
                 infer = engine.infer
 
@@ -208,9 +209,9 @@ def robot(monkeypatch, bundle):
     robot.trt = TensorRt(robot.standin.module, "tensorrt")
     monkeypatch.setattr(build_module, "find_gpu", standin_gpu)
     monkeypatch.setattr(build_module, "load_tensorrt", lambda _backend: robot.trt)
-    monkeypatch.setattr(build_module, "_check_cuda", lambda: None)
+    monkeypatch.setattr(build_module, "PyCuda", StandinCuda)
     monkeypatch.setattr(build_module, "inspect_plan", lambda _trt, _plan: robot.inspection)
-    monkeypatch.setattr(build_module, "_load_engine", robot.load)
+    monkeypatch.setattr(build_module, "TensorRtEngine", robot.load)
     return robot
 
 
@@ -263,7 +264,7 @@ def test_what_is_missing_to_run_it_is_said_before_the_build(robot, bundle, store
         msg = "No module named 'pycuda'"
         raise EnvironmentLacks(msg)
 
-    monkeypatch.setattr(build_module, "_check_cuda", fail)
+    monkeypatch.setattr(build_module, "PyCuda", fail)
     with pytest.raises(EnvironmentLacks, match="pycuda"):
         ensure_plan(bundle, "fp16", "tensorrt", store)
     assert robot.standin.of("parse") == []
@@ -271,11 +272,11 @@ def test_what_is_missing_to_run_it_is_said_before_the_build(robot, bundle, store
 
 @pytest.mark.usefixtures("robot")
 def test_an_engine_that_fails_is_not_stored(bundle, store, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         msg = "out of memory"
         raise EngineError(msg)
 
-    monkeypatch.setattr(build_module, "_load_engine", fail)
+    monkeypatch.setattr(build_module, "TensorRtEngine", fail)
     with pytest.raises(EngineError, match="out of memory"):
         ensure_plan(bundle, "fp16", "tensorrt", store)
     assert store.entries() == []

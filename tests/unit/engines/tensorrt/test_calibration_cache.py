@@ -8,7 +8,6 @@ import pytest
 from perception_node.engines.tensorrt.calibration_cache import (
     ANY_VERSION,
     CalibrationCache,
-    new_cache,
     parse_cache,
     version_number,
 )
@@ -26,10 +25,10 @@ def test_a_published_cache_is_read():
 
 
 def test_ours_is_without_a_version():
-    content = new_cache({"image": 2.0, "a: b/c": 0.5}).to_bytes()
+    content = CalibrationCache({"image": 2.0, "a: b/c": 0.5}).to_bytes()
     assert content == b"TRT-0-MinMaxCalibration\nimage: 40000000\na: b/c: 3f000000\n"
     assert parse_cache(content) == CalibrationCache(
-        ANY_VERSION, "minmax", {"image": 2.0, "a: b/c": 0.5}
+        {"image": 2.0, "a: b/c": 0.5}, "minmax", ANY_VERSION
     )
 
 
@@ -38,7 +37,7 @@ def test_ours_is_without_a_version():
 )
 def test_a_scale_that_is_no_positive_number_is_not_written(scale):
     with pytest.raises(CalibrationError, match=r"'image': the scale .* calibrate again"):
-        new_cache({"image": scale}).to_bytes()
+        CalibrationCache({"image": scale}).to_bytes()
 
 
 @pytest.mark.parametrize("bits", ["00000000", "80000000", "bf800000", "7f800000", "7fc00000"])
@@ -50,7 +49,7 @@ def test_a_scale_that_is_no_positive_number_is_not_read(bits):
 @pytest.mark.parametrize("name", ["", "two\nlines", "image\x00"])
 def test_a_name_that_would_break_the_text_is_not_written(name):
     with pytest.raises(CalibrationError, match="its name cannot be in a calibration cache"):
-        new_cache({name: 1.0}).to_bytes()
+        CalibrationCache({name: 1.0}).to_bytes()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ from __future__ import annotations
 import pytest
 
 from perception_node.cli import main
+from perception_node.config.sections import ModelConfig
+from perception_node.engines.loading import Phases
 from perception_node.engines.plans import NewPlan, PlanStore
+from perception_node.engines.registry import Order
 from perception_node.engines.tensorrt import build as build_module
 from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.api import TensorRt
 from perception_node.engines.tensorrt.build import ensure_plan, fingerprint_of
-from perception_node.engines.tensorrt.calibration_cache import new_cache
+from perception_node.engines.tensorrt.calibration_cache import CalibrationCache
 from perception_node.errors import (
     CalibrationError,
     EngineBuildError,
@@ -27,7 +30,7 @@ from tests.standin_tensorrt import standin_engine, standin_tensorrt
 from tests.tensorrt_versions import StandinVersion
 
 LAYER = {"Name": "conv", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Int8"}]}
-CACHE = new_cache({"image": 0.5, "features": 0.25}).to_bytes()
+CACHE = CalibrationCache({"image": 0.5, "features": 0.25}).to_bytes()
 
 
 @pytest.fixture
@@ -53,12 +56,14 @@ def robot(monkeypatch, bundle):
         trt = TensorRt(standin.module, "tensorrt")
         monkeypatch.setattr(build_module, "find_gpu", standin_gpu)
         monkeypatch.setattr(build_module, "load_tensorrt", lambda _backend: trt)
-        monkeypatch.setattr(build_module, "_check_cuda", lambda: None)
+        monkeypatch.setattr(build_module, "PyCuda", StandinCuda)
         monkeypatch.setattr(build_module, "inspect_plan", lambda _trt, _plan: {"Layers": [LAYER]})
         monkeypatch.setattr(
             build_module,
-            "_load_engine",
-            lambda made_from, *_: standin_engine(made_from, StandinCuda(), debug=True),
+            "TensorRtEngine",
+            lambda made_from, _plan, _trt, cuda, *, precision, debug: standin_engine(
+                made_from, cuda, debug=debug and precision == "int8"
+            ),
         )
         return standin
 
@@ -86,7 +91,7 @@ def test_tensorrt_gets_the_float32_model_and_the_cache(robot, bundle, store, ver
 def test_another_calibration_is_another_plan(robot, bundle, store):
     robot("10.3.0")
     first = build(bundle, store)
-    other = new_cache({"image": 0.25, "features": 0.25}).to_bytes()
+    other = CalibrationCache({"image": 0.25, "features": 0.25}).to_bytes()
     second = build(add_files(bundle, {"calibration.cache": other}), store)
     assert first.fingerprint.key() != second.fingerprint.key()
     assert len(store.entries()) == 2
@@ -110,7 +115,7 @@ def test_without_a_cache_it_says_how_to_make_one(robot, store, tmp_path):
 
 def test_the_cache_of_another_model_is_refused_and_nothing_stored(robot, bundle, store):
     robot("10.3.0")
-    foreign = new_cache({"somewhere": 0.25}).to_bytes()
+    foreign = CalibrationCache({"somewhere": 0.25}).to_bytes()
     with pytest.raises(CalibrationError, match="of another model"):
         build(add_files(bundle, {"calibration.cache": foreign}), store)
     assert store.entries() == []
@@ -152,9 +157,8 @@ def keep(store, bundle, trt, content, **named):
 
 
 def load(bundle, store):
-    return loading.load_engine(
-        bundle, "int8", store=str(store.folder), build_missing=False, allow_ungated=True
-    )
+    config = ModelConfig(plan_store=str(store.folder), allow_ungated=True)
+    return loading.load_engine(Order(bundle, "int8", config, Phases()))
 
 
 def test_the_node_runs_a_classic_plan_where_there_is_no_other(node, bundle, store):
@@ -178,6 +182,6 @@ def test_the_node_prefers_the_plan_of_the_int8_model(node, bundle, store, monkey
 
 def test_a_classic_plan_of_another_calibration_is_not_run(node, bundle, store):
     keep(store, bundle, node, bundle.read(), classic=True)
-    other = new_cache({"image": 0.25}).to_bytes()
+    other = CalibrationCache({"image": 0.25}).to_bytes()
     with pytest.raises(PlanMismatch, match="calibration_sha256"):
         load(add_files(bundle, {"calibration.cache": other}), store)

@@ -50,18 +50,18 @@ def driver(monkeypatch):
 
 def test_users_on_one_thread_share_one_entry_and_the_last_frees_it(driver):
     for _ in range(2):
-        context.enter_primary_context(driver, 0)
+        context.enter_primary_context(driver)
     assert len(driver.stack) == 1
-    context.leave_primary_context(0)
+    context.leave_primary_context()
     assert len(driver.stack) == 1
-    context.leave_primary_context(0)
+    context.leave_primary_context()
     assert driver.stack == []
     assert driver.events == ["device 0", "detached"]
 
 
 def test_a_context_that_is_abandoned_is_never_freed(driver):
-    context.enter_primary_context(driver, 0)
-    context.abandon_primary_context(0)
+    context.enter_primary_context(driver)
+    context.abandon_primary_context()
     assert driver.stack == []
     assert driver.events == ["device 0"]
 
@@ -70,7 +70,7 @@ def test_a_thread_that_forgets_its_context_leaves_an_empty_stack(driver):
     stacks = []
 
     def forget():
-        context.enter_primary_context(driver, 0)
+        context.enter_primary_context(driver)
         stacks.append(driver.stack)
         assert len(driver.stack) == 1
 
@@ -82,12 +82,12 @@ def test_a_thread_that_forgets_its_context_leaves_an_empty_stack(driver):
 
 
 def test_threads_do_not_share_entries(driver):
-    context.enter_primary_context(driver, 0)
-    thread = threading.Thread(target=context.enter_primary_context, args=(driver, 0))
+    context.enter_primary_context(driver)
+    thread = threading.Thread(target=context.enter_primary_context, args=(driver,))
     thread.start()
     thread.join()
     assert driver.events == ["device 0"] * 2
-    context.leave_primary_context(0)
+    context.leave_primary_context()
     assert driver.stack == []
 
 
@@ -97,6 +97,6 @@ def test_a_gpu_that_cannot_be_entered_leaves_nothing_behind(driver):
 
     driver.retain_primary_context = fail
     with pytest.raises(ValueError):
-        context.enter_primary_context(driver, 0)
-    with pytest.raises(KeyError):
-        context.leave_primary_context(0)
+        context.enter_primary_context(driver)
+    with pytest.raises(RuntimeError):
+        context.leave_primary_context()

@@ -39,10 +39,6 @@ def test_asking_makes_no_context(driver):
     assert driver.fake_live() == 0
 
 
-def test_there_is_no_second_gpu():
-    assert find_gpu(1, str(build_driver())) is None
-
-
 def test_a_driver_without_a_gpu_is_no_gpu(driver):
     driver.fake_set_device(0, 0)
     assert find_gpu(library=str(build_driver())) is None
