@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import random
-from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +20,7 @@ from perception_node.bench.camera.camera_faults import with_stamp
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.process_watch import read_sample
 from perception_node.rehearsal.bag_rehearsal import Rehearsal
-from perception_node.rehearsal.domain import PRIVATE_DOMAINS
-from perception_node.ros.compat import keep_discovery_local
+from perception_node.rehearsal.domain import private_domain
 from perception_node.system.resources import SAMPLE_TOPICS
 from perception_node.wire.bags import BagMessage
 from perception_node.wire.images import NANOSECONDS, RAW_TYPE
@@ -36,17 +33,6 @@ if TYPE_CHECKING:
 BURST = 1000
 PERIOD_NS = NANOSECONDS // 30
 WARM_UP_FRAMES = 30
-
-
-class Figures(NamedTuple):
-    """Of one run: ages in ms, memory in MiB."""
-
-    p50_before: float
-    p99_before: float
-    memory_before: float
-    p50_after: float
-    p99_after: float
-    memory_after: float
 
 
 class MemoryRehearsal(Rehearsal):
@@ -67,7 +53,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=600, help="before, and after")
     parser.add_argument("--size", default="640x480", metavar="WxH")
     arguments = parser.parse_args()
-    keep_discovery_local()
+    os.environ.pop("ROS_DOMAIN_ID", None)  # each run has a domain that no other has
     width, height = map(int, arguments.size.split("x"))
     before = arguments.frames + WARM_UP_FRAMES
     messages = list(play(width, height, before + BURST + arguments.frames))
@@ -75,7 +61,7 @@ def main() -> None:
     print(f"{arguments.size} bgr8 at 30 Hz, {arguments.frames} frames, then {BURST} at once, then")
     print(f"{arguments.frames} frames; {arguments.runs} runs, {os.cpu_count()} cores,")
     print(f"Python {platform.python_version()}, median of the runs")
-    figures = Figures(*(median(column) for column in zip(*runs, strict=True)))
+    figures = np.median(runs, axis=0)
     print(f"{'':<8} {'p50 ms':>8} {'p99 ms':>8} {'memory MiB':>11}")
     print(f"{'before':<8} {figures[0]:8.2f} {figures[1]:8.2f} {figures[2]:11.1f}")
     print(f"{'after':<8} {figures[3]:8.2f} {figures[4]:8.2f} {figures[5]:11.1f}")
@@ -100,22 +86,22 @@ def squeeze(messages: list[BagMessage], before: int) -> list[BagMessage]:
     return [m._replace(time_ns=due) for m, due in zip(messages, due_ns, strict=True)]
 
 
-def measure(messages: list[BagMessage], before: int) -> Figures:
-    """Run one node through it all."""
-    os.environ["ROS_DOMAIN_ID"] = str(random.choice(PRIVATE_DOMAINS))
+def measure(messages: list[BagMessage], before: int) -> list[float]:
+    """Run one node through it all; return what ``summarize`` says of the time before and after."""
     rehearsal = MemoryRehearsal()
-    rehearsal.run(messages, SAMPLE_TOPICS["raw"])
+    with private_domain():
+        rehearsal.run(messages, SAMPLE_TOPICS["raw"])
     said = rehearsal.diagnostics
     print(", ".join(f"{key} {said[key]}" for key in ("received", "published", "superseded")))
     first, last = before * PERIOD_NS, (before + BURST) * PERIOD_NS
-    return Figures(
+    return [
         *summarize(rehearsal, WARM_UP_FRAMES * PERIOD_NS, first),
         *summarize(rehearsal, last + PERIOD_NS, len(messages) * PERIOD_NS),
-    )
+    ]
 
 
 def summarize(rehearsal: MemoryRehearsal, first_ns: int, last_ns: int) -> tuple[float, ...]:
-    """Return p50 and p99 of the ages and the last memory, of frames stamped in between."""
+    """Return p50 and p99 of the ages in ms and the last memory in MiB, of frames in between."""
     stamps = [stamp for stamp in sorted(rehearsal.ages_ms) if first_ns < stamp <= last_ns]
     p50, p99 = np.percentile([rehearsal.ages_ms[stamp] for stamp in stamps], (50, 99))
     return float(p50), float(p99), rehearsal.memory_mib[stamps[-1]]

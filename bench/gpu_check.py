@@ -27,7 +27,6 @@ from rich.table import Table
 
 from perception_node import __version__
 from perception_node.bench import gpu_checks, gpu_engine_checks
-from perception_node.bench.gpu_measuring import CheckSkipped
 from perception_node.bench.pycuda_setup import ensure_pycuda
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.errors import EnvironmentLacks, PerceptionError
@@ -112,7 +111,7 @@ def run_check(name: str, check: Callable[[], dict[str, Any]]) -> Outcome:
     def work() -> None:
         try:
             found.append(("ok", "", check()))
-        except CheckSkipped as error:
+        except gpu_checks.CheckSkipped as error:
             found.append(("skipped", str(error), {}))
         except PerceptionError as error:
             found.append(("failed", str(error), {}))
@@ -124,8 +123,9 @@ def run_check(name: str, check: Callable[[], dict[str, Any]]) -> Outcome:
     thread.start()
     thread.join(TIMEOUT_S)
     seconds = time.monotonic() - start
-    state, problem, values = found[0] if found else ("failed", f"hangs for {TIMEOUT_S} s", {})
-    return Outcome(name, state, problem, round(seconds, 2), _rounded(values))
+    state, problem, exact = found[0] if found else ("failed", f"hangs for {TIMEOUT_S} s", {})
+    values = json.loads(json.dumps(exact), parse_float=lambda text: round(float(text), 4))
+    return Outcome(name, state, problem, round(seconds, 2), values)
 
 
 def write_report(gpu: Gpu, pycuda: str, outcomes: list[Outcome]) -> Path:
@@ -149,18 +149,6 @@ def write_report(gpu: Gpu, pycuda: str, outcomes: list[Outcome]) -> Path:
     path = REPORTS / f"gpu-{name}-{now:%Y-%m-%d}.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return path
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with four digits after the point at most."""
-    return {
-        key: _rounded(value)
-        if isinstance(value, dict)
-        else round(value, 4)
-        if isinstance(value, float)
-        else value
-        for key, value in values.items()
-    }
 
 
 def _print(console: PrintableConsole, outcomes: list[Outcome]) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from perception_node.bench.gpu_measuring import (
+from perception_node.bench.camera.load_sources import read_pictures
+from perception_node.bench.gpu_checks import (
     CheckSkipped,
     latency,
     make_frame,
@@ -25,6 +26,9 @@ from perception_node.bench.gpu_measuring import (
 from perception_node.bench.standin_network import stand_in_network, stand_in_output
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
+from perception_node.engines.plans import PlanStore
+from perception_node.engines.tensorrt.api import load_tensorrt
+from perception_node.engines.tensorrt.build import ensure_plan
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.kernel import READABLE
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
@@ -169,11 +173,6 @@ def check_tensorrt() -> dict[str, Any]:
         CheckSkipped: TensorRT is not here.
 
     """
-    from perception_node.bench.camera.load_sources import read_pictures  # noqa: PLC0415 - needs the samples
-    from perception_node.engines.plans import PlanStore  # noqa: PLC0415 - not without TensorRT
-    from perception_node.engines.tensorrt.api import load_tensorrt  # noqa: PLC0415 - the same
-    from perception_node.engines.tensorrt.build import ensure_plan  # noqa: PLC0415 - the same
-
     try:
         trt = load_tensorrt("tensorrt")
     except EnvironmentLacks as error:

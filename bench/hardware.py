@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GPU = re.compile(r"gpu|g[vpam]\d\d[0-9a-z]")  # 17000000.gpu, 17000000.ga10b, gpu-gpc-0
+CPU_LINE = re.compile(r"^(.*?)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 POWER_MODE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>")
 POWER_MODE_ID = re.compile(r"pmode:\s*(\d+)")
 SLOWING_TRIPS = {"passive", "hot", "critical"}  # an active one only starts a fan
@@ -32,7 +33,7 @@ def read_hardware(root: Path) -> dict[str, Any]:
         root: ``/``, or a folder with a copy of its ``proc``, ``sys``, ``var`` and ``etc``.
 
     """
-    return {
+    found = {
         **_read_processor(root),
         **_read_clocks(root / "sys/devices/system/cpu/cpufreq"),
         **_read_gpu_clock(root / "sys/class/devfreq"),
@@ -40,6 +41,7 @@ def read_hardware(root: Path) -> dict[str, Any]:
         **_read_throttling(root / "sys"),
         **_read_jetson(root),
     }
+    return {key: value for key, value in found.items() if value not in (None, "", [], {})}
 
 
 def read_text(path: Path) -> str | None:
@@ -68,14 +70,13 @@ def _read_ticks(root: Path) -> StolenTime | None:
 
 
 def _read_processor(root: Path) -> dict[str, Any]:
-    lines = (read_text(root / "proc/cpuinfo") or "").splitlines()
-    pairs = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
-    info = {pair[0]: pair[1] for pair in pairs}
+    pairs = CPU_LINE.findall(read_text(root / "proc/cpuinfo") or "")
+    info = dict(pairs)
     memory = re.search(r"MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo") or "")
     load = (read_text(root / "proc/loadavg") or "").split()
     ticks = _read_ticks(root)
     is_guest = "hypervisor" in info.get("flags", "").split()
-    found = {
+    return {
         "cpu": info.get("model name"),
         "architecture": platform.machine(),
         "cores": sum(pair[0] == "processor" for pair in pairs) or None,
@@ -86,40 +87,36 @@ def _read_processor(root: Path) -> dict[str, Any]:
         "load_average": float(load[0]) if load else None,
         "processor_ticks": None if ticks is None else ticks._asdict(),
     }
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _read_clocks(folder: Path) -> dict[str, Any]:
     """Return governors and clocks; several kinds of cores have one policy each."""
     policies = sorted(folder.glob("policy*"), key=lambda path: int(path.name[6:] or 0))
-    if not policies:
-        return {}
     files = ("scaling_cur_freq", "scaling_min_freq", "scaling_max_freq", "cpuinfo_max_freq")
     now, lowest, highest, built = (_numbers((p / name) for p in policies) for name in files)
     governors = dict.fromkeys(filter(None, (read_text(p / "scaling_governor") for p in policies)))
-    found: dict[str, Any] = {
+    return {
         "governor": ", ".join(governors),
         "cpu_mhz": [khz // 1000 for khz in now],
         "cpu_limit_mhz": [khz // 1000 for khz in highest],
         "cpu_max_mhz": [khz // 1000 for khz in built],
+        # what jetson_clocks does
+        "cpu_clocks_fixed": lowest == highest if lowest and highest else None,
     }
-    if lowest and highest:
-        found["cpu_clocks_fixed"] = lowest == highest  # what jetson_clocks does
-    return {key: value for key, value in found.items() if value not in ("", [])}
 
 
 def _read_gpu_clock(folder: Path) -> dict[str, Any]:
     """Return the clock of a GPU that the kernel governs, as on a Jetson."""
-    devices = sorted(path for path in _entries(folder) if GPU.search(path.name))
-    if not devices:
-        return {}
-    names = ("cur_freq", "min_freq", "max_freq")
-    now, lowest, highest = (read_number(devices[0] / name) for name in names)
-    found: dict[str, Any] = {}
-    if now is not None and highest is not None:
-        found = {"gpu_mhz": now // 1_000_000, "gpu_limit_mhz": highest // 1_000_000}
-        found["gpu_clock_fixed"] = lowest == highest
-    return found
+    for device in sorted(path for path in folder.glob("*") if GPU.search(path.name))[:1]:
+        names = ("cur_freq", "min_freq", "max_freq")
+        now, lowest, highest = (read_number(device / name) for name in names)
+        if now is not None and highest is not None:
+            return {
+                "gpu_mhz": now // 1_000_000,
+                "gpu_limit_mhz": highest // 1_000_000,
+                "gpu_clock_fixed": lowest == highest,
+            }
+    return {}
 
 
 def _read_thermal(folder: Path) -> dict[str, Any]:
@@ -139,8 +136,7 @@ def _read_thermal(folder: Path) -> dict[str, Any]:
         points = [point for point in _numbers(trips) if point > 0]
         if points:
             limits[name] = round(min(points) / 1000, 1)
-    found = {"temperatures_c": temperatures, "temperature_limits_c": limits}
-    return {key: value for key, value in found.items() if value}
+    return {"temperatures_c": temperatures, "temperature_limits_c": limits}
 
 
 def _read_throttling(sys: Path) -> dict[str, Any]:
@@ -150,12 +146,11 @@ def _read_throttling(sys: Path) -> dict[str, Any]:
         *sys.glob("class/hwmon/hwmon*/oc*_event_cnt"),  # over-current, on a Jetson
     ]
     counts = _numbers(counters)
-    found: dict[str, Any] = {"throttle_count": sum(counts)} if counts else {}
     devices = sorted(sys.glob("class/thermal/cooling_device*"))
     coolers = [(read_text(path / "type"), read_number(path / "cur_state")) for path in devices]
     active = sorted({kind for kind, state in coolers if kind and (state or 0) > 0})
     slowing = [kind for kind in active if "fan" not in kind.lower()]
-    return {**found, "throttled_by": slowing} if slowing else found
+    return {"throttle_count": sum(counts) if counts else None, "throttled_by": slowing}
 
 
 def _read_jetson(root: Path) -> dict[str, Any]:
@@ -169,12 +164,8 @@ def _read_jetson(root: Path) -> dict[str, Any]:
     if mode:
         names = dict(POWER_MODE.findall(read_text(root / "etc/nvpmodel.conf") or ""))
         found["power_mode"] = names.get(str(int(mode[1])), f"number {int(mode[1])}")
-    return {key: value for key, value in found.items() if value}
+    return found
 
 
 def _numbers(paths: Iterable[Path]) -> list[int]:
     return [number for number in map(read_number, paths) if number is not None]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []

@@ -15,16 +15,16 @@ import argparse
 import os
 import platform
 import shutil
-from contextlib import contextmanager
 from datetime import datetime, timezone
-from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from perception_node.bench.camera.load import Load, parse_size
 from perception_node.bench.levels.child_process import ChildProcess
 from perception_node.bench.levels.node_level import measure_node
 from perception_node.bench.machine import read_machine
-from perception_node.bench.page_server import serve_page
+from perception_node.bench.page_server import PageServer
 from perception_node.bench.page_viewer import EVENT, PICTURE
 from perception_node.bench.reporting.measurement import END_TO_END
 from perception_node.bench.reporting.merging import describe_machine
@@ -33,47 +33,15 @@ from perception_node.errors import EnvironmentLacks
 from perception_node.rehearsal.domain import private_domain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from perception_node.bench.reporting.measurement import Run
+    from numpy.typing import NDArray
+
     from perception_node.bench.reporting.progress import Progress
 
 WARM_UP_FRAMES = 300  # until the server has found the node and the viewer has seen pictures
 HIGHEST_RATIO = 1.05
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SUBJECTS = ("alone", "watched")
-
-
-class Figures(NamedTuple):
-    """Of one run, in milliseconds."""
-
-    p50: float
-    p99: float
-    cpu: float
-
-
-class Viewer:
-    """Counts what somebody who looks at the page gets."""
-
-    def __init__(self, process: ChildProcess) -> None:
-        """Count what ``process`` reports."""
-        self._process = process
-
-    def follow(self, progress: Progress) -> None:
-        """Read what it has reported; it must have seen a picture before the frames count.
-
-        Raises:
-            EnvironmentLacks: it has not, or it has ended.
-
-        """
-        self._process.receive()
-        if progress.sent and PICTURE not in self._process.received:
-            raise EnvironmentLacks("the page showed no picture before the first frame counted")
-
-    def describe(self) -> str:
-        """Say what it got, warm-up included."""
-        received = self._process.received
-        return f"{received.count(EVENT)} events, {received.count(PICTURE)} pictures"
 
 
 def main() -> None:
@@ -89,77 +57,70 @@ def main() -> None:
     width, height = parse_size(arguments.size)
     load = Load(frames=arguments.frames, warm_up_frames=WARM_UP_FRAMES, width=width, height=height)
     browser = find_browser() if arguments.chromium else ""
-    figures: dict[str, list[Figures]] = {subject: [] for subject in SUBJECTS}
+    os.environ.pop("ROS_DOMAIN_ID", None)  # each run has a domain that no other has
+    alone, watched = [], []
     for _ in range(arguments.runs):
-        figures["alone"].append(measure_alone(load))
-        figures["watched"].append(measure_watched(load, browser))
+        alone.append(measure(load, "alone"))
+        watched.append(measure_watched(load, browser))
     viewer = "Chromium" if browser else "a client in Python"
     print(f"\n{load.name}, {load.frames} frames, {arguments.runs} runs, the viewer is {viewer}")
     print(f"{describe_machine(read_machine())}, Python {platform.python_version()}")
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, median of the runs")
-    print_figures(figures)
+    print_medians(np.median(alone, axis=0), np.median(watched, axis=0))
 
 
-def print_figures(figures: dict[str, list[Figures]]) -> None:
-    """Print the medians and how they compare."""
+def print_medians(alone: NDArray[np.float64], watched: NDArray[np.float64]) -> None:
+    """Print the medians of p50, p99 and processor time, and how they compare."""
     print(f"{'':<8} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms/frame':>13}")
-    medians = {
-        subject: Figures(*(median(column) for column in zip(*runs, strict=True)))
-        for subject, runs in figures.items()
-    }
-    for subject, one in medians.items():
-        print(f"{subject:<8} {one.p50:8.2f} {one.p99:8.2f} {one.cpu:13.2f}")
-    alone, watched = (medians[subject] for subject in SUBJECTS)
-    ratios = Figures(*(b / a for a, b in zip(alone, watched, strict=True)))
-    print(f"{'ratio':<8} {ratios.p50:8.3f} {ratios.p99:8.3f} {ratios.cpu:13.3f}")
-    verdict = "reached" if ratios.p99 <= HIGHEST_RATIO else "not reached"
+    print_row("alone", alone)
+    print_row("watched", watched)
+    ratios = watched / alone
+    print_row("ratio", ratios, digits=3)
+    verdict = "reached" if ratios[1] <= HIGHEST_RATIO else "not reached"
     print(f"target: p99 at most {HIGHEST_RATIO:g} times that of the node alone: {verdict}")
 
 
-def measure_alone(load: Load) -> Figures:
-    """Measure the node that nobody watches."""
-    with own_domain():
-        return _measure(load, "alone", lambda _: None)
+def print_row(name: str, figures: Iterable[float], digits: int = 2) -> None:
+    """Print p50, p99 and processor time."""
+    p50, p99, cpu = figures
+    print(f"{name:<8} {p50:8.{digits}f} {p99:8.{digits}f} {cpu:13.{digits}f}", flush=True)
 
 
-def measure_watched(load: Load, browser: str) -> Figures:
-    """Measure the node that somebody watches; the server and the viewer are there before it."""
-    with own_domain(), serve_page() as url:
-        task = {"url": url, "chromium": browser}
-        module = "perception_node.bench.page_viewer"
-        with ChildProcess("viewer", module, task) as process:
-            viewer = Viewer(process)
-            figures = _measure(load, "watched", viewer.follow)
-            print(f"{'':<8} the viewer got {viewer.describe()}")
+def measure_watched(load: Load, browser: str) -> tuple[float, ...]:
+    """Measure the node that somebody watches; the server and the viewer are there before it.
+
+    Raises:
+        EnvironmentLacks: the viewer has seen no picture before the frames count, or has ended.
+
+    """
+    with private_domain(), PageServer() as server:
+        task = {"url": server.wait_for_address(), "chromium": browser}
+        with ChildProcess("viewer", "perception_node.bench.page_viewer", task) as viewer:
+
+            def follow(progress: Progress) -> None:
+                viewer.receive()
+                if progress.sent and PICTURE not in viewer.received:
+                    problem = "the page showed no picture before the first frame counted"
+                    raise EnvironmentLacks(problem)
+
+            figures = measure(load, "watched", follow)
+            events, pictures = (viewer.received.count(sign) for sign in (EVENT, PICTURE))
+            print(f"{'':<8} the viewer got {events} events, {pictures} pictures")
             return figures
 
 
-def _measure(load: Load, subject: str, on_progress: Callable[[Progress], None]) -> Figures:
+def measure(
+    load: Load, subject: str, on_progress: Callable[[Progress], None] = lambda _: None
+) -> tuple[float, ...]:
+    """Return p50 and p99 of the ages, and the node's processor time per frame, in ms."""
     deadline_ms = LatencyConfig().deadline_ms
     run = measure_node(load, "node", deadline_ms, {}, with_stages=False, on_progress=on_progress)
-    figures = _read(run)
-    print(f"{subject:<8} {figures.p50:8.2f} {figures.p99:8.2f} {figures.cpu:13.2f}", flush=True)
+    ages = run.stages[END_TO_END]
+    figures = ages.percentile_ms(50), ages.percentile_ms(99), run.resources["cpu_ms_per_frame"]
+    print_row(subject, figures)
     for remark in run.remarks:
         print(f"{'':<8} {remark}")
     return figures
-
-
-def _read(run: Run) -> Figures:
-    ages = run.stages[END_TO_END]
-    p50, p99 = ages.percentile_ms(50), ages.percentile_ms(99)
-    return Figures(p50, p99, run.resources["cpu_ms_per_frame"])
-
-
-@contextmanager
-def own_domain() -> Iterator[None]:
-    """Let a run have a ROS domain that no other has, whatever the user's is."""
-    before = os.environ.pop("ROS_DOMAIN_ID", None)
-    try:
-        with private_domain():
-            yield
-    finally:
-        if before is not None:
-            os.environ["ROS_DOMAIN_ID"] = before
 
 
 def find_browser() -> str:

@@ -13,6 +13,8 @@ from perception_node import __version__
 from perception_node.bench.hardware import read_hardware
 from perception_node.bench.levels.node_run import HIGHEST_STOLEN_SHARE
 from perception_node.bench.process_watch import StolenTime
+from perception_node.doctor.transport_findings import check_middleware
+from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.system.files import read_regular_file
 from perception_node.system.resources import FAST_DDS_PROFILE, find_resource
 
@@ -69,15 +71,11 @@ def find_warnings(before: dict[str, Any], after: dict[str, Any] | None = None) -
 
 
 def _read_middleware() -> dict[str, str]:
-    from perception_node.doctor.transport_findings import check_middleware  # noqa: PLC0415 - loads it
-
     finding = check_middleware()
     return {"middleware": finding.found} if finding.state == "ok" else {}
 
 
 def _read_gpu() -> dict[str, str]:
-    from perception_node.engines.tensorrt.cuda.gpu import find_gpu  # noqa: PLC0415 - asks a driver
-
     gpu = find_gpu()
     return {} if gpu is None else {"gpu": gpu.name}
 

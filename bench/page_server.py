@@ -6,14 +6,9 @@ from __future__ import annotations
 import re
 import sys
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
 from perception_node.rehearsal.node_process import Program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 START_TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -47,15 +42,3 @@ class PageServer(Program):
                 last = (lines or ["it said nothing"])[-1]
                 raise EnvironmentLacks(f"perception serve did not start: {last}")
             time.sleep(POLL_S)
-
-
-@contextmanager
-def serve_page() -> Iterator[str]:
-    """Run ``perception serve --ros`` on a port that is free; yield its address.
-
-    Raises:
-        EnvironmentLacks: it does not start.
-
-    """
-    with PageServer() as server:
-        yield server.wait_for_address()

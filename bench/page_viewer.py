@@ -10,14 +10,17 @@ opens the page itself in headless Chromium. Writes one byte for each event and e
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from perception_node.bench.levels.child_process import take_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from playwright.sync_api import Response
 
 EVENT, PICTURE = b"e", b"p"
 DATA = b"data: "
@@ -66,7 +69,7 @@ def _fetch(
     seen[camera] = number
     connection.request("GET", f"/live/pictures/{camera}?n={number}")
     response = connection.getresponse()
-    if response.read() and response.status == 200:  # noqa: PLR2004 - OK
+    if response.read() and response.status == HTTPStatus.OK:
         write(PICTURE)
 
 
@@ -74,7 +77,7 @@ def open_page(url: str, chromium: str, write: Callable[[bytes], None]) -> None:
     """Open the page itself; only its pictures can be counted."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - installed for tests only
 
-    def on_response(response: Any) -> None:  # noqa: ANN401 - Playwright's
+    def on_response(response: Response) -> None:
         if "/live/pictures/" in response.url and response.ok:
             write(PICTURE)
 

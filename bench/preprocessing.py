@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SIZES = ((480, 640), (720, 1280), (1080, 1920))
 ROUNDS = 50
 INPUT = 224
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def main() -> None:
         pictures = [tile(picture, height, width) for picture in read_pictures()]
         differences = [compare(preprocess, output, picture, preprocessing) for picture in pictures]
         ours_ms, pillow_ms = measure(
-            partial(preprocess, pictures[0], "BGR"), partial(pillow, pictures[0], preprocessing)
+            partial(preprocess, pictures[0], "BGR"),
+            partial(pillow, pictures[0][..., ::-1], preprocessing),
         )
         print(
             f"{f'{width}x{height}':<12} {ours_ms:8.2f} {pillow_ms:10.2f} "
@@ -63,18 +65,44 @@ def tile(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return np.ascontiguousarray(np.tile(picture, (rows, columns, 1))[:height, :width])
 
 
-def pillow(picture: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Do what torchvision does to a PIL image: Resize, CenterCrop, ToTensor, Normalize."""
-    height, width = picture.shape[:2]
-    shorter = min(height, width)
-    side = preprocessing.shorter_side
-    size = (side * width // shorter, side * height // shorter)
-    image = Image.fromarray(picture[..., ::-1]).resize(size, Image.Resampling.BICUBIC)
-    left, top = (round((length - INPUT) / 2) for length in size)
-    pixels = np.asarray(image.crop((left, top, left + INPUT, top + INPUT)), np.float32)
-    mean, std = np.array([preprocessing.mean, preprocessing.std], np.float32)
-    normalised = (pixels * np.float32(preprocessing.scale) - mean) / std
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+def pillow(
+    rgb: NDArray[np.uint8], recipe: Preprocessing, size: tuple[int, int] = (INPUT, INPUT)
+) -> NDArray[np.float32]:
+    """Resize, crop, ToTensor, Normalize, as torchvision does it with a PIL image.
+
+    Args:
+        rgb: uint8 (height, width, 3).
+        recipe: the bundle's.
+        size: height and width of the model's input.
+
+    Returns:
+        float32 (1, 3, height, width).
+
+    """
+    pixels = np.asarray(_resize(Image.fromarray(rgb), recipe, size), np.float32)
+    if recipe.color == "BGR":
+        pixels = pixels[..., ::-1]
+    mean, std = np.array([recipe.mean, recipe.std], np.float32)
+    normalised = (pixels * np.float32(recipe.scale) - mean) / std
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[np.newaxis])
+
+
+def _resize(image: Image.Image, recipe: Preprocessing, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    resampling = RESAMPLING[recipe.interpolation]
+    if recipe.resize == "stretch":
+        return image.resize((width, height), resampling)
+    if recipe.resize == "letterbox":
+        ratio = min(width / image.width, height / image.height)
+        small = image.resize((round(image.width * ratio), round(image.height * ratio)), resampling)
+        canvas = Image.new("RGB", (width, height), (recipe.fill,) * 3)
+        canvas.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
+        return canvas
+    shorter = min(image.size)
+    resized = [recipe.shorter_side * length // shorter for length in image.size]
+    image = image.resize((resized[0], resized[1]), resampling)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def compare(
@@ -85,7 +113,7 @@ def compare(
 ) -> float:
     """Return the mean absolute difference in grey levels."""
     preprocess(picture, "BGR")
-    difference = np.abs(output[0] - pillow(picture, preprocessing)).mean()
+    difference = np.abs(output - pillow(picture[..., ::-1], preprocessing)).mean()
     return float(difference * preprocessing.std[0] / preprocessing.scale)
 
 

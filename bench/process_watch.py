@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MIB = 1 << 20
+STATUS_LINE = re.compile(r"^(\w+):\s+(\d+)(?: kB)?$", re.MULTILINE)
+KIB_PER_MIB = 1024
+MACHINE = Path("/proc/stat")
 
 
 class ProcessSample(NamedTuple):
@@ -89,15 +92,13 @@ def read_sample(process: int) -> ProcessSample:
 
     """
     folder = Path("/proc") / str(process)
-    lines = (folder / "status").read_text(encoding="utf-8", errors="replace").splitlines()
-    status = dict(line.split(":", 1) for line in lines)
-    own_kib, shared_kib = (int(status[key].split()[0]) for key in ("RssAnon", "RssShmem"))
+    status = _read_status(folder)
     return ProcessSample(
         time.monotonic(),
-        own_kib * 1024 / MIB,
-        shared_kib * 1024 / MIB,
+        status["RssAnon"] / KIB_PER_MIB,
+        status["RssShmem"] / KIB_PER_MIB,
         sum(1 for _ in (folder / "fd").iterdir()),
-        int(status["Threads"]),
+        status["Threads"],
     )
 
 
@@ -109,9 +110,7 @@ def read_memory_mib(process: int, key: str) -> float:
         KeyError: it has ended and was not waited for yet.
 
     """
-    text = (Path("/proc") / str(process) / "status").read_text(encoding="utf-8", errors="replace")
-    status = dict(line.split(":", 1) for line in text.splitlines())
-    return int(status[key].split()[0]) * 1024 / MIB
+    return _read_status(Path("/proc") / str(process))[key] / KIB_PER_MIB
 
 
 def forget_peak(process: int) -> None:
@@ -133,31 +132,27 @@ def read_usage(process: int) -> Usage:
     """
     folder = Path("/proc") / str(process)
     fields = _read_stat(folder)
-    tasks = list((folder / "task").iterdir())
-    switches = [_read_switches(task) for task in tasks]
+    voluntary = involuntary = 0
     threads_s = {}
-    for task in tasks:
+    for task in (folder / "task").iterdir():
         with suppress(OSError):  # the thread has ended
+            status = _read_status(task)
+            voluntary += status["voluntary_ctxt_switches"]
+            involuntary += status["nonvoluntary_ctxt_switches"]
             threads_s[int(task.name)] = _cpu_s(_read_stat(task))
-    return Usage(
-        time.monotonic_ns(),
-        _cpu_s(fields),
-        int(fields[7]) + int(fields[9]),  # minor and major
-        sum(voluntary for voluntary, _ in switches),
-        sum(involuntary for _, involuntary in switches),
-        threads_s,
-    )
+    faults = int(fields[7]) + int(fields[9])  # minor and major
+    return Usage(time.monotonic_ns(), _cpu_s(fields), faults, voluntary, involuntary, threads_s)
 
 
-def read_stolen_time(file: Path = Path("/proc/stat")) -> StolenTime:
+def read_stolen_time(file: Path = MACHINE) -> StolenTime:
     """Look at the time that a hypervisor gave to others; zeros where there is none."""
-    ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
+    ticks = _read_ticks(file)
     return StolenTime(ticks[7], sum(ticks))  # user to steal, proc(5); guests count as user
 
 
-def read_busy_s(file: Path = Path("/proc/stat")) -> tuple[float, float]:
+def read_busy_s() -> tuple[float, float]:
     """Return how long this machine's processors have worked, and have been there, in seconds."""
-    ticks = [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
+    ticks = _read_ticks(MACHINE)
     idle = ticks[3] + ticks[4]  # idle and iowait, proc(5)
     per_s = os.sysconf("SC_CLK_TCK")
     return (sum(ticks) - idle) / per_s, sum(ticks) / per_s
@@ -172,10 +167,12 @@ def _cpu_s(fields: list[str]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
 
 
-def _read_switches(task: Path) -> tuple[int, int]:
-    try:
-        lines = (task / "status").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # the thread has ended
-        return 0, 0
-    counts = dict(line.split(":", 1) for line in lines if "ctxt_switches" in line)
-    return int(counts["voluntary_ctxt_switches"]), int(counts["nonvoluntary_ctxt_switches"])
+def _read_status(folder: Path) -> dict[str, int]:
+    """Return the lines of a process or thread that are numbers, in KiB where they have a unit."""
+    text = (folder / "status").read_text(encoding="utf-8", errors="replace")
+    return {key: int(number) for key, number in STATUS_LINE.findall(text)}
+
+
+def _read_ticks(file: Path) -> list[int]:
+    """Return the ticks of all processors together: user to steal, proc(5)."""
+    return [int(word) for word in file.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PYCUDA = "pycuda==2026.1"
 NEEDS = ("setuptools<80", "wheel", "mako", "pytools", "platformdirs", "numpy")
+FIRST_WITHOUT_SUFFIX = 13  # CUDA
 TOOLKIT = Path("/usr/local/cuda/include")
 
 
@@ -90,7 +91,7 @@ def _find_headers() -> Path | None:
 def _header_packages(version: str) -> tuple[str, ...]:
     """Return the packages with the headers of a version of CUDA; from 13 on without a suffix."""
     major = int(version.partition(".")[0] or 0)
-    suffix = "" if major >= 13 else f"-cu{major}"  # noqa: PLR2004 - the first without one
+    suffix = "" if major >= FIRST_WITHOUT_SUFFIX else f"-cu{major}"
     compiler = "nvidia-cuda-crt" if not suffix else f"nvidia-cuda-nvcc{suffix}"
     return (
         f"nvidia-cuda-runtime{suffix}=={version}.*",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from enum import Enum
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -85,10 +85,10 @@ class _Runtime:
         self._names = [size.name, output.name]
         self._kernel = cuda.compile(SOURCE, KERNEL_NAME)
 
-    def deserialize_cuda_engine(self, _plan: bytes) -> Any:  # noqa: ANN401 - itself
+    def deserialize_cuda_engine(self, _plan: bytes) -> _Runtime:
         return self
 
-    def create_execution_context(self) -> Any:  # noqa: ANN401 - itself
+    def create_execution_context(self) -> _Runtime:
         return self
 
     def get_tensor_name(self, index: int) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
     from perception_node.model.bundle import Manifest
+    from perception_node.untyped import Message
     from perception_node.vision.frame import Frame
 
 WAKE_UP_S = 0.2  # to see a signal; EventsExecutor needs a finite timeout as well
@@ -73,7 +74,7 @@ def subscribe(node: Node) -> None:
     preprocess = FastestPreprocessor(manifest)
     publisher = node.create_publisher(Classification, "~/classification", 10)
 
-    def on_image(message: Any) -> None:  # noqa: ANN401 - bytes, or an image message
+    def on_image(message: Message) -> None:
         frame = read(message)
         preprocess(frame)
         header = to_header(frame.stamp_ns, frame.frame_id)

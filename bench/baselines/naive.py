@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 import onnxruntime
 import rclpy
-from PIL import Image as Pillow
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification, ObjectHypothesis
 
 from perception_node.bench.levels.node_run import INFERENCE
+from perception_node.bench.preprocessing import pillow
 from perception_node.bench.reporting.durations import Durations
 from perception_node.model.bundle import load_bundle
 from perception_node.ros.compat import RCLError
@@ -36,10 +36,9 @@ from perception_node.system.resources import find_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.model.bundle import Preprocessing
+    from perception_node.untyped import Message
 
 TOP_K = 5
-RESAMPLING = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
 # Channels of each encoding in memory, and how cv_bridge makes rgb8 of it; None: it is that.
 TO_RGB: dict[str, tuple[int, int | None]] = {
     "rgb8": (3, None),
@@ -90,9 +89,9 @@ class NaiveClassifier(Node):  # type: ignore[misc] # rclpy is untyped
         picture: Any = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
         self._classify(message.header, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
-    def _classify(self, header: Any, rgb: NDArray[Any]) -> None:  # noqa: ANN401 - a message
+    def _classify(self, header: Message, rgb: NDArray[Any]) -> None:
         manifest, size = self._manifest, self._manifest.input
-        pixels = preprocess(rgb, manifest.preprocessing, (size.height, size.width))
+        pixels = pillow(rgb, manifest.preprocessing, (size.height, size.width))
         begin_ns = time.monotonic_ns()
         (scores,) = self._session.run([manifest.output.name], {size.name: pixels})[0]
         self.inference.add(time.monotonic_ns() - begin_ns)
@@ -117,51 +116,10 @@ def to_rgb(message: Image) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, conversion), np.uint8)
 
 
-def preprocess(
-    rgb: NDArray[Any], recipe: Preprocessing, size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Resize, crop, ToTensor, Normalize, as torchvision does it with a PIL image.
-
-    Args:
-        rgb: uint8 (height, width, 3).
-        recipe: the bundle's.
-        size: height and width of the model's input.
-
-    Returns:
-        float32 (1, 3, height, width).
-
-    """
-    image = _resize(Pillow.fromarray(rgb), recipe, size)
-    pixels = np.asarray(image, np.float32)
-    if recipe.color == "BGR":
-        pixels = pixels[..., ::-1]
-    mean, std = np.array([recipe.mean, recipe.std], np.float32)
-    normalised = (pixels * np.float32(recipe.scale) - mean) / std
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[np.newaxis])
-
-
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return probabilities."""
     exponentials = np.exp(logits - np.max(logits))
     return np.asarray(exponentials / exponentials.sum(), np.float32)
-
-
-def _resize(image: Pillow.Image, recipe: Preprocessing, size: tuple[int, int]) -> Pillow.Image:
-    height, width = size
-    resampling = RESAMPLING[recipe.interpolation]
-    if recipe.resize == "stretch":
-        return image.resize((width, height), resampling)
-    if recipe.resize == "letterbox":
-        ratio = min(width / image.width, height / image.height)
-        small = image.resize((round(image.width * ratio), round(image.height * ratio)), resampling)
-        canvas = Pillow.new("RGB", (width, height), (recipe.fill,) * 3)
-        canvas.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
-        return canvas
-    shorter = min(image.size)
-    resized = [recipe.shorter_side * length // shorter for length in image.size]
-    image = image.resize((resized[0], resized[1]), resampling)
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
 
 
 def _make_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:

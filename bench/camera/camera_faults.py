@@ -113,7 +113,7 @@ class FaultyCamera:
         if fault is not Fault.WRONG:
             return message
         if self._transport == "compressed":
-            return _with_signature(message, b"GIF89a")
+            return _with_other_signature(message)
         return _with_other_encoding(message) if number % 2 else _with_double_height(message)
 
 
@@ -132,27 +132,30 @@ def play_out(camera: FaultyCamera, pictures: Sequence[bytes]) -> Iterator[Emissi
 
 def with_stamp(message: bytes, stamp_ns: int) -> bytes:
     """Return a serialized little-endian message with another stamp."""
-    stamp = struct.pack("<iI", *divmod(stamp_ns, SECOND_NS))
-    return message[:STAMP_BEGIN] + stamp + message[STAMP_END:]
+    return _put(message, STAMP_BEGIN, struct.pack("<iI", *divmod(stamp_ns, SECOND_NS)))
 
 
 def _with_double_height(message: bytes) -> bytes:
     """Let an Image claim twice its height: the data is too short for it."""
     position = _skip_string(message, STAMP_END)
     (height,) = struct.unpack_from("<I", message, position)
-    return message[:position] + struct.pack("<I", 2 * height) + message[position + 4 :]
+    return _put(message, position, struct.pack("<I", 2 * height))
 
 
 def _with_other_encoding(message: bytes) -> bytes:
     """Let an Image have an encoding that nobody knows."""
-    position = _skip_string(message, STAMP_END) + 12  # height, width, length of the encoding
-    return message[:position] + b"?" + message[position + 1 :]
+    # behind height, width and the length of the encoding
+    return _put(message, _skip_string(message, STAMP_END) + 12, b"?")
 
 
-def _with_signature(message: bytes, signature: bytes) -> bytes:
-    """Let the data of a CompressedImage begin like another format."""
+def _with_other_signature(message: bytes) -> bytes:
+    """Let the data of a CompressedImage begin like a GIF."""
     position = _skip_string(message, _skip_string(message, STAMP_END)) + 4  # length of the data
-    return message[:position] + signature + message[position + len(signature) :]
+    return _put(message, position, b"GIF89a")
+
+
+def _put(message: bytes, position: int, content: bytes) -> bytes:
+    return message[:position] + content + message[position + len(content) :]
 
 
 def _skip_string(message: bytes, position: int) -> int:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from perception_node.errors import ConfigError
-from perception_node.vision.frame import ENCODINGS
 from perception_node.wire.images import LITTLE_ENDIAN, NANOSECONDS
 
 if TYPE_CHECKING:
@@ -44,15 +42,8 @@ def encode(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     Returns:
         uint8 (rows in memory, bytes per row).
 
-    Raises:
-        ConfigError: no such picture can be made.
-
     """
-    make = MAKERS.get(encoding)
-    if make is None:
-        msg = f"--encoding {encoding} cannot be made; choose from: {', '.join(MAKERS)}"
-        raise ConfigError(msg)
-    made = np.ascontiguousarray(make(picture, encoding))
+    made = np.ascontiguousarray(MAKERS[encoding](picture, encoding))
     return cast("NDArray[np.uint8]", made.reshape(made.shape[0], -1))
 
 
@@ -61,23 +52,16 @@ def serialize(rows: NDArray[np.uint8], encoding: str, width: int, height: int) -
     return write_image(height, width, encoding, rows.shape[1], rows.tobytes())
 
 
-def write_image(
-    height: int, width: int, encoding: str, step: int, data: bytes, *, is_bigendian: int = 0
-) -> bytearray:
+def write_image(height: int, width: int, encoding: str, step: int, data: bytes) -> bytearray:
     """Return a serialized sensor_msgs/Image with stamp 0, whether its fields fit or not."""
     message = _begin()
     message += struct.pack("<II", height, width)
     _add_string(message, encoding)
-    message.append(is_bigendian)
+    message.append(0)  # is_bigendian
     _align(message)
     message += struct.pack("<II", step, len(data))
     message += data
     return message
-
-
-def compress(picture: NDArray[np.uint8]) -> bytearray:
-    """Return a serialized sensor_msgs/CompressedImage: a JPEG of uint8 BGR, with stamp 0."""
-    return write_compressed(encode_jpeg(picture))
 
 
 def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
@@ -164,7 +148,7 @@ def _make_semi_planar(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.u
     return np.concatenate([luma, pairs.reshape(-1, width)])
 
 
-_MAKERS: dict[str, Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]] = {
+MAKERS: dict[str, Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]] = {
     "rgb8": _convert(cv2.COLOR_BGR2RGB),
     "bgr8": _keep,
     "8UC3": _keep,
@@ -178,4 +162,3 @@ _MAKERS: dict[str, Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]] = {
     **dict.fromkeys(("yuyv", "yuv422_yuy2", "uyvy", "yuv422"), _make_packed_yuv),
     **dict.fromkeys(("nv12", "nv21", "nv24"), _make_semi_planar),
 }
-MAKERS = {name: make for name, make in _MAKERS.items() if name in ENCODINGS}

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from perception_node.bench.camera.camera_messages import compress, encode, serialize
+from perception_node.bench.camera.camera_messages import (
+    encode,
+    encode_jpeg,
+    serialize,
+    write_compressed,
+)
 from perception_node.bench.camera.load_checks import (
     require_choice,
     require_picture_size,
@@ -34,8 +40,6 @@ from perception_node.vision.frame import ENCODINGS
 from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from perception_node.config.sections import Transport
@@ -110,11 +114,6 @@ class Load:
         return self.frames * self.cameras
 
     @property
-    def seconds(self) -> float:
-        """How long it takes, with the warm-up."""
-        return (self.warm_up_frames + self.frames) / self.rate_hz
-
-    @property
     def name(self) -> str:
         """What tells this load from others, such as ``640x480 bgr8 raw at 30 Hz``."""
         kind = f"{self.encoding} raw" if self.transport == "raw" else "compressed"
@@ -172,6 +171,17 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def read_load(fields: dict[str, Any]) -> Load:
+    """Return the load whose fields came as JSON.
+
+    Raises:
+        ConfigError, BagError: it cannot be played.
+
+    """
+    paths = {name: Path(fields[name]) for name in ("bag", "images") if fields[name] is not None}
+    return Load(**{**fields, **paths})
+
+
 def make_messages(load: Load) -> list[bytearray]:
     """Return serialized little-endian messages with pictures that differ, to be shown in turn.
 
@@ -194,5 +204,5 @@ def _to_message(picture: NDArray[np.uint8], load: Load) -> bytearray:
     resized = np.empty((*size[::-1], 3), np.uint8)
     resize(picture, resized, cv2.INTER_LINEAR)
     if load.transport == "compressed":
-        return compress(resized)
+        return write_compressed(encode_jpeg(resized))
     return serialize(encode(resized, load.encoding), load.encoding, *size)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from perception_node.bench.hil.record import HilRecord
     from perception_node.rehearsal.listener import Write
+    from perception_node.untyped import RosObject
 
 STATE_PERIOD_S, ASK_AGAIN_S, UNREACHABLE_S = 0.1, 1.0, 2.0
 LEVELS = ("OK", "WARN", "ERROR", "STALE")
@@ -119,7 +120,7 @@ class HilListener(Listener):
             self._asked, self._asked_s = self._get_state.call_async(GetState.Request()), now_s
             self._asked.add_done_callback(self._on_state)
 
-    def _on_state(self, future: Any) -> None:  # noqa: ANN401 - rclpy's
+    def _on_state(self, future: RosObject) -> None:
         self._asked = None
         if future.cancelled() or future.exception() is not None:
             return

@@ -108,7 +108,7 @@ def _parse_node(data: dict[str, Any], folder: Path) -> DeviceUnderTest:
     return DeviceUnderTest(**rest)
 
 
-def _to_value(name: str, value: Any) -> Value:  # noqa: ANN401 - as YAML has it
+def _to_value(name: str, value: Json) -> Value:
     if name not in ALL_PARAMETERS and name not in OTHER_PARAMETERS:
         raise ConfigError(f"node.parameters: unknown key {name[:100]!r}; see the README's table")
     if isinstance(value, list):
@@ -136,7 +136,7 @@ def _parse_camera(data: dict[str, Any], folder: Path) -> CameraPlan:
     return plan
 
 
-def _parse_faults(data: Any) -> tuple[tuple[PlannedFault, ...], RandomFaults | None]:  # noqa: ANN401 - a list or a mapping
+def _parse_faults(data: Json) -> tuple[tuple[PlannedFault, ...], RandomFaults | None]:
     if isinstance(data, dict):
         given = data["random"]
         chosen = tuple(Fault(word) for word in given["faults"])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
     from perception_node.config.parameter import Value
+    from perception_node.untyped import Message
 
 ASK_AGAIN_S, TRANSITION_S = 1.0, 5.0
 TRANSITIONS = {
@@ -125,7 +126,7 @@ class DeviceServices:
         if problem:
             raise EnvironmentLacks(f"{self._target}: {step} failed: {quote(problem)}")
 
-    def _ask_again(self, kind: type, request: Any) -> Any:  # noqa: ANN401 - messages share no base
+    def _ask_again(self, kind: type, request: Message) -> Message:
         """Ask what may be asked twice until an answer comes; None if none does in time."""
         for _ in range(max(1, round(self._timeout_s / ASK_AGAIN_S))):
             answer = self._ask(kind, request, ASK_AGAIN_S)
@@ -133,7 +134,7 @@ class DeviceServices:
                 return answer
         return None
 
-    def _ask(self, kind: type, request: Any, timeout_s: float) -> Any:  # noqa: ANN401
+    def _ask(self, kind: type, request: Message, timeout_s: float) -> Message:
         client = self._clients[kind]
         if not self._wait(client.service_is_ready, timeout_s):
             return None

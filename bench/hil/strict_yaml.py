@@ -18,6 +18,8 @@ from perception_node.system.files import read_regular_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from perception_node.untyped import Json, YamlIndex
+
 MAX_BYTES = 256 * 1024
 MOST_BITS = 63  # beside the sign; more digits than Python prints fit into a small file
 BOOL_TAG, TIME_TAG = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"
@@ -26,7 +28,7 @@ BOOL_TAG, TIME_TAG = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader without aliases, dates, NaN and keys that come twice."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - as in PyYAML
+    def compose_node(self, parent: yaml.Node | None, index: YamlIndex) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="an alias is not allowed here; write its content",
@@ -70,7 +72,7 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_whole)
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML can be anything
+def read_yaml(path: Path) -> Json:
     """Return what a file says, in plain values.
 
     Raises:

@@ -14,14 +14,13 @@ import gc
 import select
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.bench.camera.camera_messages import write_stamp
-from perception_node.bench.camera.load import Load, make_messages
+from perception_node.bench.camera.load import make_messages, read_load
 from perception_node.bench.levels.camera_schedule import plan, to_system_ns
 from perception_node.bench.levels.child_process import take_task
 from perception_node.bench.levels.frame_records import MATCHED, SENT
@@ -33,6 +32,8 @@ from perception_node.system.process import freeze_garbage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from perception_node.bench.camera.load import Load
+
 TYPES = {"raw": Image, "compressed": CompressedImage}
 POLL_S = 0.02
 LEAD_NS = 50_000_000  # before the first frame
@@ -42,7 +43,7 @@ PR_SET_TIMERSLACK, SHORTEST_SLACK_NS = 29, 1  # linux/prctl.h
 def main() -> None:
     """Wait for subscribers, then for the word to begin; play; stay until told to end."""
     task, write = take_task()
-    load = Load(**_with_paths(task["load"]))
+    load = read_load(task["load"])
     messages = make_messages(load)
     with open_session("perception_bench_camera") as node:
         publishers = [
@@ -86,11 +87,6 @@ def _settle() -> None:
     gc.disable()
     # By default the kernel may let a sleep take 50 us longer, to wake up less often.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, SHORTEST_SLACK_NS, 0, 0, 0)
-
-
-def _with_paths(fields: dict[str, Any]) -> dict[str, Any]:
-    paths = {name: Path(fields[name]) for name in ("bag", "images") if fields[name] is not None}
-    return {**fields, **paths}
 
 
 if __name__ == "__main__":

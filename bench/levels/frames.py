@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perception_node.bench.levels.frame_records import FrameTrace, SentFrame, read_latency
+from perception_node.bench.levels.frame_records import SentFrame, read_latency
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import (
     END_TO_END,
@@ -19,7 +19,7 @@ from perception_node.bench.reporting.measurement import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 PUBLISH_CALL, TRANSPORT, WAIT = "publish call", "transport", "wait"
 DROPPED = ("stale", "late", "failed")  # outcomes that are counts; each other kind is malformed
@@ -108,23 +108,22 @@ def count_dropped(frames: Iterable[Frame], lost: int) -> dict[str, int]:
 
     """
     counts = dict.fromkeys(("superseded", "stale", "late", "malformed", "failed", "lost"), 0)
-    for trace in _traces_of_unanswered(frames):
-        if trace is None:
-            counts["superseded"] += 1
-        elif trace.outcome == "published":
-            counts["lost"] += 1
-        else:
-            counts[trace.outcome if trace.outcome in DROPPED else "malformed"] += 1
+    for frame in frames:
+        if not frame.received_ns:
+            counts[_name_loss(frame.latency)] += 1
     lost = min(lost, counts["superseded"])
     counts["superseded"] -= lost
     counts["lost"] += lost
     return counts
 
 
-def _traces_of_unanswered(frames: Iterable[Frame]) -> Iterator[FrameTrace | None]:
-    for frame in frames:
-        if not frame.received_ns:
-            yield read_latency(frame.latency) if frame.latency else None
+def _name_loss(latency: bytes) -> str:
+    if not latency:
+        return "superseded"
+    outcome = read_latency(latency).outcome
+    if outcome == "published":
+        return "lost"
+    return outcome if outcome in DROPPED else "malformed"
 
 
 def make_timeline(frames: list[Frame]) -> Timeline:

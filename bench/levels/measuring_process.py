@@ -1,32 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure in a fresh process: a task goes in, a row comes out for each frame, at last a result.
 
-All of it is lines of JSON through pipes. What the process does before its first frame, and what
-its parent did before, are no part of what is measured.
+Rows and result are lines of JSON. What the process does before its first frame, and what its
+parent did before, are no part of what is measured.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from perception_node.bench.levels.child_process import ChildProcess, take_task
 from perception_node.errors import ConfigError, EnvironmentLacks, PerceptionError
-from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Row = list[int]
 
-FLUSH_PERIOD_S = 0.25
-MAX_LINE = 300
+FLUSH_PERIOD_S, POLL_S = 0.25, 0.1
 
 
 def run_measurement(
@@ -46,85 +40,50 @@ def run_measurement(
         EnvironmentLacks: the process lacks something, or has ended without a result.
 
     """
-    command = (sys.executable, "-m", module)
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=ended_with_us(),
-        ) as child,
-    ):
-        try:
-            last = _exchange(child, task, on_row)
-            code = child.wait()
-        except BaseException:
-            child.kill()
-            raise
-        if "result" not in last:
-            _raise(last, f"{module} ended with code {code}: {_last_line(log)}")
-    result: dict[str, Any] = last["result"]
-    return result
+    with ChildProcess("measuring", module, task) as child:
+        while True:
+            child.receive()
+            *lines, child.received = child.received.split(b"\n")
+            for content in map(json.loads, lines):
+                if isinstance(content, list):
+                    on_row(content)
+                elif "error" in content:
+                    raise (EnvironmentLacks if content["lacks"] else ConfigError)(content["error"])
+                else:
+                    result: dict[str, Any] = content["result"]
+                    return result
+            time.sleep(POLL_S)
 
 
 def answer(work: Callable[[dict[str, Any], Callable[[Row], None]], dict[str, Any]]) -> None:
     """Do the task that the parent has sent; ``work`` gets it and a function that sends a row."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends this process
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as pipe:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no JSON
-        last: dict[str, Any]
-        try:
-            last = {"result": work(json.load(sys.stdin), RowWriter(pipe))}
-        except PerceptionError as error:
-            last = {"error": str(error), "lacks": isinstance(error, EnvironmentLacks)}
-        pipe.write(f"{json.dumps(last)}\n")
+    task, write = take_task()
+    rows = RowWriter(write)
+    last: dict[str, Any]
+    try:
+        last = {"result": work(task, rows)}
+    except PerceptionError as error:
+        last = {"error": str(error), "lacks": isinstance(error, EnvironmentLacks)}
+    rows.flush()
+    write(f"{json.dumps(last)}\n".encode())
+    sys.stdin.read()  # the parent ends this process when it has read all
 
 
 class RowWriter:
     """Writes rows and hands them over a few times a second: a system call for each would cost."""
 
-    def __init__(self, pipe: IO[str]) -> None:
-        self._pipe = pipe
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write, self._lines = write, list[str]()
         self._flushed_s = time.monotonic()
 
     def __call__(self, row: Row) -> None:
         """Write one row."""
-        self._pipe.write(f"{row}\n")
-        now_s = time.monotonic()
-        if now_s - self._flushed_s >= FLUSH_PERIOD_S:
-            self._flushed_s = now_s
-            self._pipe.flush()
+        self._lines.append(f"{row}\n")
+        if time.monotonic() - self._flushed_s >= FLUSH_PERIOD_S:
+            self.flush()
 
-
-def _exchange(
-    child: subprocess.Popen[str], task: dict[str, Any], on_row: Callable[[Row], None]
-) -> dict[str, Any]:
-    """Send the task, pass the rows on, return the last line; empty if there is none."""
-    assert child.stdin is not None  # noqa: S101 - for mypy: both are pipes
-    assert child.stdout is not None  # noqa: S101
-    with suppress(BrokenPipeError), child.stdin:  # its log says why
-        child.stdin.write(json.dumps(task))
-    last: dict[str, Any] = {}
-    for line in child.stdout:
-        with suppress(ValueError):  # half a line, of a process that was killed
-            content = json.loads(line)
-            if isinstance(content, dict):
-                last = content
-            else:
-                on_row(content)
-    return last
-
-
-def _raise(last: dict[str, Any], ending: str) -> None:
-    if "error" not in last:
-        raise EnvironmentLacks(ending)
-    raise (EnvironmentLacks if last["lacks"] else ConfigError)(last["error"])
-
-
-def _last_line(log: IO[bytes]) -> str:
-    log.seek(0)
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][:MAX_LINE] if lines else "it said nothing"
+    def flush(self) -> None:
+        """Hand over what was written since the last time."""
+        self._write("".join(self._lines).encode())
+        self._lines.clear()
+        self._flushed_s = time.monotonic()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from perception_node.bench.levels.child_process import ChildProcess
 from perception_node.bench.levels.node_session import NodeSession, Processes, RunInterrupted
-from perception_node.bench.levels.node_topics import Topics
 from perception_node.errors import ConfigError
 from perception_node.rehearsal.domain import private_domain
 from perception_node.rehearsal.node_process import NodeProcess
@@ -102,3 +101,35 @@ def _make_subscriber(load: Load, *, is_node: bool, with_stages: bool) -> ChildPr
         "labels": topics.outputs("label_info") if is_node else [],
     }
     return ChildProcess("subscriber", "perception_node.bench.levels.subscriber_process", task)
+
+
+class Topics:
+    """Names of all topics of a run; with several cameras each has its own namespace."""
+
+    def __init__(self, load: Load) -> None:
+        """Name them for the cameras and the transport of a load."""
+        several = [f"/camera{number}" for number in range(1, load.cameras + 1)]
+        self._namespaces = several if load.cameras > 1 else ["/camera"]
+        self._bases = [f"{namespace}/image_raw" for namespace in self._namespaces]
+        self._suffix = "" if load.transport == "raw" else "/compressed"
+
+    @property
+    def images(self) -> list[str]:
+        """What the cameras publish."""
+        return [base + self._suffix for base in self._bases]
+
+    @property
+    def remaps(self) -> dict[str, str]:
+        """Of a subject with one camera."""
+        return {"image": self._bases[0]} if len(self._bases) == 1 else {}
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """Of a node with several cameras."""
+        return {"image_topics": tuple(self._bases)} if len(self._bases) > 1 else {}
+
+    def outputs(self, name: str) -> list[str]:
+        """What the subject publishes under this name."""
+        if len(self._bases) == 1:
+            return [f"/perception/{name}"]
+        return [f"{namespace}/perception/{name}" for namespace in self._namespaces]

@@ -104,7 +104,7 @@ def make_run(
         counts=counts,
         resources=_measure_resources(looks, join.frames.values()),
         timeline=make_timeline(frames),
-        remarks=(*remarks, *_judge_machine(looks)),
+        remarks=(*remarks, *judge_stolen_time(*looks.stolen)),
     )
 
 
@@ -163,8 +163,9 @@ def _judge_results(missing: int) -> list[str]:
     return [f"{missing} results that the node published did not reach the subscriber"]
 
 
-def _judge_machine(looks: Looks) -> list[str]:
-    for before, after in pairwise(looks.stolen):
+def judge_stolen_time(*looks: StolenTime) -> list[str]:
+    """Say whether the host of this machine took more between two looks than one can ignore."""
+    for before, after in pairwise(looks):
         share = before.share_until(after)
         if share > HIGHEST_STOLEN_SHARE:
             return [f"{share:.1%} of the processor time was taken by the host of this machine"]

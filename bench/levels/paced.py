@@ -13,17 +13,26 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from perception_node.bench.camera.load import make_messages, read_load
+from perception_node.bench.levels.measuring_process import answer
 from perception_node.bench.process_watch import read_sample
 from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
+from perception_node.engines.pipeline import Pipeline
+from perception_node.engines.selection import load_pipeline
 from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 from perception_node.system.process import keep_large_blocks, use_one_opencv_thread
 from perception_node.system.realtime import RealTimeSetup
+from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perception_node.config.sections import ModelConfig
     from perception_node.engines.fallback import FallbackPipeline
+    from perception_node.vision.frame import Frame
+
+    Step = Callable[[int], list[int]]
 
 
 class Schedule(NamedTuple):
@@ -41,35 +50,35 @@ class Schedule(NamedTuple):
     warm_up_frames: int
 
 
-class Usage(NamedTuple):
-    """What this process has used so far."""
+def measure(task: dict[str, Any], write_row: Callable[[list[int]], None]) -> dict[str, Any]:
+    """Measure what the task says.
 
-    cpu_ms: float
-    page_faults: int
-    involuntary_switches: int
+    Args:
+        task: ``subject``: bare or pipeline; ``load``; ``parameters`` of the node; ``schedule``;
+            ``is_cold``: let the first inference be really the first.
+        write_row: gets ``[due_ns, begin_ns, ...]`` with the nanoseconds of each stage.
 
-    @classmethod
-    def read(cls) -> Usage:
-        """Ask the kernel."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu_ms = (used.ru_utime + used.ru_stime) * 1e3
-        return cls(cpu_ms, used.ru_minflt + used.ru_majflt, used.ru_nivcsw)
+    Returns:
+        ``resources`` of a ``Run``, and ``model`` of a ``Report``.
 
-    def per_frame(self, before: Usage, frames: int) -> dict[str, float]:
-        """Return the ``resources`` of a ``Run``, used since ``before``."""
-        shares = [(b - a) / max(1, frames) for a, b in zip(before, self, strict=True)]
-        return {
-            "cpu_ms_per_frame": shares[0],
-            "page_faults_per_frame": shares[1],
-            "memory_mib": read_sample(os.getpid()).own_mib,
-            "involuntary_switches_per_frame": shares[2],
-        }
-
-
-def prepare_process() -> None:
-    """Set this process up as the node does before its first frame."""
+    """
+    config, load = read_config(task["parameters"]), read_load(task["load"])
+    is_bare = task["subject"] == "bare"
+    messages = [bytes(message) for message in make_messages(load)[: 1 if is_bare else None]]
+    # Set up as the node does; not before: malloc would keep what was needed to make the messages.
     keep_large_blocks()
     use_one_opencv_thread()
+    if task["is_cold"]:
+        Pipeline.warm_up = _do_not_warm_up  # type: ignore[assignment] # this process is for that
+    with load_pipeline(config.model) as pipeline:
+        reader = ImageReader(
+            load.transport, config.cameras.max_image_pixels, pipeline.smallest_side
+        )
+        if is_bare:
+            step = _infer_alone(pipeline, reader.read(messages[0]))
+        else:
+            step = _classify(pipeline, reader, messages, config)
+        return _measure_frames(Schedule(*task["schedule"]), config, pipeline, step, write_row)
 
 
 def read_config(parameters: dict[str, Any]) -> NodeConfig:
@@ -100,36 +109,78 @@ def pace(rate_hz: float, count: int) -> Iterator[int]:
         yield due_ns
 
 
-def measure_frames(
+def _infer_alone(pipeline: FallbackPipeline, frame: Frame) -> Step:
+    """Let each step run the model alone on a frame, on the thread of the engine."""
+    engine = pipeline.engine
+    assert engine is not None  # noqa: S101 - it has just been loaded
+    engine.call(lambda inner: _fill_input(inner, frame))
+    return lambda _number: [engine.call(_infer)]
+
+
+def _fill_input(pipeline: Pipeline, frame: Frame) -> None:
+    """Prepare a frame on the CPU: what the input holds is used as often as ``infer`` is called."""
+    FramePreprocessor(pipeline.bundle.manifest.preprocessing, pipeline.engine.input)(frame)
+
+
+def _infer(pipeline: Pipeline) -> int:
+    """Return the nanoseconds of one inference; runs on the engine's thread."""
+    begin_ns = time.monotonic_ns()
+    pipeline.engine.infer()
+    return time.monotonic_ns() - begin_ns
+
+
+def _classify(
+    pipeline: FallbackPipeline, reader: ImageReader, messages: list[bytes], config: NodeConfig
+) -> Step:
+    """Let each step read and classify the next message."""
+
+    def step(number: int) -> list[int]:
+        begin_ns = time.monotonic_ns()
+        frame = reader.read(messages[number % len(messages)])
+        read_ns = time.monotonic_ns() - begin_ns
+        prediction = pipeline.run(
+            frame, top_k=config.output.top_k, threshold=config.output.threshold
+        )
+        return [read_ns, *prediction.times, time.monotonic_ns() - begin_ns]
+
+    return step
+
+
+def _do_not_warm_up(_pipeline: Pipeline, _clock: object = None) -> int:
+    return 0
+
+
+def _measure_frames(
     schedule: Schedule,
     config: NodeConfig,
     pipeline: FallbackPipeline,
-    step: Callable[[int], list[int]],
+    step: Step,
     write_row: Callable[[list[int]], None],
 ) -> dict[str, Any]:
-    """Do a step for each frame, and write when it was due, began, and how long its stages took.
-
-    Args:
-        schedule: when.
-        config: its real-time settings count for this process as for the node's.
-        pipeline: what is measured.
-        step: gets the frame's number and returns nanoseconds.
-        write_row: gets ``[due_ns, begin_ns, *step(number)]``, warm-up excluded.
-
-    Returns:
-        ``resources`` of a ``Run``, and ``model`` of a ``Report``.
-
-    """
+    """Do a step for each frame when it is due; the real-time settings count as for the node."""
     for number, _ in enumerate(pace(schedule.rate_hz, schedule.warm_up_frames)):
         step(number)
     setup = RealTimeSetup(config.real_time)
     setup.apply([], [threading.get_native_id(), *pipeline.native_thread_ids])
-    before = Usage.read()
+    before = resource.getrusage(resource.RUSAGE_SELF)
     for number, due_ns in enumerate(pace(schedule.rate_hz, schedule.frames)):
         write_row([due_ns, time.monotonic_ns(), *step(number)])
-    resources = Usage.read().per_frame(before, schedule.frames)
+    resources = _read_resources(before, max(1, schedule.frames))
     setup.undo()
     return {"resources": resources, "model": _describe_model(config.model, pipeline)}
+
+
+def _read_resources(before: resource.struct_rusage, frames: int) -> dict[str, float]:
+    """Return the ``resources`` of a ``Run``, used by this process since ``before``."""
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    faults = after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt
+    return {
+        "cpu_ms_per_frame": cpu_s * 1e3 / frames,
+        "page_faults_per_frame": faults / frames,
+        "memory_mib": read_sample(os.getpid()).own_mib,
+        "involuntary_switches_per_frame": (after.ru_nivcsw - before.ru_nivcsw) / frames,
+    }
 
 
 def _describe_model(config: ModelConfig, pipeline: FallbackPipeline) -> dict[str, str]:
@@ -139,3 +190,7 @@ def _describe_model(config: ModelConfig, pipeline: FallbackPipeline) -> dict[str
         file = INT8_ON_CPU if config.precision == "int8" else MODEL
     sha256 = bundle.files.get(file, bundle.files[MODEL])
     return {"name": bundle.manifest.name, "sha256": sha256, "engine": engine}
+
+
+if __name__ == "__main__":
+    answer(measure)

@@ -8,9 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.load import HIGHEST_RATE_HZ
-from perception_node.bench.levels.engine_level import measure_engine
 from perception_node.bench.levels.node_level import RunInterrupted, measure_node
-from perception_node.bench.levels.pipeline_level import measure_pipeline
+from perception_node.bench.levels.paced_run import measure_paced
 from perception_node.bench.levels.startup_level import measure_start
 from perception_node.bench.levels.sweep import count_probe_frames, find_highest_rate
 from perception_node.bench.reporting.measurement import INFER, Case
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from perception_node.bench.reporting.measurement import Report, Run
     from perception_node.config.parameter import Value
 
+PACED = {"engine": "bare", "pipeline": "pipeline"}  # what is measured at these levels
 BARE_FRAMES = 300  # enough for the median of what hardly varies
 # A sweep looks around what bare inference allows, which is up to twice as fast back to back.
 LOWEST_OF_LIMIT, HIGHEST_OF_LIMIT = 0.3, 2.0
@@ -95,26 +95,20 @@ class Session:
             return
         case = self._begin_case(level, load.describe())
         for _ in range(self._plan.runs):
-            if level == "engine":
-                self._turn(case, "bare", partial(self._measure_bare, load))
-            elif level == "pipeline":
-                self._turn(case, "pipeline", partial(self._measure_pipeline, load))
+            if level == "node":
+                self._measure_bare_beside(case, load)
+                for subject in ("node", *self._plan.baselines):
+                    self._measure(case, subject, load)
             else:
-                self._take_turns(case, load)
+                self._measure(case, PACED[level], load)
         if level == "node":
             self._measure_bare_beside(case, load)
-
-    def _take_turns(self, case: Case, load: Load) -> None:
-        """Measure bare inference, the node and the baselines once each."""
-        self._measure_bare_beside(case, load)
-        for subject in ("node", *self._plan.baselines):
-            self._turn(case, subject, partial(self._measure_node, load, subject))
 
     def _measure_bare_beside(self, case: Case, load: Load) -> None:
         """Measure as long as the node where the 99th percentiles of both are compared."""
         if "floor" not in self._plan.baselines:
             load = replace(load, frames=min(load.frames, BARE_FRAMES))
-        self._turn(case, "bare", partial(self._measure_bare, load))
+        self._measure(case, "bare", load)
 
     def _sweep(self, load: Load) -> None:
         """Find the highest rate: the case is its run, and bare inference at this rate.
@@ -135,20 +129,18 @@ class Session:
         highest_hz = min(HIGHEST_RATE_HZ, HIGHEST_OF_LIMIT * limit_hz)
         lowest_hz = min(load.rate_hz, LOWEST_OF_LIMIT * limit_hz, highest_hz)
         found = find_highest_rate(measure, lowest_hz, highest_hz, confirm)
-        kept = [probe.run for probe in found.probes if probe.is_confirmation and probe.is_kept]
-        at = replace(load, rate_hz=round(found.rate_hz, 1)) if kept else load
+        at = replace(load, rate_hz=round(found.rate_hz, 1)) if found.run else load
         case = Case("node", {**at.describe(), "highest_rate_hz": found.rate_hz})
         self._measure_bare_beside(case, at)
-        for run in kept:
-            remarks = run.remarks if found.is_highest else (*run.remarks, NOT_HIGHEST)
-            case.runs.append(replace(run, remarks=remarks))
+        if found.run is not None:
+            remarks = found.run.remarks if found.is_highest else (*found.run.remarks, NOT_HIGHEST)
+            case.runs.append(replace(found.run, remarks=remarks))
         cases[before:] = [case]
 
     def _probe(self, load: Load) -> Run:
         """Measure the node; without ~/latency, which would cost a part of what is looked for."""
         case = self._begin_case("node", load.describe())
-        measure = partial(self._measure_node, load, "node", with_stages=False)
-        return self._turn(case, "node", measure)
+        return self._measure(case, "node", load, with_stages=False)
 
     def _begin_case(self, level: str, load: dict[str, Any]) -> Case:
         case = Case(level, load)
@@ -167,25 +159,9 @@ class Session:
         self._table.end(run)
         return run
 
-    def _measure_bare(self, load: Load) -> Run:
+    def _measure(self, case: Case, subject: str, load: Load, *, with_stages: bool = True) -> Run:
         plan = self._plan
-        return measure_engine(
-            load, plan.parameters, plan.deadline_ms, on_progress=self._table.update
-        )
-
-    def _measure_pipeline(self, load: Load) -> Run:
-        plan = self._plan
-        return measure_pipeline(
-            load, plan.parameters, plan.deadline_ms, on_progress=self._table.update
-        )
-
-    def _measure_node(self, load: Load, subject: str, *, with_stages: bool = True) -> Run:
-        plan = self._plan
-        return measure_node(
-            load,
-            subject,
-            plan.deadline_ms,
-            plan.parameters,
-            with_stages=with_stages,
-            on_progress=self._table.update,
-        )
+        of_node = partial(measure_node, with_stages=with_stages)
+        measure = measure_paced if subject in PACED.values() else of_node
+        work = partial(measure, load, subject, plan.deadline_ms, plan.parameters)
+        return self._turn(case, subject, partial(work, on_progress=self._table.update))

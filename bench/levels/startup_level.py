@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.camera_messages import write_stamp
 from perception_node.bench.camera.load import Load, make_messages
-from perception_node.bench.levels.first_inference import measure_first_inference
+from perception_node.bench.levels.paced_run import measure_first_inference
 from perception_node.bench.levels.startup_node import IMPORTED
 from perception_node.bench.process_watch import read_sample
 from perception_node.bench.reporting.durations import Durations

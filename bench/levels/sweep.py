@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.bench.levels.node_run import TOO_SLOW
@@ -22,53 +21,36 @@ PROBE_S, FEWEST_PROBE_FRAMES = 5.0, 150
 HICCUP_SHARE = 0.1
 
 
-class Probe(NamedTuple):
-    """One rate that was tried.
-
-    Attributes:
-        rate_hz: frames per second of each camera.
-        run: what came of it.
-        is_kept: under 1 % of the frames were missed, and the camera really had this rate.
-        is_confirmation: it was a longer run.
-
-    """
-
-    rate_hz: float
-    run: Run
-    is_kept: bool
-    is_confirmation: bool
-
-
-@dataclass
-class SweepResult:
+class SweepResult(NamedTuple):
     """What a sweep has found.
 
     Attributes:
         rate_hz: the highest rate that was kept, in a longer run as well; 0 if none was.
         is_highest: a higher rate failed; False if all that was asked for was kept.
-        probes: every run, in order.
+        run: the longer run at this rate; None if there is none.
 
     """
 
     rate_hz: float = 0.0
     is_highest: bool = True
-    probes: list[Probe] = field(default_factory=list)
+    run: Run | None = None
 
 
 def find_highest_rate(
     measure: Callable[[float], Run],
     lowest_hz: float,
     highest_hz: float,
-    confirm: Callable[[float], Run] | None = None,
+    confirm: Callable[[float], Run],
 ) -> SweepResult:
     """Bisect between two rates, to 2.5 %.
+
+    A rate is kept if under 1 % of the frames are missed, and the camera really has this rate.
 
     Args:
         measure: makes a short run at a rate; ``count_probe_frames`` says how short.
         lowest_hz: the rate to begin with; if it is not kept, the result is 0.
         highest_hz: no higher rate is tried.
-        confirm: makes a longer run; where it fails, the next lower rates are tried. None takes
-            ``measure``.
+        confirm: makes a longer run; where it fails, the next lower rates are tried.
 
     Raises:
         ConfigError: the rates are not in order.
@@ -77,16 +59,15 @@ def find_highest_rate(
     if not 0.0 < lowest_hz <= highest_hz < math.inf:
         msg = f"--sweep: rates must be in order, found {lowest_hz:g} to {highest_hz:g} Hz"
         raise ConfigError(msg)
-    result = SweepResult()
 
     def is_kept(rate_hz: float) -> bool:
-        probe = _try(measure, rate_hz, result)
-        if not probe.is_kept and _missed_share(probe.run) < HICCUP_SHARE:
-            probe = _try(measure, rate_hz, result)
-        return probe.is_kept
+        run = measure(rate_hz)
+        if not _is_kept(run) and _missed_share(run) < HICCUP_SHARE:
+            run = measure(rate_hz)
+        return _is_kept(run)
 
     if not is_kept(lowest_hz):
-        return result
+        return SweepResult()
     kept_hz, failed_hz = lowest_hz, highest_hz
     if lowest_hz < highest_hz and is_kept(highest_hz):
         kept_hz = highest_hz
@@ -96,9 +77,11 @@ def find_highest_rate(
             kept_hz = middle_hz
         else:
             failed_hz = middle_hz
-    result.rate_hz = _confirm(confirm or measure, kept_hz, lowest_hz, result)
-    result.is_highest = result.rate_hz < highest_hz
-    return result
+    while not _is_kept(run := confirm(kept_hz)):
+        if kept_hz <= lowest_hz:
+            return SweepResult()
+        kept_hz = max(lowest_hz, kept_hz / RESOLUTION)
+    return SweepResult(kept_hz, kept_hz < highest_hz, run)
 
 
 def count_probe_frames(rate_hz: float) -> int:
@@ -106,31 +89,9 @@ def count_probe_frames(rate_hz: float) -> int:
     return max(FEWEST_PROBE_FRAMES, math.ceil(PROBE_S * rate_hz))
 
 
-def _confirm(
-    measure: Callable[[float], Run], rate_hz: float, lowest_hz: float, result: SweepResult
-) -> float:
-    """Return the first rate from ``rate_hz`` downwards that a longer run keeps; 0 if none does."""
-    while True:
-        if _try(measure, rate_hz, result, is_confirmation=True).is_kept:
-            return rate_hz
-        if rate_hz <= lowest_hz:
-            return 0.0
-        rate_hz = max(lowest_hz, rate_hz / RESOLUTION)
-
-
-def _try(
-    measure: Callable[[float], Run],
-    rate_hz: float,
-    result: SweepResult,
-    *,
-    is_confirmation: bool = False,
-) -> Probe:
-    run = measure(rate_hz)
+def _is_kept(run: Run) -> bool:
     is_slow = any(remark.startswith(TOO_SLOW) for remark in run.remarks)
-    is_kept = _missed_share(run) < HIGHEST_MISSED_SHARE and not is_slow
-    probe = Probe(rate_hz, run, is_kept, is_confirmation)
-    result.probes.append(probe)
-    return probe
+    return _missed_share(run) < HIGHEST_MISSED_SHARE and not is_slow
 
 
 def _missed_share(run: Run) -> float:

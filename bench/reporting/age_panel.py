@@ -11,7 +11,7 @@ from perception_node.bench.reporting.figure_style import (
     clean,
     color_of,
     draw_deadline,
-    use_log_scale,
+    set_scale,
     write_names,
     write_title,
 )
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from perception_node.bench.reporting.measurement import Case, Run
+    from perception_node.bench.reporting.measurement import Case, Timeline
 
 DRAWN = ("node", "naive", "pipeline", "bare")
 BESIDE = "naive"
@@ -36,21 +36,27 @@ def draw_ages(axes: Axes, case: Case, deadline_ms: float) -> None:
     clean(axes)
     main = next((name for name in DRAWN if name in case.subjects), case.subjects[0])
     subjects = [name for name in (BESIDE, main) if name in case.subjects]
-    runs = {name: _with_frames(case.of(name)) for name in dict.fromkeys(subjects)}
-    lengths_s = [run.timeline.times_s[-1] for run in runs[main]]
+    found = {
+        name: [run.timeline for run in case.of(name) if run.timeline.times_s]
+        for name in dict.fromkeys(subjects)
+    }
+    all_ms = {name: _join(timelines) for name, timelines in found.items()}
+    known_ms = {name: ages_ms[~np.isnan(ages_ms)] for name, ages_ms in all_ms.items()}
+    medians_ms = {
+        name: float(np.median(ages_ms)) for name, ages_ms in known_ms.items() if len(ages_ms)
+    }
+    highest = max(
+        (float(ages_ms.max()) for ages_ms in known_ms.values() if len(ages_ms)), default=0.0
+    )
+    lengths_s = [timeline.times_s[-1] for timeline in found[main]]
     begins_s = np.cumsum([0.0, *(length + GAP_SHARE * sum(lengths_s) for length in lengths_s)])
-    highest = max((_highest(run) for found in runs.values() for run in found), default=0.0)
     shows_deadline = bool(lengths_s) and (not highest or deadline_ms < FAR * highest)
     top = 1.15 * max(highest, deadline_ms if shows_deadline else 0.0, 1e-3)
-    for name, found in runs.items():
-        for run, begin_s in zip(found, begins_s, strict=False):
-            _draw_run(axes, run, float(begin_s), top, color_of(name))
-    ages_ms = _collect(runs[main])
-    middle = _median(ages_ms)
-    if top > LOG_SPREAD * middle > 0:
-        use_log_scale(axes, 0.3 * middle, top)
-    else:
-        axes.set_ylim(0.0, top)
+    for name, timelines in found.items():
+        for timeline, begin_s in zip(timelines, begins_s, strict=False):
+            _draw_run(axes, timeline, float(begin_s), top, color_of(name))
+    ages_ms, middle = all_ms[main], medians_ms.get(main, 0.0)
+    set_scale(axes, 0.3 * middle if top > LOG_SPREAD * middle else 0.0, top)
     end_s = _mark_runs(axes, begins_s[:-1], lengths_s)
     if shows_deadline:
         draw_deadline(axes, deadline_ms, end_s)
@@ -60,32 +66,17 @@ def draw_ages(axes: Axes, case: Case, deadline_ms: float) -> None:
         words = f"ms; {main}: {missed} of {len(ages_ms)} missed {deadline_ms:g} ms"
         words += ", x: no answer" if np.isnan(ages_ms).any() else ""
     write_title(axes, "Age of each result", words)
-    middles = {name: _median(_collect(found)) for name, found in runs.items()}
-    names = [(name, color_of(name), (end_s, ms)) for name, ms in middles.items() if ms > 0]
+    names = [(name, color_of(name), (end_s, ms)) for name, ms in medians_ms.items() if ms > 0]
     write_names(axes, names, 1.005 * end_s)
 
 
-def _collect(runs: list[Run]) -> NDArray[np.float64]:
-    return np.array([age for run in runs for age in run.timeline.ages_ms], np.float64)
+def _join(timelines: list[Timeline]) -> NDArray[np.float64]:
+    return np.array([age for timeline in timelines for age in timeline.ages_ms], np.float64)
 
 
-def _median(ages_ms: NDArray[np.float64]) -> float:
-    known = ages_ms[~np.isnan(ages_ms)]
-    return float(np.median(known)) if len(known) else 0.0
-
-
-def _with_frames(runs: list[Run]) -> list[Run]:
-    return [run for run in runs if run.timeline.times_s]
-
-
-def _highest(run: Run) -> float:
-    ages_ms = np.array(run.timeline.ages_ms)
-    return float(np.nanmax(ages_ms)) if not np.isnan(ages_ms).all() else 0.0
-
-
-def _draw_run(axes: Axes, run: Run, begin_s: float, top: float, color: str) -> None:
-    times_s = begin_s + np.array(run.timeline.times_s)
-    ages_ms = np.array(run.timeline.ages_ms)
+def _draw_run(axes: Axes, timeline: Timeline, begin_s: float, top: float, color: str) -> None:
+    times_s = begin_s + np.array(timeline.times_s)
+    ages_ms = np.array(timeline.ages_ms)
     lost = np.isnan(ages_ms)
     shown = _thin_out(ages_ms)
     size = 4 if len(ages_ms) >= MANY else 7

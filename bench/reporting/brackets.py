@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from perception_node.bench.reporting.measurement import INFER
@@ -54,13 +55,11 @@ def find_remarks(case: Case) -> list[str]:
 
 
 def _remark_on_bare(case: Case, place: int) -> Iterable[str]:
-    pair = _bracket(case, place)
-    if case.runs[place].subject == "bare" or len(pair) < 2:  # noqa: PLR2004 - before and after
-        return
-    before_ms, after_ms = (_infer_ms(run) for run in pair)
-    change = after_ms / before_ms - 1.0 if before_ms > 0 else math.nan
-    if abs(change) > STEADY_CHANGE:
-        yield f"bare inference changed by {change:+.0%} from before to after"
+    around = [] if case.runs[place].subject == "bare" else _bracket(case, place)
+    for before_ms, after_ms in pairwise(map(_infer_ms, around)):
+        change = after_ms / before_ms - 1.0 if before_ms > 0 else math.nan
+        if abs(change) > STEADY_CHANGE:
+            yield f"bare inference changed by {change:+.0%} from before to after"
 
 
 def _infer_ms(bare: Run) -> float:

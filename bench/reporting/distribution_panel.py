@@ -12,7 +12,7 @@ from perception_node.bench.reporting.figure_style import (
     clean,
     color_of,
     draw_deadline,
-    use_log_scale,
+    set_scale,
     write_names,
     write_title,
 )
@@ -61,10 +61,7 @@ def draw_distributions(places: Sequence[Axes], cases: Sequence[Case], deadline_m
     depth = max((float(curve.depths[-1]) for curve in curves), default=1.0)
     bottom = 0.8 * min((curve.times_ms[0] for curve in curves), default=lowest)
     for number, (axes, case, found) in enumerate(zip(places, cases, drawn, strict=True)):
-        if is_log:
-            use_log_scale(axes, bottom, top)
-        else:
-            axes.set_ylim(0, top)
+        set_scale(axes, bottom if is_log else 0.0, top)
         _set_percentiles(axes, depth, is_narrow=len(cases) > 1)
         for curve in found:
             _draw_curve(axes, curve, top)

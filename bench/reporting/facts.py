@@ -9,8 +9,6 @@ from perception_node.bench.noise import Noise
 from perception_node.bench.reporting.merging import describe_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from perception_node.bench.reporting.measurement import Report
 
 STATE = {
@@ -26,18 +24,16 @@ STATE = {
 def list_facts(report: Report) -> list[tuple[str, str]]:
     """Return what was measured, where, when and how."""
     machine = report.machine
-    versions = machine.get("versions", {})
-    known = versions if isinstance(versions, dict) else {}
-    model = ", ".join(value[:12] if key == "sha256" else value for key, value in _items(report))
+    model = [str(text)[: 12 if key == "sha256" else None] for key, text in report.model.items()]
     facts = [
         ("machine", describe_machine(machine)),
         ("kernel", str(machine.get("kernel", ""))),
-        ("versions", ", ".join(f"{name} {version}" for name, version in known.items())),
+        ("versions", _to_text(machine.get("versions", ""))),
         ("state", _describe_state(machine)),
         ("noise", _describe_noise(machine.get("noise"))),
         ("date", report.started_utc),
         ("command", " ".join(["perception bench", *report.command])),
-        ("model", model),
+        ("model", ", ".join(model)),
         ("deadline", f"{report.deadline_ms:g} ms"),
     ]
     return [(name, text) for name, text in facts if text]
@@ -62,7 +58,3 @@ def _to_text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {one}" for name, one in value.items())
     return ", ".join(dict.fromkeys(map(str, value))) if isinstance(value, list) else str(value)
-
-
-def _items(report: Report) -> Iterable[tuple[str, str]]:
-    return ((key, str(value)) for key, value in report.model.items())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -33,13 +33,10 @@ def color_of(subject: str) -> str:
     return SUBJECT_COLORS.get(subject, OTHER_COLOR)
 
 
-def clean(axes: Axes, grid: str = "y") -> None:
+def clean(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
     """Leave only what helps to read the values: a faint grid and one axis."""
     axes.set_axisbelow(b=True)
-    axes.grid(visible=True, axis="both" if grid == "both" else "y", color=FAINT, linewidth=1.0)
-    if grid == "x":
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x", color=FAINT, linewidth=1.0)
+    axes.grid(visible=True, axis=grid, color=FAINT, linewidth=1.0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
@@ -143,8 +140,11 @@ def draw_deadline(axes: Axes, deadline_ms: float, end: float) -> None:
     )
 
 
-def use_log_scale(axes: Axes, lowest: float, highest: float) -> None:
-    """Make the vertical axis logarithmic, with plain numbers."""
+def set_scale(axes: Axes, lowest: float, highest: float) -> None:
+    """Set the vertical axis: from 0 on, or logarithmic with plain numbers."""
+    if not lowest:
+        axes.set_ylim(0.0, highest)
+        return
     axes.set_yscale("log")
     axes.set_ylim(lowest, highest * 1.1)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

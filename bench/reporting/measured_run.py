@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from perception_node.bench.reporting.durations import Durations
@@ -60,8 +60,14 @@ def from_run(run: Run) -> dict[str, Any]:
         "times_s": [round(time_s, 4) for time_s in run.timeline.times_s],
         "ages_ms": [None if math.isnan(a) else round(a, 3) for a in run.timeline.ages_ms],
     }
-    plain = asdict(Run(run.subject, {}, run.counts, _known(run.resources), remarks=run.remarks))
-    return {**plain, "stages": stages, "timeline": timeline}
+    return {
+        "subject": run.subject,
+        "stages": stages,
+        "counts": run.counts,
+        "resources": {name: v for name, v in run.resources.items() if math.isfinite(v)},
+        "timeline": timeline,
+        "remarks": run.remarks,
+    }
 
 
 def to_run(data: dict[str, Any], place: str) -> Run:
@@ -108,7 +114,3 @@ def _to_durations(stage: dict[str, Any], place: str) -> Durations:
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _known(values: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if math.isfinite(value)}

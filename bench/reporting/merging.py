@@ -41,7 +41,7 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         deadline_ms=first.deadline_ms,
         model=dict(first.model),
         machine=_merge_machines([report.machine for report in reports]),
-        warnings=[*_compare_machines(reports), *_merge_warnings(reports)],
+        warnings=_merge_warnings(reports),
         cases=cases,
         complete=all(report.complete for report in reports),
     )
@@ -70,13 +70,11 @@ def _merge_machines(machines: list[dict[str, Any]]) -> dict[str, Any]:
     return {**common, "parts": rest} if any(rest) else common
 
 
-def _compare_machines(reports: Sequence[Report]) -> list[str]:
-    found = list(dict.fromkeys(describe_machine(report.machine) for report in reports))
-    return [f"merged from different machines: {'; '.join(found)}"] if len(found) > 1 else []
-
-
 def _merge_warnings(reports: Sequence[Report]) -> list[str]:
-    """Say of which report a warning is, unless all have it."""
+    """Say whether the machines differ, and of which report a warning is, unless all have it."""
+    machines = list(dict.fromkeys(describe_machine(report.machine) for report in reports))
+    names = "; ".join(machines)
+    found = [f"merged from different machines: {names}"] if len(machines) > 1 else []
     common = [w for w in reports[0].warnings if all(w in report.warnings for report in reports)]
     others = [
         f"report {number}: {warning}"
@@ -84,4 +82,4 @@ def _merge_warnings(reports: Sequence[Report]) -> list[str]:
         for warning in report.warnings
         if warning not in common
     ]
-    return [*common, *others]
+    return [*found, *common, *others]

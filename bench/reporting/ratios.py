@@ -24,7 +24,7 @@ from perception_node.bench.reporting.measurement import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from perception_node.bench.reporting.measurement import Case, Run
 
@@ -67,16 +67,26 @@ def compute_ratios(case: Case) -> list[Ratio]:
     if case.level != "node":
         return []
     turns = [turn for turn in split_turns(case) if "node" in turn]
-    rows = [(name, [compute(turn) for turn in turns]) for name, compute in OF_NODE]
+    rows = _list_values(_compare(turn) for turn in turns)
     rows.append((targets.HIGHEST_RATE, _find_highest_rate(case)))
     if case.load.get("cameras", 1) == 1:  # several wait for each other
-        overloaded = [turn for turn in turns if _is_overloaded(turn["node"])]
-        rows += [(name, [compute(turn) for turn in overloaded]) for name, compute in OVERLOADED]
+        rows += _list_values(
+            _find_overload(turn) for turn in turns if _is_overloaded(turn["node"])
+        )
     return [
         _pool_answers(case, ratio) if name == targets.ANSWERED_PERCENT else ratio
         for name, values in rows
         for ratio in _summarize(name, values)
     ]
+
+
+def _list_values(figures: Iterable[dict[str, float]]) -> list[tuple[str, list[float]]]:
+    """Return the values of all turns by the name of the figure."""
+    found: dict[str, list[float]] = {}
+    for of_turn in figures:
+        for name, value in of_turn.items():
+            found.setdefault(name, []).append(value)
+    return list(found.items())
 
 
 def _find_highest_rate(case: Case) -> list[float]:
@@ -99,62 +109,60 @@ def _pool_answers(case: Case, ratio: Ratio) -> Ratio:
     return ratio._replace(value=100.0 * sum(c.get("answered", 0) for c in counts) / sent)
 
 
-def _to_limit(turn: Turn, percent: float) -> float:
-    """Divide by what bare inference and bare transport come to: the least that a node takes."""
-    limit_ms = _infer_ms(turn, "bare", percent) + _end_to_end_ms(turn, "floor", percent)
-    return _divide(_end_to_end_ms(turn, "node", percent), limit_ms)
+def _compare(turn: Turn) -> dict[str, float]:
+    """Return the figures of a turn, NaN where it lacks something.
 
-
-def _to_bare(turn: Turn, percent: float) -> float:
-    return _divide(_end_to_end_ms(turn, "node", percent), _infer_ms(turn, "bare", 50))
-
-
-def _naive_to_node(turn: Turn) -> float:
-    """Compare in the same way: naive infers with more threads, and does not say per frame."""
-    naive_ms, node_ms = (
-        _end_to_end_ms(turn, subject, 50) - _infer_ms(turn, subject, 50)
-        for subject in ("naive", "node")
-    )
-    return _divide(naive_ms, node_ms)
-
-
-def _over_bare_ms(turn: Turn) -> float:
-    return _end_to_end_ms(turn, "node", 50) - _infer_ms(turn, "bare", 50)
-
-
-def _answered_percent(turn: Turn) -> float:
-    counts = turn["node"].counts
-    sent = counts.get("sent", 0)
-    return 100.0 * counts.get("answered", 0) / sent if sent else math.nan
-
-
-def _cpu_to_bare(turn: Turn) -> float:
-    node_ms, bare_ms = (_resource(turn, one, "cpu_ms_per_frame") for one in ("node", "bare"))
-    return _divide(node_ms, bare_ms)
-
-
-def _growth(turn: Turn) -> float:
-    ages_ms = np.array(turn["node"].timeline.ages_ms)
-    parts = [part[~np.isnan(part)] for part in np.array_split(ages_ms, 3)]
-    if min(len(part) for part in parts) < FEWEST_AGES:
-        return math.nan
-    return _divide(float(np.percentile(parts[2], 99)), float(np.percentile(parts[0], 99)))
-
-
-def _overload_ms(turn: Turn) -> float:
-    """What a node that is asked for more than it can do adds to what must be."""
-    node = turn["node"]
-    must_ms = 2 * _percentile_ms(node, INFER, 50) + _percentile_ms(node, "transport", 50)
-    return _percentile_ms(node, END_TO_END, 99) - must_ms
-
-
-def _superseded_ms(turn: Turn) -> float:
-    """What the node adds to receiving an image, beside the thread that infers.
-
-    That thread never sees an image that is superseded.
+    What bare inference and bare transport come to is the least that a node takes. The overhead of
+    the naive node is without its own inference, as it infers with more threads and does not say
+    how long per frame; that of the node is computed in the same way where both are compared.
     """
+    node = turn["node"]
+    sent, answered = (node.counts.get(name, 0) for name in ("sent", "answered"))
+    node_p50, node_p99 = (_percentile_ms(turn, "node", END_TO_END, p) for p in (50, 99))
+    bare_p50, bare_p99 = (_percentile_ms(turn, "bare", INFER, p) for p in (50, 99))
+    floor_p50, floor_p99 = (_percentile_ms(turn, "floor", END_TO_END, p) for p in (50, 99))
+    naive_p50 = _percentile_ms(turn, "naive", END_TO_END, 50)
+    naive_ms = naive_p50 - _percentile_ms(turn, "naive", INFER, 50)
+    cpu_ms, bare_cpu_ms = (_resource(turn, one, "cpu_ms_per_frame") for one in ("node", "bare"))
+    return {
+        targets.P50_TO_LIMIT: _divide(node_p50, bare_p50 + floor_p50),
+        targets.P99_TO_LIMIT: _divide(node_p99, bare_p99 + floor_p99),
+        P50_TO_BARE: _divide(node_p50, bare_p50),
+        P99_TO_BARE: _divide(node_p99, bare_p50),
+        targets.OVERHEAD_TO_NAIVE: _divide(
+            naive_ms, node_p50 - _percentile_ms(turn, "node", INFER, 50)
+        ),
+        OVERHEAD_MS: _percentile_ms(turn, "node", OVERHEAD, 50),
+        OVER_BARE_MS: node_p50 - bare_p50,
+        targets.OWN_CODE_MS: _percentile_ms(turn, "node", OWN_CODE, 50),
+        targets.ANSWERED_PERCENT: 100.0 * answered / sent if sent else math.nan,
+        targets.FAULTS: _resource(turn, "node", "page_faults_per_frame"),
+        targets.CPU_TO_BARE: _divide(cpu_ms, bare_cpu_ms),
+        GROWTH: _measure_growth(node),
+    }
+
+
+def _measure_growth(node: Run) -> float:
+    parts = np.array_split(np.array(node.timeline.ages_ms), 3)
+    known = [part[~np.isnan(part)] for part in parts]
+    if min(len(part) for part in known) < FEWEST_AGES:
+        return math.nan
+    return _divide(float(np.percentile(known[2], 99)), float(np.percentile(known[0], 99)))
+
+
+def _find_overload(turn: Turn) -> dict[str, float]:
+    """Return what a node that is asked for more than it can do adds to what must be.
+
+    The thread that infers never sees an image that is superseded, so what such an image costs is
+    what the node adds to receiving it beside that thread.
+    """
+    infer_ms = _percentile_ms(turn, "node", INFER, 50)
+    must_ms = 2 * infer_ms + _percentile_ms(turn, "node", "transport", 50)
     node_ms, floor_ms = (_resource(turn, one, OTHER_THREADS) for one in ("node", "floor"))
-    return node_ms - floor_ms
+    return {
+        targets.OVERLOAD_MS: _percentile_ms(turn, "node", END_TO_END, 99) - must_ms,
+        targets.SUPERSEDED_MS: node_ms - floor_ms,
+    }
 
 
 def _is_overloaded(node: Run) -> bool:
@@ -163,18 +171,9 @@ def _is_overloaded(node: Run) -> bool:
     return is_long and counts.get("superseded", 0) >= OVERLOAD_SHARE * counts["sent"]
 
 
-def _end_to_end_ms(turn: Turn, subject: str, percent: float) -> float:
-    return _percentile_ms(turn.get(subject), END_TO_END, percent)
-
-
-def _infer_ms(turn: Turn, subject: str, percent: float) -> float:
-    return _percentile_ms(turn.get(subject), INFER, percent)
-
-
-def _percentile_ms(run: Run | None, stage: str, percent: float) -> float:
-    if run is None or stage not in run.stages:
-        return math.nan
-    return run.stages[stage].percentile_ms(percent)
+def _percentile_ms(turn: Turn, subject: str, stage: str, percent: float) -> float:
+    stages = turn[subject].stages if subject in turn else {}
+    return stages[stage].percentile_ms(percent) if stage in stages else math.nan
 
 
 def _resource(turn: Turn, subject: str, name: str) -> float:
@@ -184,23 +183,3 @@ def _resource(turn: Turn, subject: str, name: str) -> float:
 def _divide(above: float, below: float) -> float:
     """Return a quotient that means something: NaN if either is not positive."""
     return above / below if above > 0 and below > 0 else math.nan
-
-
-OF_NODE: tuple[tuple[str, Callable[[Turn], float]], ...] = (
-    (targets.P50_TO_LIMIT, lambda turn: _to_limit(turn, 50)),
-    (targets.P99_TO_LIMIT, lambda turn: _to_limit(turn, 99)),
-    (P50_TO_BARE, lambda turn: _to_bare(turn, 50)),
-    (P99_TO_BARE, lambda turn: _to_bare(turn, 99)),
-    (targets.OVERHEAD_TO_NAIVE, _naive_to_node),
-    (OVERHEAD_MS, lambda turn: _percentile_ms(turn["node"], OVERHEAD, 50)),
-    (OVER_BARE_MS, _over_bare_ms),
-    (targets.OWN_CODE_MS, lambda turn: _percentile_ms(turn["node"], OWN_CODE, 50)),
-    (targets.ANSWERED_PERCENT, _answered_percent),
-    (targets.FAULTS, lambda turn: _resource(turn, "node", "page_faults_per_frame")),
-    (targets.CPU_TO_BARE, _cpu_to_bare),
-    (GROWTH, _growth),
-)
-OVERLOADED: tuple[tuple[str, Callable[[Turn], float]], ...] = (
-    (targets.OVERLOAD_MS, _overload_ms),
-    (targets.SUPERSEDED_MS, _superseded_ms),
-)

@@ -39,6 +39,8 @@ ROOM = 1.16  # right of the longest bar, for its length in figures
 WIDE = 0.08  # of the axis: a part that has room for its length
 FAR, CUT = 5.0, 2.5  # a bar that is so much longer than all with stages ends at so much
 BAR_HEIGHT, FEWEST_ROWS = 0.62, 3
+FEWER_DIGITS = (1.0, 100.0)  # ms from which on there is one less
+LABEL: dict[str, Any] = {"fontsize": LABEL_SIZE, "va": "center"}
 
 
 def draw_stages(axes: Axes, case: Case) -> None:
@@ -51,7 +53,7 @@ def draw_stages(axes: Axes, case: Case) -> None:
         _draw_bar(axes, row, parts, end)
         total = _find_total_ms(case, subject)
         begin = min(end, sum(parts.values()))
-        _write(axes, begin, row, f"  {_short(total)}", color=INK, fontweight="bold")
+        axes.text(begin, row, f"  {_short(total)}", **LABEL, color=INK, fontweight="bold")
     axes.set_ylim(max(len(bars), FEWEST_ROWS) - 0.45, -0.55)
     axes.set_yticks(range(len(bars)), bars, fontsize=LABEL_SIZE + 1, parse_math=False)
     for label, subject in zip(axes.get_yticklabels(), bars, strict=True):
@@ -78,10 +80,10 @@ def _draw_bar(axes: Axes, row: int, parts: dict[str, float], end: float) -> None
         axes.barh(row, shown, BAR_HEIGHT, begin, color=color, edgecolor="white", linewidth=0.7)
         if WIDE * end < length <= shown and len(parts) > 1:
             ink = "white" if name == "infer" else INK
-            _write(axes, begin + length / 2, row, _short(length), color=ink, ha="center")
+            axes.text(begin + length / 2, row, _short(length), **LABEL, color=ink, ha="center")
         begin += length
     if begin > end * 1.001:  # the bar goes on
-        _write(axes, 0.94 * end, row, "//", color=INK, ha="center", fontweight="bold")
+        axes.text(0.94 * end, row, "//", **LABEL, color=INK, ha="center", fontweight="bold")
 
 
 def _find_parts(case: Case, subject: str) -> dict[str, float]:
@@ -106,11 +108,7 @@ def _find_total_ms(case: Case, subject: str) -> float:
 
 
 def _short(value_ms: float) -> str:
-    return f"{value_ms:.{2 if value_ms < 1 else 0 if value_ms >= 100 else 1}f}"  # noqa: PLR2004
-
-
-def _write(axes: Axes, x: float, y: float, words: str, **how: Any) -> None:  # noqa: ANN401 - of Axes.text
-    axes.text(x, y, words, fontsize=LABEL_SIZE, va="center", **how)
+    return f"{value_ms:.{2 - sum(value_ms >= limit for limit in FEWER_DIGITS)}f}"
 
 
 def _draw_legend(axes: Axes, names: list[str]) -> None:

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perception_node.bench.reporting.brackets import find_remarks
-from perception_node.bench.reporting.cameras import split_by_camera
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import OTHER_THREADS
 from perception_node.bench.reporting.ratios import compute_ratios
 from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from perception_node.bench.reporting.measurement import Case, Report
+    from numpy.typing import NDArray
+
+    from perception_node.bench.reporting.measurement import Case, Report, Run
     from perception_node.bench.reporting.ratios import Ratio
     from perception_node.bench.reporting.targets import Target
 
 NONE = "—"
+FEWER_DIGITS = (100.0, 1000.0)  # ms from which on there is one less
 # fewer frames say nothing about this percentile
 NEEDED = {90: 10, 99: 100, 99.9: 1000}
 RESOURCES = {
@@ -74,7 +76,7 @@ def describe_ms(value_ms: float) -> str:
     """Return milliseconds with three digits or so; a dash for NaN."""
     if math.isnan(value_ms):
         return NONE
-    return f"{value_ms:.{0 if value_ms >= 1000 else 1 if value_ms >= 100 else 2}f}"  # noqa: PLR2004
+    return f"{value_ms:.{2 - sum(value_ms >= limit for limit in FEWER_DIGITS)}f}"
 
 
 def percentile_text(durations: Durations, percent: float) -> str:
@@ -113,7 +115,6 @@ def _list_stages(case: Case, subject: str, deadline_ms: float) -> Table:
 
 def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tuple[str, ...]:
     values_ms, counts = durations.distribution()
-    mean_ms = durations.summarize().mean_ms
     return (
         name,
         percentile_text(durations, 50),
@@ -122,7 +123,7 @@ def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tupl
         describe_ms(durations.upper_bound_ms(99)),
         percentile_text(durations, 99.9),
         percentile_text(durations, 100),
-        describe_ms(mean_ms),
+        describe_ms(durations.summarize().mean_ms),
         str(len(durations)),
         str(int(counts[values_ms > deadline_ms].sum())),
     )
@@ -130,7 +131,7 @@ def _describe_stage(name: str, durations: Durations, deadline_ms: float) -> tupl
 
 def _list_cameras(case: Case, deadline_ms: float) -> Table:
     """Say whether cameras that share a node get the same of it."""
-    cameras = split_by_camera(case, "node")
+    cameras = _split_by_camera(case)
     answered = [ages_ms[~np.isnan(ages_ms)] for ages_ms in cameras]
     total = sum(map(len, answered))
     rows = []
@@ -151,34 +152,47 @@ def _list_cameras(case: Case, deadline_ms: float) -> Table:
     return Table("node, each camera, end to end in ms", headers, rows)
 
 
+def _split_by_camera(case: Case) -> list[NDArray[np.float64]]:
+    """Return the ages of each camera's frames of the node in ms, NaN where no result came.
+
+    The schedule tells which is of which, as cameras are evenly staggered. Empty for a case of
+    another level than node, or of one camera.
+    """
+    cameras, timelines = case.load.get("cameras", 1), [run.timeline for run in case.of("node")]
+    if case.level != "node" or cameras == 1 or not timelines:
+        return []
+    times_s = np.concatenate([timeline.times_s for timeline in timelines])
+    ages_ms = np.concatenate([timeline.ages_ms for timeline in timelines])
+    numbers = np.rint(times_s * case.load["rate_hz"] * cameras).astype(int) % cameras
+    return [ages_ms[numbers == camera] for camera in range(cameras)]
+
+
 def _list_frames(case: Case) -> Table:
-    counted = [run for run in case.runs if run.counts]
-    names = tuple(dict.fromkeys(name for run in counted for name in run.counts))
-    rows = []
-    for subject in dict.fromkeys(run.subject for run in counted):
-        runs = [run.counts for run in case.of(subject)]
-        totals = [
-            str(sum(counts.get(name, 0) for counts in runs))
-            if any(name in counts for counts in runs)
-            else NONE
-            for name in names
-        ]
-        rows.append((subject, *totals))
+    names = tuple(dict.fromkeys(name for run in case.runs for name in run.counts))
+    rows = _collect(case, names, lambda run: run.counts, lambda counts: f"{sum(counts)}")
     return Table("frames", ("subject", *names), rows)
 
 
 def _list_resources(case: Case) -> Table:
     names = [name for name in RESOURCES if any(name in run.resources for run in case.runs)]
-    rows = []
-    for subject in case.subjects if names else ():
-        known = [
-            [run.resources[name] for run in case.of(subject) if name in run.resources]
-            for name in names
-        ]
-        if any(known):
-            rows.append((subject, *(f"{median(v):.2f}" if v else NONE for v in known)))
+    rows = _collect(case, names, lambda run: run.resources, lambda used: f"{median(used):.2f}")
     headers = ("subject", *(RESOURCES[name] for name in names))
     return Table("cost, median of the runs", headers, rows)
+
+
+def _collect(
+    case: Case,
+    names: Sequence[str],
+    read: Callable[[Run], Mapping[str, float]],
+    describe: Callable[[list[float]], str],
+) -> list[tuple[str, ...]]:
+    """Return a row for each subject that has any of these: what its runs have of each."""
+    rows = []
+    for subject in case.subjects:
+        known = [[read(r)[name] for r in case.of(subject) if name in read(r)] for name in names]
+        if any(known):
+            rows.append((subject, *(describe(values) if values else NONE for values in known)))
+    return rows
 
 
 def _list_ratios(case: Case) -> Table:

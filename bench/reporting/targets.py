@@ -37,34 +37,27 @@ class Target(NamedTuple):
 
 
 RATED_LOAD = {"rate_hz": 30.0, "encoding": "bgr8", "transport": "raw", "cameras": 1}
+
+
+def _of_size(
+    to_limit: tuple[float, float], to_naive: float, own_code_ms: float, cpu_to_bare: float
+) -> dict[str, Target]:
+    """Return the targets of an image size; ``to_limit`` is of the percentiles 50 and 99."""
+    return {
+        P50_TO_LIMIT: Target(to_limit[0]),
+        P99_TO_LIMIT: Target(to_limit[1]),
+        OVERHEAD_TO_NAIVE: Target(to_naive, at_least=True),
+        OWN_CODE_MS: Target(own_code_ms),
+        ANSWERED_PERCENT: Target(100.0, at_least=True),
+        FAULTS: Target(20.0),
+        CPU_TO_BARE: Target(cpu_to_bare),
+    }
+
+
 RATED = {
-    "640x480": {
-        P50_TO_LIMIT: Target(1.05),
-        P99_TO_LIMIT: Target(1.1),
-        OVERHEAD_TO_NAIVE: Target(3.0, at_least=True),
-        OWN_CODE_MS: Target(0.75),
-        ANSWERED_PERCENT: Target(100.0, at_least=True),
-        FAULTS: Target(20.0),
-        CPU_TO_BARE: Target(1.2),
-    },
-    "1280x720": {
-        P50_TO_LIMIT: Target(1.04),
-        P99_TO_LIMIT: Target(1.05),
-        OVERHEAD_TO_NAIVE: Target(4.0, at_least=True),
-        OWN_CODE_MS: Target(0.8),
-        ANSWERED_PERCENT: Target(100.0, at_least=True),
-        FAULTS: Target(20.0),
-        CPU_TO_BARE: Target(1.3),
-    },
-    "1920x1080": {
-        P50_TO_LIMIT: Target(1.04),
-        P99_TO_LIMIT: Target(1.05),
-        OVERHEAD_TO_NAIVE: Target(5.0, at_least=True),
-        OWN_CODE_MS: Target(1.05),
-        ANSWERED_PERCENT: Target(100.0, at_least=True),
-        FAULTS: Target(20.0),
-        CPU_TO_BARE: Target(1.4),
-    },
+    "640x480": _of_size((1.05, 1.1), to_naive=3.0, own_code_ms=0.75, cpu_to_bare=1.2),
+    "1280x720": _of_size((1.04, 1.05), to_naive=4.0, own_code_ms=0.8, cpu_to_bare=1.3),
+    "1920x1080": _of_size((1.04, 1.05), to_naive=5.0, own_code_ms=1.05, cpu_to_bare=1.4),
 }
 EVERYWHERE = {
     OVERLOAD_MS: Target(5.0),

@@ -10,7 +10,7 @@ import time
 from array import array
 from collections import Counter
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perception_node.bench.camera.camera_messages import write_stamp
 from perception_node.bench.siege.record import SECOND_NS
@@ -18,44 +18,47 @@ from perception_node.bench.siege.record import SECOND_NS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from typing_extensions import Self
+
     from perception_node.bench.siege.pictures import Picture
+    from perception_node.untyped import RosObject
 
 RATE_HZ, REQUESTS_HZ = 10.0, 4.0
-HELD_UP_NS = SECOND_NS // 4  # who wakes up so late was kept from asking
+HELD_UP_NS = SECOND_NS // 4  # who wakes up so late was kept from its work
 ANSWER_TIMEOUT_S = 1.0  # then it asks again: TCP itself would wait longer after a flood
 
 
-class Asking:
-    """Asks at a fixed rate on a thread of its own, from entering to leaving.
+class Repeating:
+    """Does something at a fixed rate on a thread of its own, from entering to leaving.
 
     Attributes:
-        held_up: from when to when the thread could not ask, nanoseconds since the epoch.
+        held_up: from when to when the thread could not begin, nanoseconds since the epoch.
 
     """
 
     def __init__(self, name: str, rate_hz: float) -> None:
         """Prepare a thread of this name."""
         self.held_up: list[tuple[int, int]] = []
-        self._period_s = 1.0 / rate_hz
+        self._period_ns = int(SECOND_NS / rate_hz)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def __enter__(self) -> Asking:
-        """Begin to ask."""
+    def __enter__(self) -> Self:
+        """Begin."""
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop asking."""
+        """Stop."""
         self.stop()
 
     def stop(self) -> None:
-        """Stop asking."""
+        """Stop; also a second time."""
         self._stop.set()
         self._thread.join()
 
-    def ask(self) -> None:
-        """Ask once."""
+    def do(self) -> None:
+        """Do it once."""
         raise NotImplementedError
 
     def _run(self) -> None:
@@ -64,12 +67,12 @@ class Asking:
             now_ns = time.time_ns()
             if now_ns - due_ns > HELD_UP_NS:
                 self.held_up.append((due_ns, now_ns))
-            self.ask()
+            self.do()
             # A slow answer is the other side's, not ours: count from its end.
-            due_ns = max(now_ns + int(self._period_s * SECOND_NS), time.time_ns())
+            due_ns = max(now_ns + self._period_ns, time.time_ns())
 
 
-class Camera(Asking):
+class Camera(Repeating):
     """Sends good pictures to a node, with the stamps of now, and whatever attacks send besides.
 
     Attributes:
@@ -78,7 +81,7 @@ class Camera(Asking):
 
     """
 
-    def __init__(self, publisher: Any, pictures: Sequence[Picture], transport: str) -> None:  # noqa: ANN401
+    def __init__(self, publisher: RosObject, pictures: Sequence[Picture], transport: str) -> None:
         """Prepare to publish the pictures in turn."""
         super().__init__(f"camera-{transport}", RATE_HZ)
         self.sent: dict[int, int] = {}
@@ -90,11 +93,13 @@ class Camera(Asking):
         self._lock = threading.Lock()
         self._last_ns = 0
 
-    def ask(self) -> None:
+    def do(self) -> None:
         """Send the next good picture."""
         self.send_good(next(self._numbers))
 
-    def send_good(self, number: int, stamp_ns: int | None = None, publisher: Any = None) -> None:  # noqa: ANN401
+    def send_good(
+        self, number: int, stamp_ns: int | None = None, publisher: RosObject = None
+    ) -> None:
         """Send a good picture; a stamp that is given must be one of its own."""
         stamp_ns = self.take_stamp() if stamp_ns is None else stamp_ns
         self.sent[stamp_ns] = number
@@ -118,12 +123,12 @@ class Camera(Asking):
             self._last_ns = max(self._last_ns + 1, time.time_ns())
             return self._last_ns
 
-    def _publish(self, message: bytearray, stamp_ns: int, publisher: Any) -> None:  # noqa: ANN401
+    def _publish(self, message: bytearray, stamp_ns: int, publisher: RosObject) -> None:
         write_stamp(message, stamp_ns)
         (publisher or self._publisher).publish(bytes(message))
 
 
-class Client(Asking):
+class Client(Repeating):
     """Posts good pictures to the server, one after the other.
 
     Attributes:
@@ -140,7 +145,7 @@ class Client(Asking):
         self._address = host, port
         self._pictures = cycle(pictures)
 
-    def ask(self) -> None:
+    def do(self) -> None:
         """Post the next picture; a refusal is no answer."""
         picture = next(self._pictures)
         connection = http.client.HTTPConnection(*self._address, timeout=ANSWER_TIMEOUT_S)

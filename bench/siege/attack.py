@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from perception_node.bench.siege.scene import Scene
 
@@ -29,12 +29,22 @@ class Until:
     @property
     def is_over(self) -> bool:
         """Whether the attack has to return."""
-        return self._is_ended.is_set() or time.monotonic() >= self._end_s
+        return self._is_ended.is_set() or self.overdue_s >= 0.0
+
+    @property
+    def overdue_s(self) -> float:
+        """How long ago it was due; negative before."""
+        return time.monotonic() - self._end_s
 
     def wait(self, seconds: float) -> bool:
         """Wait, at most until the end; return whether that has come."""
         self._is_ended.wait(max(0.0, min(seconds, self._end_s - time.monotonic())))
         return self.is_over
+
+
+def happens(source: random.Random, share: float) -> bool:
+    """Return True in this share of the calls."""
+    return source.random() < share
 
 
 class Attack(NamedTuple):
@@ -43,8 +53,8 @@ class Attack(NamedTuple):
     Attributes:
         name: what the table calls it.
         what: what it does, in a few words.
-        run: attacks until it is over and leaves nothing behind; returns the number of inputs.
-            Gets what there is to attack, a source of chance and its end.
+        run: attacks until it is over and leaves nothing behind; yields after each input. Gets
+            what there is to attack, a source of chance and its end.
         seconds: how long one turn takes.
         changes_state: the nodes may be in any state of the lifecycle after it, so the siege
             configures and activates them again.
@@ -55,7 +65,7 @@ class Attack(NamedTuple):
 
     name: str
     what: str
-    run: Callable[[Scene, random.Random, Until], int]
+    run: Callable[[Scene, random.Random, Until], Iterator[object]]
     seconds: float = 6.0
     changes_state: bool = False
     changes_parameters: bool = False

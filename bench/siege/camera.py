@@ -9,12 +9,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.siege.asking import RATE_HZ
-from perception_node.bench.siege.attack import Attack
+from perception_node.bench.siege.attack import Attack, happens
 from perception_node.bench.siege.record import SECOND_NS
 from perception_node.rehearsal.player import import_type
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
     from perception_node.bench.siege.attack import Until
     from perception_node.bench.siege.scene import Scene
@@ -23,20 +24,17 @@ BURST = 10  # times the usual rate
 LONG_AGO_NS, FAR_NS = 3600 * SECOND_NS, (1 << 31) * SECOND_NS - 1
 
 
-def burst(scene: Scene, source: random.Random, until: Until) -> int:
+def burst(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Send good pictures far too often, now and then a hundred at once."""
-    sent = 0
     while not until.wait(1.0 / (BURST * RATE_HZ)):
         for node in scene.nodes:
-            for _ in range(100 if source.random() < 0.01 else 1):  # noqa: PLR2004
+            for _ in range(100 if happens(source, 0.01) else 1):
                 node.camera.send_good(source.randrange(len(scene.pictures)))
-                sent += 1
-    return sent
+                yield
 
 
-def lie(scene: Scene, source: random.Random, until: Until) -> int:
+def lie(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Send good pictures whose stamps are of another time: no answer to them may be late."""
-    sent = 0
     while not until.wait(1.0 / RATE_HZ):
         for node in scene.nodes:
             now_ns = node.camera.take_stamp()
@@ -50,13 +48,11 @@ def lie(scene: Scene, source: random.Random, until: Until) -> int:
                 )
             )
             node.camera.send_good(source.randrange(len(scene.pictures)), stamp_ns)
-            sent += 1
-    return sent
+            yield
 
 
-def double(scene: Scene, source: random.Random, until: Until) -> int:
+def double(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Let a second camera appear on each topic, with another rate and QoS, and leave again."""
-    sent = 0
     while not until.is_over:
         policy = source.choice((ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT))
         qos = QoSProfile(depth=source.randint(1, 10), reliability=policy)
@@ -65,12 +61,11 @@ def double(scene: Scene, source: random.Random, until: Until) -> int:
         try:
             for _ in range(source.randint(1, 40)):
                 node.camera.send_good(source.randrange(len(scene.pictures)), publisher=second)
-                sent += 1
+                yield
                 if until.wait(source.uniform(0.01, 0.2)):
                     break
         finally:
             node.ros.destroy_publisher(second)
-    return sent
 
 
 BURSTS = Attack("bursts", "ten times as many pictures, or a hundred at once", burst)

@@ -8,11 +8,12 @@ from collections import deque
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from perception_node.bench.siege.attack import Attack
+from perception_node.bench.siege.attack import Attack, happens
 from perception_node.bench.siege.images import damage
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
     from perception_node.bench.siege.attack import Until
     from perception_node.bench.siege.scene import Scene, ServerTarget
@@ -56,30 +57,26 @@ def malformed(source: random.Random) -> bytes:
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     )
     request = bytearray(source.choice(known))
-    if source.random() < 0.3:  # noqa: PLR2004 - and some of these changed
+    if happens(source, 0.3):  # and some of these changed
         request[source.randrange(len(request))] = source.randrange(256)
     return bytes(request)
 
 
-def send_malformed(scene: Scene, source: random.Random, until: Until) -> int:
+def send_malformed(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Send malformed requests, bombs and damaged pictures, each on a connection of its own."""
-    sent = 0
     with ExitStack() as stack:
         clients = deque[socket.socket]()
         while not until.wait(PERIOD_S):
-            request = malformed(source) if source.random() < 0.7 else _picture(scene, source)  # noqa: PLR2004
+            request = malformed(source) if happens(source, 0.7) else _picture(scene, source)
             for client in _open(stack, scene.server, 1):
-                client.setblocking(False)  # noqa: FBT003 - the signature is Python's
-                with suppress(OSError):
-                    client.send(request)
+                _send(client, request)
                 clients.append(client)
-                sent += 1
+                yield
             if len(clients) > OPEN:
                 clients.popleft().close()
-    return sent
 
 
-def be_slow(scene: Scene, source: random.Random, until: Until) -> int:
+def be_slow(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Begin many requests and go on by one byte at a time; ask and do not read."""
     begins = (
         head()[:-2] + b"X: ",
@@ -90,64 +87,59 @@ def be_slow(scene: Scene, source: random.Random, until: Until) -> int:
     with ExitStack() as stack:
         clients = _open(stack, scene.server, SLOW_CLIENTS)
         for number, client in enumerate(clients):
-            client.setblocking(False)  # noqa: FBT003 - the signature is Python's
-            with suppress(OSError):
-                client.send(begins[number % len(begins)])
+            _send(client, begins[number % len(begins)])
+            yield
         while not until.wait(0.2):
             for client in clients:
-                with suppress(OSError):
-                    client.send(source.randbytes(1))
-    return len(clients)
+                _send(client, source.randbytes(1))
 
 
-def flood(scene: Scene, source: random.Random, until: Until) -> int:
+def flood(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Open more connections than there are places, post as large as is allowed, go away."""
-    made = 0
     body = bytes(2 * MIB - 1000)
+    request = head(Content_Length=len(body), Content_Type="image/jpeg") + body
     while not until.is_over:
         with ExitStack() as stack:
             clients = _open(stack, scene.server, source.randint(1, FLOOD))
             for client in clients:
-                client.setblocking(False)  # noqa: FBT003
-                with suppress(OSError):
-                    client.send(head(Content_Length=len(body), Content_Type="image/jpeg") + body)
-            made += len(clients)
+                _send(client, request)
+                yield
             until.wait(source.uniform(0.0, 1.0))
-    return made
 
 
-def take_places(scene: Scene, source: random.Random, until: Until) -> int:
+def take_places(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Take all places of viewers, as often as they are free, and read nothing."""
-    made = 0
     while not until.is_over:
         with ExitStack() as stack:
             for client in _open(stack, scene.server, PLACE_TAKERS):
-                with suppress(OSError):
-                    client.sendall(head("GET", "/live/events"))
-                made += 1
+                _send(client, head("GET", "/live/events"))
+                yield
             until.wait(source.uniform(0.5, 3.0))
-    return made
 
 
 def _picture(scene: Scene, source: random.Random) -> bytes:
     picture = source.choice(scene.pictures)
-    if source.random() < 0.2:  # noqa: PLR2004
+    if happens(source, 0.2):
         data = scene.bombs[source.choice(sorted(scene.bombs))]
     else:
         _, data = damage(source.choice((picture.jpeg, picture.png)), source)
     return head(Content_Length=len(data), Content_Type="image/jpeg") + data
 
 
-def _connect(server: ServerTarget) -> socket.socket:
-    return socket.create_connection((server.host, server.port), TIMEOUT_S)
-
-
 def _open(stack: ExitStack, server: ServerTarget, number: int) -> list[socket.socket]:
     clients = []
     for _ in range(number):
         with suppress(OSError):  # the server takes no more
-            clients.append(stack.enter_context(_connect(server)))
+            client = socket.create_connection((server.host, server.port), TIMEOUT_S)
+            clients.append(stack.enter_context(client))
     return clients
+
+
+def _send(client: socket.socket, data: bytes) -> None:
+    """Send what goes out at once, if the other side still listens."""
+    client.settimeout(0.0)
+    with suppress(OSError):
+        client.send(data)
 
 
 MALFORMED = Attack("requests", "malformed requests, bombs and damaged pictures", send_malformed)

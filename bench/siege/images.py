@@ -15,10 +15,11 @@ from perception_node.bench.camera.camera_messages import (
     write_compressed,
     write_image,
 )
-from perception_node.bench.siege.attack import Attack
+from perception_node.bench.siege.attack import Attack, happens
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
     from perception_node.bench.siege.attack import Until
     from perception_node.bench.siege.pictures import Picture
@@ -63,23 +64,14 @@ def make_bombs() -> dict[str, bytes]:
     pixels = _chunk(b"IDAT", zlib.compress(bytes((8 * 3 + 1) * 8)))
     end = _chunk(b"IEND", b"")
     text = _squeeze(TEXT_MIB)
+    ztxt, itxt = _chunk(b"zTXt", b"a\0\0" + text), _chunk(b"iTXt", b"a\0\1\0\0\0" + text)
     wide = _chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 1, 0, 0, 0, 0))
     claimed = _chunk(b"IDAT", _squeeze(SIDE * (SIDE // 8 + 1) // MIB))
     pngs = {
         "PNG of 30000x30000": (wide, claimed, end),
-        "PNG with much zTXt": (header, *[_chunk(b"zTXt", b"a\0\0" + text)] * TEXTS, pixels, end),
-        "PNG with much iTXt": (
-            header,
-            *[_chunk(b"iTXt", b"a\0\1\0\0\0" + text)] * TEXTS,
-            pixels,
-            end,
-        ),
-        "PNG with a profile": (
-            header,
-            _chunk(b"iCCP", b"a\0\0" + _squeeze(64)),
-            pixels,
-            end,
-        ),
+        "PNG with much zTXt": (header, *[ztxt] * TEXTS, pixels, end),
+        "PNG with much iTXt": (header, *[itxt] * TEXTS, pixels, end),
+        "PNG with a profile": (header, _chunk(b"iCCP", b"a\0\0" + _squeeze(64)), pixels, end),
         "PNG whose pixels unpack to 1 GiB": (header, _chunk(b"IDAT", _squeeze(1024)), end),
     }
     return {
@@ -137,11 +129,11 @@ def spoil(scene: Scene, node: NodeTarget, source: random.Random) -> None:
         layouts = wrong_layouts(picture, source)
         what = source.choice(sorted(layouts))
         message = layouts[what]
-        if source.random() < 0.2:  # noqa: PLR2004 - a message that ends too soon, now and then
+        if happens(source, 0.2):  # a message that ends too soon, now and then
             what, message = "message cut", message[: source.randrange(12, 60)]
         camera.send_spoilt(message, what)
         return
-    if source.random() < 0.1:  # noqa: PLR2004
+    if happens(source, 0.1):
         what = source.choice(sorted(scene.bombs))
         message = write_compressed(scene.bombs[what])
         if what.startswith(STRIPPED):
@@ -158,14 +150,12 @@ def spoil(scene: Scene, node: NodeTarget, source: random.Random) -> None:
         camera.send_spoilt(message, f"{kind}, {what}")
 
 
-def attack(scene: Scene, source: random.Random, until: Until) -> int:
+def attack(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Send damaged pictures to every node, each between two good ones of the camera."""
-    sent = 0
     while not until.wait(PERIOD_S):
         for node in scene.nodes:
             spoil(scene, node, source)
-            sent += 1
-    return sent
+            yield
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -80,7 +80,8 @@ def judge_silence(subject: Subject, calms: list[Calm], held_up: Spans) -> Check:
     """
     longest_ns, where = 0, ""
     for calm in calms:
-        for begin_ns, end_ns in _silences(subject, calm):
+        inside = [t for t in subject.answers_ns if calm.begin_ns < t < calm.end_ns]
+        for begin_ns, end_ns in pairwise([calm.begin_ns, *inside, calm.end_ns]):
             silent_ns = end_ns - begin_ns - _overlap_ns(held_up, begin_ns, end_ns)
             if silent_ns > longest_ns:
                 longest_ns, where = silent_ns, str(calm.after)
@@ -172,11 +173,6 @@ def judge_ages(subject: Subject) -> Check:
     limit = f"at most {subject.deadline_ms:g}"
     is_ok = bool(subject.ages_ms) and oldest <= subject.deadline_ms
     return Check("age of the oldest result, ms", found, limit, is_ok)
-
-
-def _silences(subject: Subject, calm: Calm) -> list[tuple[int, int]]:
-    inside = [t for t in subject.answers_ns if calm.begin_ns < t < calm.end_ns]
-    return list(pairwise([calm.begin_ns, *inside, calm.end_ns]))
 
 
 def merge(spans: Spans) -> Spans:

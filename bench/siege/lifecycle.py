@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transitions of the lifecycle in any order, while the cameras run; bundles that are spoilt."""
+"""What a peer in the graph may do: transitions in any order, spoilt bundles, hostile messages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 from perception_node.bench.hil.services import TRANSITIONS
-from perception_node.bench.siege.attack import Attack
+from perception_node.bench.siege.attack import Attack, happens
+from perception_node.bench.siege.messages import MessageFuzzer
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
     from pathlib import Path
 
     from perception_node.bench.siege.attack import Until
@@ -23,26 +25,24 @@ POSSIBLE = {
     "active": ("deactivate",),
 }
 IMPOSSIBLE_SHARE = 0.2
+AT_ONCE, SEEDS = 10, 1 << 30
 FILES = ("bundle.json", "labels.txt", "model.onnx")
 
 
-def wander(scene: Scene, source: random.Random, until: Until) -> int:
-    """Ask for transitions, most of them possible ones; return how many."""
-    asked = 0
+def wander(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
+    """Ask for transitions, most of them possible ones."""
     while not until.wait(source.uniform(0.0, LONGEST_PAUSE_S)):
         node = source.choice(scene.nodes)
         state = node.services.read_state() or ""
         steps = POSSIBLE.get(state, ())
-        if not steps or source.random() < IMPOSSIBLE_SHARE:
+        if not steps or happens(source, IMPOSSIBLE_SHARE):
             steps = tuple(TRANSITIONS)
         node.services.change(source.choice(steps))
-        asked += 1
-    return asked
+        yield
 
 
-def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> int:
+def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Let nodes configure with a spoilt bundle, which they must refuse; put it right again."""
-    tried = 0
     while not until.is_over:
         node = source.choice(scene.nodes)
         for step in ("deactivate", "cleanup"):
@@ -51,9 +51,8 @@ def spoil_bundle(scene: Scene, source: random.Random, until: Until) -> int:
         what = _spoil(node, file, source)
         if what:
             scene.accepted.append(f"{node.name}: configured with {file.name} {what}")
-        tried += 1
         node.bring_up()
-    return tried
+        yield
 
 
 def _spoil(node: NodeTarget, file: Path, source: random.Random) -> str:
@@ -79,5 +78,21 @@ def _spoil(node: NodeTarget, file: Path, source: random.Random) -> str:
         kept.replace(file)
 
 
+def fuzz(scene: Scene, source: random.Random, until: Until) -> Iterator[object]:
+    """Send random and damaged messages to one node; it must answer in between."""
+    node = source.choice(scene.nodes)
+    with MessageFuzzer(node.ros.context, node.name, source.randrange(SEEDS)) as fuzzer:
+        while not until.is_over:
+            fuzzer.send(AT_ONCE)
+            yield from range(AT_ONCE)
+
+
 LIFECYCLE = Attack("lifecycle", "transitions in any order", wander, changes_state=True)
 BUNDLES = Attack("bundles", "configuring with a spoilt bundle", spoil_bundle, changes_state=True)
+MESSAGES = Attack(
+    "messages",
+    "every service, topic and field, whole and damaged",
+    fuzz,
+    changes_state=True,
+    changes_parameters=True,
+)

@@ -26,40 +26,38 @@ SHORTEST_STOP_S, LONGEST_STOP_S = 0.05, 3.0
 
 
 @contextmanager
-def busy_cores(per_core: int = 1) -> Iterator[None]:
-    """Keep every core busy with other processes of normal priority."""
+def busy_cores(per_core: int = 1) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Keep every core busy with other processes of normal priority, which it yields."""
     command = [sys.executable, "-c", LOOP]
     number = per_core * len(os.sched_getaffinity(0))
     loops = [subprocess.Popen(command, env=ended_with_us()) for _ in range(number)]
     try:
-        yield
+        yield loops
     finally:
         for loop in loops:
             loop.kill()
             loop.wait()
 
 
-def steal(_scene: Scene, _source: random.Random, until: Until) -> int:
-    """Keep all cores busy; return the number of loops."""
-    with busy_cores(LOOPS_PER_CORE):
+def steal(_scene: Scene, _source: random.Random, until: Until) -> Iterator[object]:
+    """Keep all cores busy; each loop is an input."""
+    with busy_cores(LOOPS_PER_CORE) as loops:
+        yield from loops
         while not until.wait(1.0):
             pass
-    return LOOPS_PER_CORE * len(os.sched_getaffinity(0))
 
 
-def stop(scene: Scene, source: random.Random, until: Until) -> int:
+def stop(scene: Scene, source: random.Random, until: Until) -> Iterator[None]:
     """Stop a process (SIGSTOP) and let it go on (SIGCONT), again and again."""
-    stops = 0
     while not until.is_over:
-        _, program = source.choice(scene.programs())
+        program = source.choice(scene.targets).program
         try:
             _send(program.pid, signal.SIGSTOP)
             until.wait(source.uniform(SHORTEST_STOP_S, LONGEST_STOP_S))
         finally:
             _send(program.pid, signal.SIGCONT)
-        stops += 1
         until.wait(source.uniform(SHORTEST_STOP_S, 1.0))
-    return stops
+        yield
 
 
 def _send(process: int, number: signal.Signals) -> None:

@@ -115,19 +115,14 @@ class MessageFuzzer:
             self._require_answer()
             self._find_targets()
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Leave the graph."""
-        self.close()
-
-    def close(self) -> None:
-        """Leave the graph."""
         for writer in self._writers:
             writer.close()
-        self._writers = []
         self._executor.shutdown()
         self._node.destroy_node()
         self._stranger.destroy_node()
@@ -180,17 +175,14 @@ class MessageFuzzer:
         """Return names and types; a node is found later than its services are."""
         namespace, _, name = self._target.rpartition("/")
         end_s = time.monotonic() + FIND_TIMEOUT_S
-        while True:
-            try:
+        while time.monotonic() < end_s:
+            with suppress(NodeNameNonExistentError):
                 found = list(what(name, namespace or "/"))
                 if len(found) >= at_least:
                     return found
-            except NodeNameNonExistentError:
-                pass
-            if time.monotonic() > end_s:
-                msg = f"{self._target} is not in the graph"
-                raise Deaf(msg)
             time.sleep(POLL_S)
+        msg = f"{self._target} is not in the graph"
+        raise Deaf(msg)
 
     def _find_targets(self) -> None:
         services = self._look(self._node.get_service_names_and_types_by_node, LEAST_SERVICES)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perception_node.bench.siege.camera import BURSTS, SECOND_CAMERA, STAMPS
-from perception_node.bench.siege.graph import MESSAGES
 from perception_node.bench.siege.http import FLOODS, MALFORMED, SLOW, VIEWERS
 from perception_node.bench.siege.images import IMAGES
-from perception_node.bench.siege.lifecycle import BUNDLES, LIFECYCLE
+from perception_node.bench.siege.lifecycle import BUNDLES, LIFECYCLE, MESSAGES
 from perception_node.bench.siege.load import STEAL, STOP
 
 if TYPE_CHECKING:

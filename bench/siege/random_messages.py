@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from perception_node.untyped import Message
+
 Scalar: TypeAlias = "bool | int | float | bytes | str"
 
 LONG_TEXT, SHORT_TEXT, LONG_LIST = 70_000, 32, 20_000
@@ -52,20 +54,20 @@ ARRAY = re.compile(r"(?P<item>.+)\[(?P<number>\d+)\]")
 EXTREME_WORDS = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1_000_000_000)
 
 
-def find_type(name: str) -> Any:  # noqa: ANN401 - a class of a message or of a service
-    """Return the class of a type such as ``sensor_msgs/msg/Image``."""
+def find_type(name: str) -> Message:
+    """Return the class of a message or service such as ``sensor_msgs/msg/Image``."""
     package, kind, word = name.split("/")
     return getattr(import_module(f"{package}.{kind}"), word)
 
 
-def fill(message: Any, rng: random.Random) -> Any:  # noqa: ANN401 - of any type
+def fill(message: Message, rng: random.Random) -> Message:
     """Give every field of a message a random value that it can hold; return the message."""
     for name, kind in message.get_fields_and_field_types().items():
         setattr(message, name, _value(kind, rng))
     return message
 
 
-def _value(kind: str, rng: random.Random) -> Any:  # noqa: ANN401 - see fill
+def _value(kind: str, rng: random.Random) -> Scalar | list[Any] | Message:
     if match := SEQUENCE.fullmatch(kind):
         most = int(match["most"] or LONG_LIST)
         return _list(match["item"], min(most, _length(match["item"], rng)), rng)

@@ -6,13 +6,15 @@ from __future__ import annotations
 import ctypes
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perception_node.errors import EnvironmentLacks
 from perception_node.ros.compat import find_forget, native_node, native_type
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+    from perception_node.untyped import Message
 
 KEEP_LAST, RELIABLE, VOLATILE, DEPTH = 1, 1, 2, 100
 SPARE = 64  # bytes behind a structure, for members of later releases; zero is their default
@@ -63,7 +65,7 @@ class _Bytes(ctypes.Structure):
 class RawWriter:
     """Writes serialized requests to one service of Fast DDS, as its clients would."""
 
-    def __init__(self, node: Node, request: Any, service: str) -> None:  # noqa: ANN401
+    def __init__(self, node: Node, request: Message, service: str) -> None:
         """Make the writer.
 
         Args:

@@ -21,6 +21,7 @@ from perception_node.bench.process_watch import (
     read_busy_s,
     read_memory_mib,
 )
+from perception_node.bench.siege.asking import Repeating
 from perception_node.bench.siege.attack import Until
 from perception_node.bench.siege.pictures import make_pictures
 from perception_node.bench.siege.plan import CALM_S, Plan
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     Stop = StopEvent | threading.Event
     Machine = tuple[int, float, float]
 
-SAMPLE_PERIOD_S, POLL_S = 0.2, 0.1
+LOOKS_HZ, POLL_S = 5.0, 0.1
 BUSY_PERIOD_S, MOST_BUSY = 1.0, 0.5  # the share of the processors that others may take
 LAST_S = 2.0  # that a process which was asked to end has for it
 FIRST = Phase((), 0, 0)
@@ -85,7 +86,7 @@ class Siege:
             pictures = make_pictures(bundle)
             stack.enter_context(open_session("perception_siege"))
             scene = build_scene(stack, pictures, bundle, self._stop.is_set, self._command)
-            self.record.subjects = [Subject(name) for name, _ in scene.programs()]
+            self.record.subjects = [Subject(target.label) for target in scene.targets]
             watch = stack.enter_context(Watch(scene, self.record, self._stop))
             self._end_s = time.monotonic() + self._plan.seconds
             self._rest(self._plan.warm_up_s, watch)
@@ -120,7 +121,7 @@ class Siege:
             if self._stop.wait(POLL_S):
                 for run in runs:
                     run.until.end()
-            late = [r for r in runs if r.overdue_s > OVERDUE_S and r.thread.is_alive()]
+            late = [r for r in runs if r.until.overdue_s > OVERDUE_S and r.thread.is_alive()]
             if late:
                 self.record.broken += [f"{r.attack.name} does not end{r.place()}" for r in late]
                 break
@@ -152,16 +153,14 @@ class Siege:
             node.camera.stop()
         scene.server.client.stop()
         scene.wait_until_quiet()
-        fills = scene.fills()
-        for subject, (_, program), fill in zip(
-            self.record.subjects, scene.programs(), fills, strict=True
-        ):
+        for subject, target in zip(self.record.subjects, scene.targets, strict=True):
+            program = target.program
             if self.record.interrupted:  # Ctrl-C has reached it, too; a second signal may kill it
                 scene.driver.wait(partial(_has_ended, program), LAST_S)
             if subject.ended is None:
                 subject.exit_code = program.end()
             subject.log = program.log()
-            fill(subject, self._unjudged)
+            target.fill(subject, self._unjudged)
         self.record.broken += scene.accepted
 
 
@@ -175,13 +174,9 @@ class _Run:
     def __init__(self, attack: Attack, scene: Scene, seed: str) -> None:
         self.attack, self.inputs, self.broken = attack, 0, list[str]()
         self.until = Until(attack.seconds)
-        self._scene, self._due_s = scene, time.monotonic() + attack.seconds
+        self._scene = scene
         self._source = random.Random(f"{seed}/{attack.name}")
         self.thread = threading.Thread(target=self._run, name=attack.name, daemon=True)
-
-    @property
-    def overdue_s(self) -> float:
-        return time.monotonic() - self._due_s
 
     def place(self) -> str:
         """Say where the thread is."""
@@ -193,29 +188,20 @@ class _Run:
 
     def _run(self) -> None:
         try:
-            self.inputs = self.attack.run(self._scene, self._source, self.until)
+            for _ in self.attack.run(self._scene, self._source, self.until):
+                self.inputs += 1
         except Exception as error:  # noqa: BLE001 - an attack that fails attacks nothing: judged
             self.broken.append(f"{self.attack.name}: {type(error).__name__}: {error}")
 
 
-class Watch:
-    """Looks at the processes all the time, on a thread of its own."""
+class Watch(Repeating):
+    """Looks at the processes all the time."""
 
     def __init__(self, scene: Scene, record: SiegeRecord, stop: Stop) -> None:
         """Prepare; whoever ends after ``stop`` was set was asked to, as Ctrl-C reaches all."""
+        super().__init__("watch", LOOKS_HZ)
         self._scene, self._record, self._asked = scene, record, stop
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def __enter__(self) -> Watch:
-        """Start to look."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop looking."""
-        self._stop.set()
-        self._thread.join()
+        self._before = self._look_at_machine()
 
     @property
     def has_lost(self) -> bool:
@@ -241,21 +227,22 @@ class Watch:
 
     def end(self) -> None:
         """Stop looking."""
-        self._stop.set()
-        self._thread.join()
+        self.stop()
         self._record.end_ns = time.time_ns()
 
-    def _pairs(self) -> list[tuple[Subject, Program]]:
-        programs = [program for _, program in self._scene.programs()]
-        return list(zip(self._record.subjects, programs, strict=True))
+    def do(self) -> None:
+        """Look at each process, and once a second at the machine."""
+        for subject, program in self._pairs():
+            self._look(subject, program)
+        before = self._before
+        if time.time_ns() - before[0] > BUSY_PERIOD_S * SECOND_NS:
+            now = self._before = self._look_at_machine()
+            if now[1] - before[1] > MOST_BUSY * (now[2] - before[2]):
+                self._record.busy.append((before[0], now[0]))
 
-    def _run(self) -> None:
-        before = self._look_at_machine()
-        while not self._stop.wait(SAMPLE_PERIOD_S):
-            for subject, program in self._pairs():
-                self._look(subject, program)
-            if time.time_ns() - before[0] > BUSY_PERIOD_S * SECOND_NS:
-                before = self._note_busy(before, self._look_at_machine())
+    def _pairs(self) -> list[tuple[Subject, Program]]:
+        programs = [target.program for target in self._scene.targets]
+        return list(zip(self._record.subjects, programs, strict=True))
 
     def _look_at_machine(self) -> Machine:
         """Return the time, how long others have worked, and how long there were processors."""
@@ -265,11 +252,6 @@ class Watch:
                 own_s += program.cpu_s()
         busy_s, total_s = read_busy_s()
         return time.time_ns(), busy_s - own_s, total_s
-
-    def _note_busy(self, before: Machine, now: Machine) -> Machine:
-        if now[1] - before[1] > MOST_BUSY * (now[2] - before[2]):
-            self._record.busy.append((before[0], now[0]))
-        return now
 
     def _look(self, subject: Subject, program: Program) -> None:
         sample, time_ns = look_at(program.pid), time.time_ns()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,29 +68,26 @@ class NodeTarget:
     camera: Camera
     services: DeviceServices
 
-    def bring_up(self) -> str:
-        """Configure and activate it, from whatever state; return why that failed, or nothing."""
-        problem, end_s = "", time.monotonic() + BRING_UP_S
-        while time.monotonic() < end_s:
-            state = self.services.read_state() or "silent"
-            if state == "active":
-                return ""
-            for step in LEFT_UP.get(state, ()):
-                if problem := self.services.change(step):
-                    break
-            problem = problem or f"its state is {state}"
-        return f"{self.name}: {problem}"
+    @property
+    def label(self) -> str:
+        """What the table calls it."""
+        return f"node {self.name}"
 
-    def reset(self) -> str:
-        """Set its parameters as they were; return why that failed, or nothing."""
+    def bring_up(self) -> None:
+        """Configure and activate it, from whatever state; if it cannot be, it is silent."""
+        end_s = time.monotonic() + BRING_UP_S
+        while time.monotonic() < end_s and (state := self.services.read_state()) != "active":
+            for step in LEFT_UP.get(state or "silent", ()):
+                if self.services.change(step):
+                    break
+
+    def reset(self) -> None:
+        """Set its parameters as they were; one that refuses is judged by what it does."""
         usual = {"image_transport": self.transport, "deadline_ms": DEADLINE_MS}
         values = NodeConfig().with_values(usual).values()
         may_change = {n: v for n, v in values.items() if ALL_PARAMETERS[n].when != When.START}
-        try:
+        with suppress(PerceptionError):
             self.services.apply_parameters({**may_change, "use_sim_time": False})
-        except PerceptionError as error:
-            return str(error)
-        return ""
 
     def fill(self, subject: Subject, unjudged: Sequence[Phase]) -> None:
         """Say what it has answered; labels and ages do not count in the phases ``unjudged``."""
@@ -137,6 +135,7 @@ class ServerTarget:
     port: int
     program: PageServer
     client: Client
+    label = "server"
 
     def fill(self, subject: Subject, _unjudged: Sequence[Phase]) -> None:
         """Say what it has answered."""
@@ -167,21 +166,17 @@ class Scene:
     bundle: Path
     accepted: list[str]
 
-    def programs(self) -> list[tuple[str, Program]]:
-        """Return every process with its name."""
-        named = [(f"node {node.name}", node.program) for node in self.nodes]
-        return [*named, ("server", self.server.program)]
-
-    def fills(self) -> list[Callable[[Subject, Sequence[Phase]], None]]:
-        """Return who says what was answered, for each process in the same order."""
-        return [*(node.fill for node in self.nodes), self.server.fill]
+    @property
+    def targets(self) -> list[NodeTarget | ServerTarget]:
+        """All of them."""
+        return [*self.nodes, self.server]
 
     def wait_until_quiet(self) -> None:
         """Wait until no more results come."""
         self.driver.wait_until_quiet(lambda: sum(len(n.listener.stamps_ns) for n in self.nodes))
 
     def reset(self) -> None:
-        """Set the parameters of every node as they were; as in ``bring_up``."""
+        """Set the parameters of every node as they were."""
         for node in self.nodes:
             node.reset()
 

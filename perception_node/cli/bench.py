@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(console: Console, plan: Plan, out: Path | None) -> int:
-    from perception_node.bench.levels.engine_level import describe_model
+    from perception_node.bench.levels.paced_run import describe_model
     from perception_node.bench.levels.session import Session
     from perception_node.bench.machine import find_warnings, read_machine
     from perception_node.bench.noise import measure_noise

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.bench import gpu_check, gpu_engine_checks, gpu_measuring
+from perception_node.bench import gpu_check, gpu_checks, gpu_engine_checks
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
@@ -191,7 +191,7 @@ def test_no_gpu_is_an_error_that_says_so(driver):
 @pytest.mark.parametrize("name", gpu_check.CHECKS)
 @pytest.mark.usefixtures("driver")
 def test_the_gpu_check_passes(name, monkeypatch):
-    monkeypatch.setattr(gpu_measuring, "ROUNDS", 2)
+    monkeypatch.setattr(gpu_checks, "ROUNDS", 2)
     monkeypatch.setattr(gpu_engine_checks, "SIZES", ((60, 80),))
     monkeypatch.setattr(gpu_engine_checks, "ODD_SIZES", ((5, 7),))
     outcome = gpu_check.run_check(name, gpu_check.CHECKS[name])

@@ -111,7 +111,7 @@ def sweep(monkeypatch):
     def do(bare_ms, keeps_hz, interrupt_at=10**9):
         tried = []
 
-        def measure_engine(load, *_arguments, **_options):
+        def measure_paced(load, *_arguments, **_options):
             stages = {"infer": Durations([round(bare_ms * 1e6)])}
             return Run("bare", stages, {"sent": load.frames, "missed": 0})
 
@@ -123,7 +123,7 @@ def sweep(monkeypatch):
                 raise RunInterrupted(run)
             return run
 
-        monkeypatch.setattr(session, "measure_engine", measure_engine)
+        monkeypatch.setattr(session, "measure_paced", measure_paced)
         monkeypatch.setattr(session, "measure_node", measure_node)
         report = Report(["--sweep"], "2026-11-22T20:00:00Z", 100.0)
         console = Console(file=io.StringIO())
@@ -144,11 +144,11 @@ def sweep(monkeypatch):
 def test_bare_inference_beside_the_floor_is_as_long_as_the_node(baselines, frames, monkeypatch):
     played = []
 
-    def measure_engine(load, *_arguments, **_options):
+    def measure_paced(load, *_arguments, **_options):
         played.append(load.frames)
         return Run("bare", {}, {})
 
-    monkeypatch.setattr(session, "measure_engine", measure_engine)
+    monkeypatch.setattr(session, "measure_paced", measure_paced)
     monkeypatch.setattr(session, "measure_node", lambda _load, name, *_, **__: Run(name, {}, {}))
     plan = Plan(("node",), (Load(frames=900),), runs=1, deadline_ms=100.0, baselines=baselines)
     report = Report([], "2026-11-22T20:00:00Z", 100.0)

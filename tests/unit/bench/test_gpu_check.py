@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from perception_node.bench import gpu_check
-from perception_node.bench.gpu_measuring import CheckFailed, CheckSkipped
+from perception_node.bench.gpu_checks import CheckFailed, CheckSkipped
 from perception_node.errors import EnvironmentLacks
 from tests.standin_cuda import standin_gpu
 

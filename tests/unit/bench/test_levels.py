@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from perception_node.bench.camera.load import Load, make_messages
-from perception_node.bench.levels import engine_level
-from perception_node.bench.levels.engine_level import describe_model, measure_engine
-from perception_node.bench.levels.first_inference import STEADY, measure_first_inference
+from perception_node.bench.camera.load import Load, make_messages, read_load
+from perception_node.bench.levels import paced
 from perception_node.bench.levels.measuring_process import run_measurement
 from perception_node.bench.levels.node_level import RunInterrupted
 from perception_node.bench.levels.paced import Schedule, pace, read_config
-from perception_node.bench.levels.paced_run import PacedRun, read_load, to_task
-from perception_node.bench.levels.pipeline_level import measure_pipeline
+from perception_node.bench.levels.paced_run import (
+    STEADY,
+    PacedRun,
+    describe_model,
+    measure_first_inference,
+    measure_paced,
+)
 from perception_node.config.sections import ModelConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
@@ -56,7 +61,7 @@ def require_run(run, stages, frames=FRAMES, rate_hz=RATE_HZ):
 
 def test_bare_inference_keeps_the_pace_of_the_camera(parameters):
     progress = []
-    run = measure_engine(LOAD, parameters, NEVER_MS, on_progress=progress.append)
+    run = measure_paced(LOAD, "bare", NEVER_MS, parameters, on_progress=progress.append)
     assert run.subject == "bare"
     require_run(run, {"infer"})
     assert {step.total for step in progress} == {FRAMES}
@@ -64,10 +69,8 @@ def test_bare_inference_keeps_the_pace_of_the_camera(parameters):
     assert progress[0].sent >= 1
 
 
-def test_back_to_back_waits_for_nothing_and_all_can_be_missed(parameters):
-    load = Load(rate_hz=0.1, frames=FRAMES, warm_up_frames=3, width=64, height=48)
-    run = measure_engine(load, parameters, 0.0, back_to_back=True)
-    assert run.timeline.times_s[-1] < 100
+def test_all_can_be_missed(parameters):
+    run = measure_paced(LOAD, "bare", 0.0, parameters)
     assert run.counts == {"sent": FRAMES, "answered": FRAMES, "missed": FRAMES}
 
 
@@ -78,19 +81,19 @@ def test_bare_inference_is_fed_with_a_real_picture(color_bundle):
         pipeline.run(frame, top_k=1, threshold=0.0)
         expected = pipeline.engine.output.copy()
         pipeline.engine.input.fill(0.0)
-        engine_level._fill_input(pipeline, frame)
-        assert engine_level._infer(pipeline) > 0
+        paced._fill_input(pipeline, frame)
+        assert paced._infer(pipeline) > 0
         np.testing.assert_array_equal(pipeline.engine.output, expected)
         assert np.ptp(expected) > 0
 
 
 def test_the_engine_that_runs_can_be_called_alone(parameters):
     with load_pipeline(ModelConfig(**parameters)) as pipeline:
-        assert pipeline.engine.call(engine_level._infer) > 0
+        assert pipeline.engine.call(paced._infer) > 0
 
 
 def test_the_whole_pipeline_has_its_stages(parameters):
-    run = measure_pipeline(LOAD, parameters, NEVER_MS)
+    run = measure_paced(LOAD, "pipeline", NEVER_MS, parameters)
     assert run.subject == "pipeline"
     parts = ("read", "preprocess", "infer", "postprocess")
     require_run(run, {*parts, "total"})
@@ -110,7 +113,7 @@ def test_two_cameras_with_compressed_images(parameters):
         transport="compressed",
         cameras=2,
     )
-    run = measure_pipeline(load, parameters, NEVER_MS)
+    run = measure_paced(load, "pipeline", NEVER_MS, parameters)
     stages = {"decode", "preprocess", "infer", "postprocess", "total"}
     require_run(run, stages, 2 * FRAMES, 2 * RATE_HZ)
 
@@ -142,6 +145,11 @@ def test_the_schedule_is_absolute():
     assert late[3] >= 4_000_000
 
 
+def test_at_rate_0_a_frame_is_due_at_once():
+    begin_ns = time.monotonic_ns()
+    assert list(pace(0.0, 10))[-1] - begin_ns < 1_000_000_000
+
+
 def test_a_rate_that_is_not_kept_is_told_and_the_waiting_is_missed():
     run = PacedRun("pipeline", ("total",), Schedule(100.0, 20, 0), 50.0)
     for number in range(20):
@@ -157,7 +165,7 @@ def test_a_task_is_plain_and_comes_back(tmp_path, color_bundle):
     for number in range(2):
         (tmp_path / f"{number}.png").write_bytes(b"")
     load = Load(images=tmp_path, width=32, height=32, transport="compressed")
-    assert read_load(to_task(load, {})) == load
+    assert read_load(json.loads(json.dumps(asdict(load), default=str))) == load
     config = read_config(
         {"model": str(color_bundle), "image_topics": ["a/image", "b/image"], "use_sim_time": True}
     )
@@ -173,7 +181,7 @@ def test_a_task_is_plain_and_comes_back(tmp_path, color_bundle):
 )
 def test_a_wrong_parameter_is_one_line(parameters, change, words):
     with pytest.raises(ConfigError) as caught:
-        measure_engine(LOAD, {**parameters, **change}, NEVER_MS)
+        measure_paced(LOAD, "bare", NEVER_MS, {**parameters, **change})
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words)
 
@@ -192,7 +200,7 @@ def test_an_interruption_ends_the_process(parameters):
 
     load = Load(rate_hz=10.0, frames=100_000, warm_up_frames=0, width=64, height=48)
     with pytest.raises(RunInterrupted) as caught:
-        measure_engine(load, parameters, NEVER_MS, on_progress=interrupt)
+        measure_paced(load, "bare", NEVER_MS, parameters, on_progress=interrupt)
     assert caught.value.run.counts["sent"] == len(caught.value.run.stages["infer"]) == 1
 
 

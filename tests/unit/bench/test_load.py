@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.bench.camera import camera_messages, load_sources
+from perception_node.bench.camera import load_sources
 from perception_node.bench.camera.camera_messages import encode, serialize, write_stamp
 from perception_node.bench.camera.load import Load, make_messages, parse_size
 from perception_node.errors import BagError, ConfigError
@@ -173,12 +173,6 @@ def test_wrong_sources_are_named(tmp_path):
     bag = write_bag(tmp_path / "big", [("/a", IMAGE, 1, big)])
     with pytest.raises(ConfigError, match="/a is big-endian"):
         make_messages(replace(SMALL, bag=bag))
-
-
-def test_an_encoding_that_cannot_be_made_is_named(monkeypatch):
-    monkeypatch.delitem(camera_messages.MAKERS, "nv24")
-    with pytest.raises(ConfigError, match="--encoding nv24 cannot be made; choose from: rgb8"):
-        make_messages(replace(SMALL, encoding="nv24"))
 
 
 @given(width=st.integers(0, 99_999), height=st.integers(0, 99_999))

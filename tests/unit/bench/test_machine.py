@@ -16,8 +16,8 @@ ZONES = "sys/class/thermal"
 HOT = f"{ZONES}/thermal_zone0/temp"
 FILES = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\x00",
-    "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\n\n"
-    "processor\t: 1\nmodel name\t: ARMv8 Processor rev 1 (v8l)\n",
+    "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\n"
+    "power management:\n\nprocessor\t: 1\nmodel name\t: ARMv8 Processor rev 1 (v8l)\n",
     "proc/meminfo": "MemTotal:        7802152 kB\nMemFree:         1000000 kB\n",
     "proc/loadavg": "0.10 0.20 0.30 1/300 1234\n",
     "proc/stat": "cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 50 0 50 400 0 0 0 0 0 0\n",

@@ -111,6 +111,12 @@ def test_one_lost_frame_of_all_runs_shows():
     )
 
 
+def test_a_node_that_answers_nothing_has_answered_0_percent():
+    case = steady_case()
+    case.runs = [replace(case.runs[1], counts={"sent": 300, "answered": 0, "missed": 300})]
+    assert ratios_of(case)["frames answered, %"].value == 0.0
+
+
 def test_growth_is_seen():
     case = steady_case()
     node = case.runs[1]
