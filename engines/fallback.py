@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING
 from perception_node.engines.base import describe_loss
 from perception_node.engines.engine_thread import INTERRUPTED
 from perception_node.errors import EngineLost, PerceptionError
-from perception_node.vision.frame import Unpacker
-from perception_node.vision.overlay import draw_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from perception_node.engines.engine_thread import EngineThread
     from perception_node.engines.pipeline import Prediction
@@ -62,13 +57,18 @@ class FallbackPipeline:
         self._exhausted_since_s: float | None = None
         self._pause_s, self._lost_at_s, self._due_s = 0.0, -math.inf, math.inf
         self._hanging: list[weakref.ref[EngineThread]] = []  # a thread that hangs keeps its engine
-        self._unpacker = Unpacker()
 
     @property
     def description(self) -> str:
         """What runs at the moment, in words for a log."""
         engine = self.engine
         return "no engine" if engine is None else engine.description
+
+    @property
+    def method(self) -> str:
+        """What makes the results, in words: the model, the engine that really runs, and why."""
+        why = self.reason if self.lost is None else describe_loss(self.lost)
+        return f"{self.bundle.manifest.name} on {self.description} ({why})"
 
     @property
     def engine(self) -> EngineThread | None:
@@ -136,10 +136,6 @@ class FallbackPipeline:
         """Return the error of a frame that comes when no engine is left."""
         hope = ADVICE if self._prepare is None else "another is made as soon as possible"
         return EngineLost(f"no engine is left: {self._last_loss}; {hope}")
-
-    def draw(self, frame: Frame, prediction: Prediction) -> NDArray[np.uint8]:
-        """Return the frame as uint8 BGR (height, width, 3) with the hypotheses drawn on it."""
-        return draw_overlay(*self._unpacker.unpack(frame), prediction.hypotheses)
 
     def interrupt(self) -> None:
         """End a ``run`` that waits, and all later ones, with ``EngineLost``; from any thread."""

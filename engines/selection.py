@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose the engine: TensorRT where a plan and a GPU are there, ONNX Runtime everywhere else."""
+"""Choose the engine: the first of the registry that can be had here; the last stands by."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.loading import Loading, Phases
-from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
+from perception_node.engines.registry import ENGINES, Order
 from perception_node.engines.standstill import OwnClock
-from perception_node.errors import ConfigError, EngineError, EnvironmentLacks, ModelFormatError
-from perception_node.model.accuracy import require_accurate
-from perception_node.model.bundle import INT8_ON_CPU, MODEL, load_bundle
+from perception_node.errors import ConfigError, EngineError, EnvironmentLacks
+from perception_node.model.bundle import load_bundle
 from perception_node.system.resources import find_model
 from perception_node.system.threads import find_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from perception_node.config.sections import ModelConfig
     from perception_node.engines.base import Engine
-    from perception_node.model.bundle import ModelBundle
+    from perception_node.engines.registry import EngineKind
 
+AUTO = "auto"
 STOP_TIMEOUT_S = 2.0
 
 
@@ -57,29 +57,25 @@ def load_pipeline(
     progress = progress or Phases()
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
-    if config.engine == "onnxruntime":
-        return _run_on_cpu(bundle, config, "engine is onnxruntime", progress, standby=standby)
-    prepare = partial(_on_cpu, bundle, config, MODEL)
-    second = prepare(progress)
+    order = Order(bundle, config.precision, config, progress, f"engine is {config.engine}")
+    reserve, number = ENGINES[-1], 2 if standby else 1
+    if config.engine == reserve.name:
+        return _run(order, [_prepare(reserve, order) for _ in range(number)])
+    second = _prepare(reserve, order._replace(precision="fp32"))
     second.start()
-    tensorrt = _on_tensorrt(bundle, config, progress)
     try:
-        tensorrt.start()
-    except (EngineError, EnvironmentLacks) as error:
-        reason = f"engine is auto, no TensorRT: {error}"
-        if config.engine == "auto" and config.precision != "int8":
-            engines = _start((second, prepare(progress)) if standby else (second,))
-            return FallbackPipeline(bundle, engines, reason, prepare)
-        second.close()
-        if config.engine == "tensorrt":
-            raise
+        first, reason = _start_first(order)
     except BaseException:
         second.close()
         raise
-    else:
-        reason = f"engine is {config.engine}; ONNX Runtime stands by"
-        return FallbackPipeline(bundle, (tensorrt, second), reason, prepare)
-    return _run_on_cpu(bundle, config, reason, progress, standby=standby)
+    order = order._replace(reason=reason)
+    if first is None and config.precision == "int8":  # which the second is not
+        second.close()
+        return _run(order, [_prepare(reserve, order) for _ in range(number)])
+    order = order._replace(precision="fp32")
+    if first is not None:
+        return _run(order, [first, second])
+    return _run(order, [second, *(_prepare(reserve, order) for _ in range(number - 1))])
 
 
 def load_in_time(config: ModelConfig, *, standby: bool = False) -> FallbackPipeline:
@@ -100,87 +96,67 @@ def load_in_time(config: ModelConfig, *, standby: bool = False) -> FallbackPipel
         raise
 
 
-def _run_on_cpu(
-    bundle: ModelBundle, config: ModelConfig, reason: str, progress: Phases, *, standby: bool
-) -> FallbackPipeline:
-    """Run on ONNX Runtime: int8 if that is wanted, float32 otherwise."""
-    model = MODEL
-    if config.precision == "int8":
-        model = INT8_ON_CPU
-        if model not in bundle.files:
-            make = f"run: perception calibrate {bundle.path} --images DIR"
-            problem = f"missing; {make}, or set precision to fp32 ({reason})"
-            raise ModelFormatError(bundle.path / model, problem)
-        require_accurate(bundle, model, allow_ungated=config.allow_ungated)
-    prepare = partial(_on_cpu, bundle, config, model)
-    engines = _start([prepare(progress) for _ in range(2 if standby else 1)])
-    return FallbackPipeline(bundle, engines, reason, prepare)
+def _start_first(order: Order) -> tuple[EngineThread | None, str]:
+    """Start the first engine that can be had of those that are asked for, and say why it is that.
+
+    Returns None for it where ``auto`` finds none.
+
+    Raises:
+        EngineError, EnvironmentLacks: the one that is asked for cannot be had.
+        PerceptionError: whatever else making it has raised.
+
+    """
+    asked, reason, (*kinds, reserve) = order.config.engine, order.reason, ENGINES
+    for kind in kinds:
+        if asked not in {AUTO, kind.name}:
+            continue
+        engine = _prepare(kind, order)
+        try:
+            engine.start()
+        except (EngineError, EnvironmentLacks) as error:
+            if asked != AUTO:
+                raise
+            reason = f"{reason}, no {kind.title}: {error}"
+        else:
+            return engine, f"{order.reason}; {reserve.title} stands by"
+    return None, reason
 
 
-def _start(engines: Sequence[EngineThread]) -> tuple[EngineThread, ...]:
-    """Make engines, all or none; one that was made before is left as it is."""
+def _run(order: Order, engines: Sequence[EngineThread]) -> FallbackPipeline:
+    """Return a pipeline of engines; they are made now, all or none, if they were not before.
+
+    The order is that of the engines which take the places of lost ones.
+    """
+
+    def prepare() -> EngineThread:
+        return _prepare(ENGINES[-1], order._replace(progress=Phases()))
+
     with ExitStack() as undo:
         for engine in engines:
-            engine.start()
             undo.callback(engine.close)
+        for engine in engines:
+            engine.start()
         undo.pop_all()
-    return tuple(engines)
+    return FallbackPipeline(order.bundle, tuple(engines), order.reason, prepare)
 
 
-def _on_cpu(
-    bundle: ModelBundle, config: ModelConfig, model: str, progress: Phases | None = None
-) -> EngineThread:
-    """Prepare an ONNX Runtime engine; only a hang costs it, a failure costs the frame."""
-    told = progress or Phases()
-
-    def make() -> Pipeline:
-        def make_engine() -> Engine:
-            told.say(f"ONNX Runtime loads {model}")
-            return OnnxRuntimeEngine(bundle, config.threads, model)
-
-        return _warm(bundle, make_engine, config, told)
-
-    return EngineThread(make, config.engine_timeout_ms / 1000, survives_errors=True)
+def _prepare(kind: EngineKind, order: Order) -> EngineThread:
+    """Prepare an engine. An error costs it, but not one of the last: another would fail alike."""
+    timeout_s, is_last = order.config.engine_timeout_ms / 1000, kind is ENGINES[-1]
+    return EngineThread(partial(_warm, kind, order), timeout_s, survives_errors=is_last)
 
 
-def _on_tensorrt(bundle: ModelBundle, config: ModelConfig, progress: Phases) -> EngineThread:
-    """Prepare a TensorRT engine; whatever fails costs it, for ONNX Runtime stands by."""
-
-    def make() -> Pipeline:
-        from perception_node.engines.tensorrt.loading import (  # noqa: PLC0415 - where it is wanted
-            load_engine,
-        )
-
-        def make_engine() -> Engine:
-            progress.say("looking for TensorRT and a plan")
-            return load_engine(
-                bundle,
-                config.precision,
-                store=config.plan_store,
-                build_missing=config.build_missing_plan,
-                report=progress.say_build,
-                cancel=progress.given_up,
-                allow_ungated=config.allow_ungated,
-            )
-
-        return _warm(bundle, make_engine, config, progress)
-
-    return EngineThread(make, config.engine_timeout_ms / 1000)
-
-
-def _warm(
-    bundle: ModelBundle, make: Callable[[], Engine], config: ModelConfig, progress: Phases
-) -> Pipeline:
+def _warm(kind: EngineKind, order: Order) -> Pipeline:
     """Return a pipeline that has run; free the engine if it fails already there."""
-    others = find_threads()
-    engine = make()
+    others, progress = find_threads(), order.progress
+    engine = kind.load(order)
     clock = OwnClock((find_threads() - others) | {threading.get_native_id()})
-    pipeline = Pipeline(bundle, engine)
+    pipeline = Pipeline(order.bundle, engine)
     try:
         progress.say(f"warming up {engine.description}")
         with progress.stopped_by(engine.interrupt):
             frame_ms = pipeline.warm_up(clock.now_ns) / 1e6
-        _require_speed(engine, frame_ms, config.engine_timeout_ms)
+        _require_speed(engine, frame_ms, order.config.engine_timeout_ms)
     except BaseException:
         pipeline.close()
         raise

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from perception_node.flow.accounts import FrameCounts
 from perception_node.flow.camera_health import CameraReport
-from perception_node.flow.counters import FrameCounts
-from perception_node.flow.latency import AgeHistogram, AgeSummary
+from perception_node.flow.deadline import AgeHistogram, AgeSummary
 
 BEFORE = FrameCounts(received=100, published=90, superseded=10)
 NOW = FrameCounts(received=200, published=180, superseded=20)

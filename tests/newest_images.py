@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 
-from perception_node.flow.camera import Arrival
+from perception_node.flow.camera import Arrival, Camera
 from perception_node.wire.images import ImageReader
 
 
@@ -46,8 +46,13 @@ class Handler:
 
     def __init__(self, transport):
         self.reader = ImageReader(transport, 1 << 20, 8)
-        self.open = self.reader.open
         self.results, self.reported, self.threads = [], [], []
+
+    def camera(self, counters, deadline):
+        """Return the camera that the frame loop needs."""
+        return Camera(
+            self.reader.open, self.compose, self.send, self.reported.append, counters, deadline
+        )
 
     def compose(self, prediction, _config):
         return prediction.hypotheses[0].label
@@ -55,12 +60,3 @@ class Handler:
     def send(self, result):
         self.threads.append(threading.current_thread())
         self.results.append(result)
-
-    def after_publish(self, frame, prediction):
-        pass
-
-    def record(self, trace):
-        pass
-
-    def report(self, error):
-        self.reported.append(error)

@@ -48,7 +48,7 @@ ENTRIES = {"pytest_plugin": ("replay",)}  # modules that lie in no folder becaus
 
 
 def folder_of(module: str) -> str:
-    """Return the folder of a module such as ``perception_node.flow.gaps``; empty without one."""
+    """Return the folder of a module such as ``perception_node.flow.camera``; empty without one."""
     parts = module.split(".")
     return parts[1] if parts[0] == PACKAGE and len(parts) > 1 and parts[1] in LAYERS else ""
 

@@ -203,6 +203,7 @@ def check_inputs() -> Iterator[Float32]:
 
 def worst_difference(reference: nn.Module, path: Path) -> tuple[float, int]:
     """Return the largest |logit difference| between PyTorch and ONNX Runtime, and the inputs."""
+    # As everybody opens it, and not by open_session: the difference is stated in the bundle.
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     worst, count = 0.0, 0
     for image in check_inputs():

@@ -166,6 +166,7 @@ def _resize(image: Pillow.Image, recipe: Preprocessing, size: tuple[int, int]) -
 
 def _make_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Return a session as it comes, or one with a fixed number of threads, to compare alike."""
+    # Not by open_session: the settings that it makes are a part of what is compared with this.
     if not threads:
         return onnxruntime.InferenceSession(model)
     options = onnxruntime.SessionOptions()

@@ -14,8 +14,7 @@ import numpy as np
 
 from perception_node.errors import ConfigError
 from perception_node.vision.frame import ENCODINGS
-from perception_node.wire.cdr import LITTLE_ENDIAN
-from perception_node.wire.images import NANOSECONDS
+from perception_node.wire.images import LITTLE_ENDIAN, NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

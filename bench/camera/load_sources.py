@@ -16,8 +16,13 @@ from perception_node.system.files import read_regular_file
 from perception_node.system.resources import SAMPLE_BAG, SAMPLE_TOPICS, find_resource
 from perception_node.vision.frame import MAX_SIDE
 from perception_node.wire.bags import open_bag
-from perception_node.wire.cdr import LITTLE_ENDIAN
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, TRANSPORTS, ImageReader
+from perception_node.wire.images import (
+    COMPRESSED_TYPE,
+    LITTLE_ENDIAN,
+    RAW_TYPE,
+    TRANSPORTS,
+    ImageReader,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,8 +11,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.errors import MalformedMessage
-from perception_node.wire.cdr import CdrReader
-from perception_node.wire.images import read_header
+from perception_node.wire.images import CdrReader, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,7 @@ from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
 
 if TYPE_CHECKING:
     from perception_node.model.bundle import ModelBundle
+    from perception_node.untyped import OrtObject
 
 MAX_DEFAULT_THREADS = 4
 ARITHMETIC = {MODEL: "float32", MODEL_FILES["fp16"]: "float16", INT8_ON_CPU: "int8"}
@@ -80,7 +81,7 @@ class OnnxRuntimeEngine(Engine):
         self._binding = None
         self._session = None
 
-    def _bind(self, input_name: str, output_name: str) -> Any:  # noqa: ANN401
+    def _bind(self, input_name: str, output_name: str) -> OrtObject:
         """Point the session at our arrays; they must live as long as the binding."""
         binding = self._session.io_binding()
         for bind, name, array in (
@@ -91,7 +92,7 @@ class OnnxRuntimeEngine(Engine):
         return binding
 
 
-def _load_session(bundle: ModelBundle, model: str, threads: int) -> Any:  # noqa: ANN401
+def _load_session(bundle: ModelBundle, model: str, threads: int) -> OrtObject:
     """Load from checked bytes."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -109,7 +110,7 @@ def _load_session(bundle: ModelBundle, model: str, threads: int) -> Any:  # noqa
         raise ModelFormatError(bundle.path / model, problem) from error
 
 
-def _check_tensors(bundle: ModelBundle, model: str, session: Any) -> None:  # noqa: ANN401
+def _check_tensors(bundle: ModelBundle, model: str, session: OrtObject) -> None:
     size, output = bundle.manifest.input, bundle.manifest.output
     for kind, found, name, shape in (
         ("input", session.get_inputs(), size.name, [1, 3, size.height, size.width]),
@@ -122,7 +123,7 @@ def _check_tensors(bundle: ModelBundle, model: str, session: Any) -> None:  # no
             raise ModelFormatError(bundle.path / model, problem)
 
 
-def _fits(tensor: Any, name: str, shape: list[int]) -> bool:  # noqa: ANN401
+def _fits(tensor: OrtObject, name: str, shape: list[int]) -> bool:
     """Compare a tensor with what the bundle says; a dynamic batch (a name or None) is allowed."""
     found = list(tensor.shape)
     if len(found) == len(shape) and not isinstance(found[0], int):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perception_node.model.onnx_file import OnnxContent
+    from perception_node.untyped import OrtObject
 
 PROVIDER = "CPUExecutionProvider"
 LOG_FATAL_ONLY = 4  # errors reach the caller as exceptions; a second copy on stderr is of no use
@@ -46,7 +47,7 @@ MULTIPLIES_SIZE = {
 _making = threading.Lock()  # between an allocator and the session that takes it
 
 
-def open_session(content: bytes, options: Any = None, *, input_bytes: int = 0) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+def open_session(content: bytes, options: OrtObject = None, *, input_bytes: int = 0) -> OrtObject:
     """Return a session for the CPU.
 
     Args:

@@ -22,63 +22,46 @@ from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EnvironmentLacks, PlanError, PlanMismatch, PlanMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from threading import Event
-
     from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
     from perception_node.engines.plans import StoredPlan
+    from perception_node.engines.registry import Order
     from perception_node.engines.tensorrt.api import TensorRt
-    from perception_node.engines.tensorrt.progress import BuildProgress
     from perception_node.model.bundle import ModelBundle
 
 
-def load_engine(
-    bundle: ModelBundle,
-    precision: Precision,
-    *,
-    store: str,
-    build_missing: bool,
-    report: Callable[[BuildProgress], None] | None = None,
-    cancel: Event | None = None,
-    allow_ungated: bool = False,
-) -> Engine:
+def load_engine(order: Order) -> Engine:
     """Return the TensorRT engine of a bundle, on the calling thread, which owns it from then on.
 
-    Args:
-        bundle: the model.
-        precision: which plan.
-        store: folder of the plan store, empty for the default.
-        build_missing: build the plan now where there is none that fits.
-        report: told how far that build is.
-        cancel: set from another thread, it ends that build as soon as TensorRT asks.
-        allow_ungated: run an int8 model that has not passed the accuracy gate.
+    Where no plan fits, it is built now if ``build_missing_plan`` says so.
 
     Raises:
-        UngatedModel: it has not, and it may not run without.
+        UngatedModel: the int8 model has not passed the accuracy gate, and may not run without.
         EnvironmentLacks: no GPU, no TensorRT or no PyCUDA here.
         PlanError: no plan fits, and none may be built.
-        EngineError: the plan cannot be built or run.
+        EngineError: the plan cannot be built or run, or the model is no longer wanted.
 
     """
+    bundle, precision, config, progress = order[:4]
+    progress.say("looking for TensorRT and a plan")
     if find_gpu() is None:
         raise EnvironmentLacks(NO_GPU)
     trt = load_tensorrt()
-    plans = PlanStore(Path(store).expanduser() if store else None)
-    require_gate(bundle, precision, allow_ungated=allow_ungated)
+    plans = PlanStore(Path(config.plan_store).expanduser() if config.plan_store else None)
+    require_gate(bundle, precision, allow_ungated=config.allow_ungated)
     try:
         plan = _find_plan(plans, bundle, precision, trt)
     except PlanError:
-        if not build_missing:
+        if not config.build_missing_plan:
             raise
         plan = ensure_plan(
             bundle,
             precision,
             trt.backend,
             plans,
-            report=report,
-            cancel=cancel,
-            allow_ungated=allow_ungated,
+            report=progress.say_build,
+            cancel=progress.given_up,
+            allow_ungated=config.allow_ungated,
         )
     return TensorRtEngine(bundle, plan.read(), trt, PyCuda(), precision=precision)
 

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera as the frame loop sees it: where its images come from, what is done with them."""
+"""One camera as the frame loop sees it: its images, what reads and what publishes, its account."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from perception_node.flow.latency import AgeWindow, FrameTrace
-from perception_node.flow.rate import RateLimit
-from perception_node.flow.stream import StreamMonitor
+from perception_node.flow.accounts import StreamMonitor
+from perception_node.flow.deadline import AgeWindow, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import OutputConfig
     from perception_node.engines.pipeline import Prediction
-    from perception_node.flow.counters import FrameCounters
+    from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.deadline import Deadline
+    from perception_node.untyped import Message
     from perception_node.vision.frame import Frame
 
 
@@ -30,7 +30,7 @@ class Arrival(NamedTuple):
 
     """
 
-    message: Any
+    message: Message
     arrived_ns: int
     number: int | None = None
 
@@ -63,35 +63,64 @@ class OpenImage(Protocol):
         """Read the rest."""
 
 
-class FrameHandler(Protocol):
-    """What is done with a camera's images beside classifying them, all by the frame loop."""
+@dataclass(slots=True)
+class FrameTrace:
+    """One frame's way through the node; durations in nanoseconds, 0 for stages not reached.
 
-    def open(self, message: Any) -> OpenImage:  # noqa: ANN401 - bytes, or an image message
-        """Read the beginning of an image."""
+    Attributes:
+        stamp_ns: the image's stamp.
+        frame_id: the image's coordinate frame.
+        outcome: published, stale, late, the kind of a frame error, or failed.
+        wait_ns: from its arrival in the middleware until it was taken.
+        read_ns: reading the message, decoding a compressed image.
+        preprocess_ns: pixels to the model's input.
+        infer_ns: the engine.
+        postprocess_ns: the model's output to hypotheses.
+        publish_ns: making and sending the message.
+        age_ns: age of the image when its outcome was decided; None if unknown.
 
-    def compose(self, prediction: Prediction, config: NodeConfig) -> Any:  # noqa: ANN401 - a message
-        """Make the message."""
+    """
 
-    def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
-        """Send the message to those who wait for it."""
+    stamp_ns: int = 0
+    frame_id: str = ""
+    outcome: str = ""
+    wait_ns: int = 0
+    read_ns: int = 0
+    preprocess_ns: int = 0
+    infer_ns: int = 0
+    postprocess_ns: int = 0
+    publish_ns: int = 0
+    age_ns: int | None = None
 
-    def after_publish(self, frame: Frame, prediction: Prediction) -> None:
-        """Do what may take time, for no result waits for it."""
 
-    def record(self, trace: FrameTrace) -> None:
-        """Take note of where a frame's time went."""
-
-    def report(self, error: Exception) -> None:
-        """Log why a frame was lost."""
+def _note_nothing(*_: object) -> None:
+    """Stand where nobody wants to know."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera as the frame loop sees it."""
+    """One camera. The frame loop calls the functions; nothing stands between it and them.
 
-    handler: FrameHandler
+    Attributes:
+        open: reads the beginning of an image, which is bytes or an image message.
+        compose: makes the message of a prediction, as the configuration of its frame says.
+        send: publishes that message.
+        report: takes note of why a frame was lost.
+        counters: the account of its frames.
+        deadline: decides which are in time.
+        show: may draw a frame whose result is out; no other result waits for it.
+        record: takes note of where a frame's time went.
+
+    """
+
+    open: Callable[[Message], OpenImage]
+    compose: Callable[[Prediction, OutputConfig], Message]
+    send: Callable[[Message], None]
+    report: Callable[[Exception], None]
     counters: FrameCounters
     deadline: Deadline
+    show: Callable[[Frame, Prediction], None] = _note_nothing
+    record: Callable[[FrameTrace], None] = _note_nothing
     stream: StreamMonitor = field(default_factory=StreamMonitor)
     limit: RateLimit = field(default_factory=RateLimit)
     ages: AgeWindow = field(default_factory=AgeWindow)

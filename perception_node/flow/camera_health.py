@@ -16,8 +16,8 @@ from perception_node.flow.health import Level, Status
 
 if TYPE_CHECKING:
     from perception_node.config.sections import HealthConfig
-    from perception_node.flow.counters import FrameCounts
-    from perception_node.flow.latency import AgeHistogram, AgeSummary
+    from perception_node.flow.accounts import FrameCounts
+    from perception_node.flow.deadline import AgeHistogram, AgeSummary
 
 NO_IMAGES = "no images to judge"
 NOT_HEARD = "nobody listens, so the lazy node does not subscribe"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latency bound: which frames may be worked on, and which results may still be published.
+"""The latency bound: which frames may be worked on, which results are published, and how old.
 
 Ages are on the node's clock, durations on a steady one. Nothing but the time passes between two
 frames here: a clock that jumps, stands still or begins late needs no reset.
@@ -11,22 +11,29 @@ import math
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from perception_node.errors import LateFrame, MissingStamp, SlowDecoding, StaleFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from numpy.typing import NDArray
+
     from perception_node.config.sections import AgeReference
 
-WINDOW = 50
+WINDOW = 50  # frames, of which the duration is remembered
+AGES = 512  # results, of which the age is
+BINS = 50  # of their histogram
 IMPLAUSIBLE_NS = 10_000_000_000  # an image this old has another clock's stamp
 PERCENTILE = 0.9  # one slow frame in ten must not condemn the next
 # Kept back for the way from the last look at the clock to the middleware: at most 1 ms. It takes
 # a microsecond, but on busy cores the kernel may stop the thread right there.
 RESERVE = 0.05
 LONGEST_RESERVE_NS = 1_000_000
+SECOND_NS, NEVER_NS = 10**9, 10**18
 
 
 class RemainingTime:
@@ -72,6 +79,27 @@ class RemainingTime:
     def _predict(self) -> None:
         ordered = self._ordered_ns
         self._predicted_ns = ordered[math.ceil(PERCENTILE * len(ordered)) - 1] if ordered else 0
+
+
+class RateLimit:
+    """Lets at most so many events per second through, evenly spaced. Used from one thread."""
+
+    def __init__(self) -> None:
+        self._begun_ns: float = -math.inf  # when the present interval began
+
+    def admits(self, now_ns: int, max_rate_hz: float) -> bool:
+        """Return whether the event of this moment is let through; a rate of 0 sets no limit."""
+        if max_rate_hz <= 0.0:
+            self._begun_ns = now_ns
+            return True
+        # Not kept from one event to the next: the rate may be raised meanwhile.
+        interval_ns = int(min(SECOND_NS / max_rate_hz, NEVER_NS))
+        due_ns = self._begun_ns + interval_ns
+        if now_ns < due_ns:
+            return False
+        # From when it was due, not from now: rounding up to the next image would lower the rate.
+        self._begun_ns = due_ns if now_ns - due_ns < interval_ns else now_ns
+        return True
 
 
 class Deadline:
@@ -185,3 +213,57 @@ class Deadline:
 def reserve_ns(limit_ns: int) -> int:
     """Return the part of a deadline that is kept back for publishing."""
     return min(int(RESERVE * limit_ns), LONGEST_RESERVE_NS)
+
+
+class AgeSummary(NamedTuple):
+    """Percentiles of ages, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class AgeHistogram(NamedTuple):
+    """How many ages are in each bin; the first bin begins at 0.
+
+    Attributes:
+        bin_ms: width of a bin.
+        counts: one number per bin; negative ages are in the first, what is beyond in the last.
+
+    """
+
+    bin_ms: float
+    counts: list[int]
+
+
+class AgeWindow:
+    """Ages of the last 512 published results. Written by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._ages_ns = np.zeros(AGES, np.int64)
+        self._count = 0
+
+    def add(self, age_ns: int) -> None:
+        """Note one age."""
+        self._ages_ns[self._count % AGES] = age_ns
+        self._count += 1
+
+    def summarize(self) -> AgeSummary | None:
+        """Return the percentiles; None before the first result."""
+        ages_ns = self._known_ns()
+        if not ages_ns.size:
+            return None
+        p50, p99 = np.percentile(ages_ns, (50, 99))
+        return AgeSummary(p50 / 1e6, p99 / 1e6, float(ages_ns.max()) / 1e6)
+
+    def histogram(self, end_ns: int) -> AgeHistogram | None:
+        """Return the ages in 50 bins from 0 to ``end_ns``; None before the first result."""
+        ages_ns = self._known_ns()
+        if not ages_ns.size:
+            return None
+        # Clipped first: the age of a stamp of another epoch times 50 is beyond an int64.
+        bins = np.clip(ages_ns, 0, end_ns - 1) * BINS // end_ns
+        return AgeHistogram(end_ns / BINS / 1e6, np.bincount(bins, minlength=BINS).tolist())
+
+    def _known_ns(self) -> NDArray[np.int64]:
+        return self._ages_ns[: min(self._count, AGES)]

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import FrameError
-from perception_node.flow.latency import FrameTrace
-from perception_node.flow.schedule import EarliestDeadlineFirst
+from perception_node.flow.camera import FrameTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from perception_node.config.node_config import NodeConfig
     from perception_node.engines.pipeline import FrameClassifier, Prediction
-    from perception_node.flow.camera import Arrival, Camera, ImageSource, OpenImage
+    from perception_node.flow.camera import Arrival, Camera, ImageSource
+    from perception_node.untyped import Message
     from perception_node.vision.frame import Frame
 
 DECODED_NS = 1_000_000  # reading a raw image takes a fiftieth of this
@@ -40,6 +40,7 @@ class FrameAtHand:
         message: the image as it was taken; the frame is a view of it.
         frame: what was read.
         config: the configuration that counts for it.
+        limit_ns: its deadline.
         arrived_ns: when it reached this process, on the steady clock.
         begin_ns: when it was taken.
         trace: where its time went so far.
@@ -47,9 +48,10 @@ class FrameAtHand:
     """
 
     camera: int
-    message: Any
+    message: Message
     frame: Frame
     config: NodeConfig
+    limit_ns: int
     arrived_ns: int
     begin_ns: int
     trace: FrameTrace
@@ -95,6 +97,8 @@ class FrameLoop:
         self._cameras = cameras
         self._images = images
         self._get_config = get_config
+        self._config: NodeConfig | None = None
+        self._limits_ns: list[int] = []  # the cameras' deadlines in it
         self._steady_ns = steady_ns
         self._schedule = EarliestDeadlineFirst(len(cameras))
         self._seen_ns: dict[int, int] = {}  # when a camera's waiting image was first seen
@@ -141,7 +145,7 @@ class FrameLoop:
 
     def report(self, error: Exception) -> None:
         """Log what went wrong beside the frames."""
-        _do_safely(self._cameras[0].handler.report, error)
+        _do_safely(self._cameras[0].report, error)
 
     def lose(self, frame: FrameAtHand, error: Exception) -> None:
         """Count and report a claimed frame that no engine has classified."""
@@ -166,22 +170,32 @@ class FrameLoop:
         now_ns = self._steady_ns()
         if len(ready) == 1:
             return ready[0]
-        config = self._get_config()
+        self._read_config()
         return self._schedule.choose(
             {
-                camera: config.latency.deadline_ns(camera)
+                camera: self._limits_ns[camera]
                 - self._transport_ns[camera]
                 - (now_ns - self._seen_ns.setdefault(camera, now_ns))
                 for camera in ready
             }
         )
 
+    def _read_config(self) -> NodeConfig:
+        """Return the configuration of this moment; only a new one is asked for its deadlines."""
+        config = self._get_config()
+        if config is not self._config:
+            self._config = config
+            self._limits_ns = [
+                config.latency.deadline_ns(index) for index in range(len(self._cameras))
+            ]
+        return config
+
     def _take(self, index: int, ready: Sequence[int]) -> FrameAtHand | None:
         self._seen_ns.pop(index, None)
         arrival = self._images.take(index)
         if arrival is None:
             return None
-        camera, config = self._cameras[index], self._get_config()
+        camera, config = self._cameras[index], self._read_config()
         self._note_arrival(camera, arrival)
         if not camera.limit.admits(arrival.arrived_ns, config.cameras.max_rate_hz):
             camera.counters.keep_out()
@@ -212,22 +226,22 @@ class FrameLoop:
     ) -> FrameAtHand:
         """Read an image whose result will probably be in time, or raise why not."""
         camera, begin_ns = self._cameras[index], self._steady_ns()
+        limit_ns = self._limits_ns[index]
         trace.wait_ns = begin_ns - arrival.arrived_ns
-        image: OpenImage = camera.handler.open(arrival.message)
+        image = camera.open(arrival.message)
         trace.stamp_ns, trace.frame_id = image.stamp_ns, image.frame_id
         trace.age_ns = camera.deadline.age_ns(image.stamp_ns, arrival.arrived_ns)
         if trace.age_ns is not None:
             self._transport_ns[index] = trace.age_ns - trace.wait_ns
-        camera.deadline.admit(trace.age_ns, config.latency.deadline_ns(index))
+        camera.deadline.admit(trace.age_ns, limit_ns)
         self._schedule.note_inference(index, [other for other in ready if other != index])
         frame = image.read()
         trace.read_ns = self._steady_ns() - begin_ns
         if trace.read_ns > DECODED_NS:
             trace.age_ns = camera.deadline.age_ns(image.stamp_ns, arrival.arrived_ns)
-            limit_ns = config.latency.deadline_ns(index)
             camera.deadline.require_decoded(trace.age_ns, limit_ns, trace.read_ns)
         return FrameAtHand(
-            index, arrival.message, frame, config, arrival.arrived_ns, begin_ns, trace
+            index, arrival.message, frame, config, limit_ns, arrival.arrived_ns, begin_ns, trace
         )
 
     def _finish(
@@ -267,20 +281,19 @@ class FrameLoop:
         trace.outcome = "published"
         camera.counters.publish()
         try:
-            camera.handler.after_publish(frame.frame, prediction)
+            camera.show(frame.frame, prediction)
         except Exception as error:  # noqa: BLE001 - the classification is out; this is extra
-            _do_safely(camera.handler.report, error)
+            _do_safely(camera.report, error)
 
     def _send(self, camera: Camera, frame: FrameAtHand, prediction: Prediction) -> None:
         """Publish a result that is in time, or raise why not."""
         trace, deadline, begin_ns = frame.trace, camera.deadline, self._steady_ns()
-        limit_ns = frame.config.latency.deadline_ns(frame.camera)
         trace.preprocess_ns, trace.infer_ns, trace.postprocess_ns = prediction.times
-        result = camera.handler.compose(prediction, frame.config)
+        result = camera.compose(prediction, frame.config.output)
         trace.age_ns = deadline.age_ns(trace.stamp_ns, frame.arrived_ns)
         try:
-            deadline.require(trace.age_ns, limit_ns)
-            camera.handler.send(result)
+            deadline.require(trace.age_ns, frame.limit_ns)
+            camera.send(result)
         finally:  # what came too late teaches how long it takes
             end_ns = self._steady_ns()
             image = frame.frame
@@ -302,12 +315,38 @@ class FrameLoop:
         else:
             trace.outcome = "failed"
             camera.counters.fail()
-        _do_safely(camera.handler.report, error)
+        _do_safely(camera.report, error)
 
-    def _look_back(self, camera: Camera, trace: FrameTrace, message: Any) -> None:  # noqa: ANN401
+    def _look_back(self, camera: Camera, trace: FrameTrace, message: Message) -> None:
         """Do what no result waits for."""
-        _do_safely(camera.handler.record, trace)
+        _do_safely(camera.record, trace)
         _do_safely(camera.stream.look, message)
+
+
+class EarliestDeadlineFirst:
+    """Chooses among cameras that have a frame waiting.
+
+    Earliest deadline first alone starves a camera with a long deadline under overload, because its
+    waiting frame is replaced by newer ones. So a camera that was passed over as often as there
+    are cameras is next: of ``n`` cameras that always have a frame, each gets at least one
+    inference in ``2 n``.
+    """
+
+    def __init__(self, cameras: int) -> None:
+        self._passed_over = [0] * cameras
+
+    def choose(self, time_left_ns: Mapping[int, float]) -> int:
+        """Return the next camera, given the time that each waiting frame has left."""
+        longest = max(time_left_ns, key=self._passed_over.__getitem__)
+        if self._passed_over[longest] >= len(self._passed_over):
+            return longest
+        return min(time_left_ns, key=time_left_ns.__getitem__)
+
+    def note_inference(self, camera: int, waiting: Iterable[int]) -> None:
+        """Note that a frame of ``camera`` is classified while those of ``waiting`` wait."""
+        for other in waiting:
+            self._passed_over[other] += 1
+        self._passed_over[camera] = 0
 
 
 def _do_safely(call: Callable[[Any], None], argument: object) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perception_node.engines.base import describe_loss
 
 if TYPE_CHECKING:
-    from perception_node.flow.counters import FrameCounts
+    from perception_node.flow.accounts import FrameCounts
     from perception_node.system.grants import Grant
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perception_node.config.sections import MAX_CAMERAS
-from perception_node.flow.counters import OUTCOMES
+from perception_node.flow.accounts import OUTCOMES
 from perception_node.flow.health import Level
 from perception_node.printable import printable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.qos import qos_policy_name_from_kind
@@ -25,9 +25,11 @@ from perception_node.ros.compat import (
     take_events,
 )
 from perception_node.ros.delivery import BYTES, find_delivery
+from perception_node.ros.image_source import clock_reader
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.system.throttle import Throttle
+from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +37,11 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
     from perception_node.config.node_config import NodeConfig
-    from perception_node.flow.counters import FrameCounters
+    from perception_node.engines.fallback import FallbackPipeline
+    from perception_node.flow.accounts import FrameCounters
     from perception_node.flow.health import Status
-    from perception_node.ros.classifier import Classifier
     from perception_node.ros.image_source import SubscribedImages
+    from perception_node.untyped import RosObject
 
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 SUFFIXES = {"raw": "", "compressed": "/compressed"}
@@ -107,7 +110,7 @@ class CameraTopics:
     def __init__(
         self,
         node: LifecycleNode,
-        classifier: Classifier,
+        pipeline: FallbackPipeline,
         place: Place,
         get_config: Callable[[], NodeConfig],
         counters: FrameCounters,
@@ -116,7 +119,7 @@ class CameraTopics:
 
         Args:
             node: the owner of publishers and subscription.
-            classifier: the model.
+            pipeline: the model and its engines.
             place: where the camera is.
             get_config: returns the configuration of the moment.
             counters: the camera's account.
@@ -131,15 +134,28 @@ class CameraTopics:
         self._is_told_of_matches = TELLS_MATCHES
         self._get_config = get_config
         self._images: SubscribedImages | None = None
-        self._subscription: Any = None
+        self._subscription: RosObject = None
         self._heard_s = 0.0
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
         self.delivery = find_delivery(node, IMAGE_TYPES[config.cameras.image_transport])
-        clock = node.get_clock()
-        deadline = Deadline(config.latency.age_reference, lambda: clock.now().nanoseconds)
-        self.outputs = Outputs(node, classifier, get_config, place.prefix, place.of)
-        self.camera = Camera(self.outputs, counters, deadline)
+        reader = ImageReader(
+            config.cameras.image_transport,
+            config.cameras.max_image_pixels,
+            pipeline.smallest_side,
+            config.cameras.damaged_images,
+        )
+        self.outputs = Outputs(node, pipeline, get_config, place.prefix, place.of)
+        self.camera = Camera(
+            open=reader.open,
+            compose=self.outputs.compose,
+            send=self.outputs.send,
+            report=self.outputs.report,
+            counters=counters,
+            deadline=Deadline(config.latency.age_reference, clock_reader(node.get_clock())),
+            show=self.outputs.show,
+            record=self.outputs.record,
+        )
 
     def start(self, images: SubscribedImages) -> None:
         """Let the frame loop have the images; of a lazy node, as soon as somebody listens.
@@ -188,7 +204,7 @@ class CameraTopics:
             raise ConfigError(msg)
         images.attach(self._place.index, subscription)
 
-    def _make_subscription(self, events: Any) -> Any:  # noqa: ANN401 - rclpy is untyped
+    def _make_subscription(self, events: RosObject) -> RosObject:
         config = self._get_config()
         # A raw topic's own name: ROS would remap the resolved one again.
         name = self._place.name if config.cameras.image_transport == "raw" else self.topic
@@ -235,8 +251,8 @@ class CameraTopics:
             has_images=stream.has_images,
             clock_stands=clock_stands,
             is_heard=self._subscription is not None,
-            rate_hz=stream.rate_hz(now_ns),
-            is_rate_at_least=stream.is_rate_at_least,
+            rate_hz=stream.rate.rate_hz(now_ns),
+            is_rate_at_least=stream.rate.is_at_least,
             identical=stream.identical,
             publishers=stream.publishers,
             delivery=self.delivery,
@@ -268,15 +284,15 @@ class CameraTopics:
         self.camera.stream.publishers = number
         self.camera.counters.gaps.match(number, newcomers)
 
-    def _event_callbacks(self) -> Any:  # noqa: ANN401 - rclpy is untyped
+    def _event_callbacks(self) -> RosObject:
         """Follow what the middleware says of the subscription, as far as it says it."""
         stream = self.camera.stream
 
-        def on_lost(event: Any) -> None:  # noqa: ANN401 - rclpy's events are untyped
+        def on_lost(event: RosObject) -> None:
             stream.lost += event.total_count_change
             self.camera.counters.gaps.lose(event.total_count_change)
 
-        def on_incompatible(event: Any) -> None:  # noqa: ANN401
+        def on_incompatible(event: RosObject) -> None:
             stream.incompatible = qos_policy_name_from_kind(event.last_policy_kind).lower()
             if not self._throttle.is_due("incompatible QoS"):
                 return

@@ -46,7 +46,7 @@ except ImportError:  # Humble
 from perception_node.system.process import refuse_large_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from rclpy.context import Context
     from rclpy.lifecycle import LifecycleNode
@@ -322,8 +322,8 @@ class MessageWaiter:
         self._wait_set: Any = None
         self._room = -1
 
-    def wait(self, subscriptions: Sequence[Subscription]) -> list[int]:
-        """Return the positions of those that have a message; none after ``wake``.
+    def wait(self, subscriptions: Mapping[int, Subscription]) -> list[int]:
+        """Return the keys of those that have a message; none after ``wake``.
 
         A subscription may be destroyed meanwhile, by another thread.
 
@@ -336,17 +336,15 @@ class MessageWaiter:
             self._wait_set = rclpy_implementation.WaitSet(room, 1, 0, 0, 0, 0, self._context)
         wait_set = self._wait_set
         with ExitStack() as in_use:
-            for subscription in subscriptions:
+            for subscription in subscriptions.values():
                 in_use.enter_context(subscription.handle)
             wait_set.clear_entities()
-            numbers = [wait_set.add_subscription(one.handle) for one in subscriptions]
+            places = [
+                (key, wait_set.add_subscription(one.handle)) for key, one in subscriptions.items()
+            ]
             wait_set.add_guard_condition(self._guard)
             wait_set.wait(-1)
-            return [
-                position
-                for position, number in enumerate(numbers)
-                if wait_set.is_ready("subscription", number)
-            ]
+            return [key for key, place in places if wait_set.is_ready("subscription", place)]
 
     def wake(self) -> None:
         """Let ``wait`` return; called by any thread."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subscriptions of a node's cameras, as the frame loop waits for them and takes from them."""
+"""What the frame loop asks ROS for: the newest images of all cameras, and the time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from perception_node.flow.camera import Arrival
 from perception_node.ros.compat import MessageWaiter, take
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from rclpy.clock import Clock
     from rclpy.context import Context
     from rclpy.subscription import Subscription
 
@@ -45,10 +46,7 @@ class SubscribedImages:
             RCLError: the middleware failed.
 
         """
-        subscriptions = self._subscriptions
-        cameras = list(subscriptions)
-        ready = self._waiter.wait(list(subscriptions.values()))
-        return [cameras[position] for position in ready]
+        return self._waiter.wait(self._subscriptions)
 
     def take(self, camera: int) -> Arrival | None:
         """Take a camera's newest image; None if there is none any more.
@@ -71,3 +69,8 @@ class SubscribedImages:
     def wake(self) -> None:
         """Let ``wait`` return; called by any thread."""
         self._waiter.wake()
+
+
+def clock_reader(clock: Clock) -> Callable[[], int]:
+    """Return what reads a node's clock, in nanoseconds; 0 while simulated time has not begun."""
+    return lambda: int(clock.now().nanoseconds)

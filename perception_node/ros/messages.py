@@ -25,18 +25,17 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
+from perception_node.config.sections import ClassIdFormat, OutputConfig
 from perception_node.engines.pipeline import Prediction, StageTimes
 from perception_node.flow.health import Level, Status
 from perception_node.vision.postprocess import Hypothesis
-from perception_node.wire.cdr import LITTLE_ENDIAN
-from perception_node.wire.images import NANOSECONDS
+from perception_node.wire.images import LITTLE_ENDIAN, NANOSECONDS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.config.sections import ClassIdFormat
-    from perception_node.flow.latency import FrameTrace
+    from perception_node.flow.camera import FrameTrace
 
 # Of CDR in little-endian order.
 ENCAPSULATION = LITTLE_ENDIAN + bytes(2)
@@ -59,8 +58,9 @@ def to_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
-def to_classification(prediction: Prediction, class_id_format: ClassIdFormat) -> Classification:
+def to_classification(prediction: Prediction, config: OutputConfig) -> Classification:
     """Make a vision_msgs/Classification with the image's own header, best hypothesis first."""
+    class_id_format = config.class_id_format
     return Classification(
         header=to_header(prediction.stamp_ns, prediction.frame_id),
         results=[
@@ -72,12 +72,12 @@ def to_classification(prediction: Prediction, class_id_format: ClassIdFormat) ->
     )
 
 
-def serialize_classification(prediction: Prediction, class_id_format: ClassIdFormat) -> bytes:
+def serialize_classification(prediction: Prediction, config: OutputConfig) -> bytes:
     """Return what rclpy makes of ``to_classification``, in a part of the time.
 
     Only where ``knows_classification()``.
     """
-    hypotheses = prediction.hypotheses
+    hypotheses, class_id_format = prediction.hypotheses, config.class_id_format
     frame_id = _pack_frame_id(prediction.frame_id, len(hypotheses))
     parts = [ENCAPSULATION, STAMP.pack(*divmod(prediction.stamp_ns, NANOSECONDS)), frame_id]
     start = (STAMP.size + len(frame_id)) % 8
@@ -91,11 +91,11 @@ def serialize_classification(prediction: Prediction, class_id_format: ClassIdFor
 def knows_classification() -> bool:
     """Tell whether the installed vision_msgs serializes a Classification as we do."""
     hypotheses = tuple(Hypothesis(index, "ä" * index, 0.5**index) for index in range(9, 12))
-    times = StageTimes(0, 0, 0)
+    times, config = StageTimes(0, 0, 0), OutputConfig(class_id_format="name")
     for frame_id in ("", "camera"):
         prediction = Prediction(hypotheses, 1_000_000_002, frame_id, times)
-        typed = to_classification(prediction, "name")
-        ours = serialize_classification(prediction, "name")
+        typed = to_classification(prediction, config)
+        ours = serialize_classification(prediction, config)
         # Padding has no value; rclpy leaves in it what was there.
         if len(ours) != len(serialize_message(typed)):
             return False

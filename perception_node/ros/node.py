@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,15 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rosgraph_msgs.msg import Clock as ClockMessage
 
+from perception_node.engines.base import describe_loss
 from perception_node.engines.loading import Loading
 from perception_node.engines.selection import load_pipeline
-from perception_node.errors import EngineError
+from perception_node.errors import EngineError, PerceptionError
 from perception_node.flow import health
-from perception_node.flow.counters import FrameCounters, add_up
+from perception_node.flow.accounts import FrameCounters, add_up
 from perception_node.flow.frame_loop import FrameLoop
 from perception_node.flow.supervisor import Supervisor
 from perception_node.ros.camera_topics import CameraTopics, find_places
-from perception_node.ros.classifier import Classifier
 from perception_node.ros.diagnostics import DiagnosticsPublisher
 from perception_node.ros.guard import guarded
 from perception_node.ros.image_source import SubscribedImages
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
     from perception_node.config.node_config import NodeConfig
+    from perception_node.engines.fallback import FallbackPipeline
     from perception_node.system.grants import Grant
 
 DRAIN_TIMEOUT_S, LONGEST_DRAIN_S = 0.5, 2.0
@@ -81,7 +83,7 @@ class PerceptionNode(LifecycleNode):
             )
         follow_changes(self, lambda: self.config, self._replace_config, lambda: self._is_settled)
         self.counters: dict[str, FrameCounters] = {}
-        self._classifier: Classifier | None = None
+        self._pipeline: FallbackPipeline | None = None
         self.loading = ModelLoading(self, self._prepare_loading)
         self._cameras: list[CameraTopics] = []
         self._loop: FrameLoop | None = None
@@ -121,10 +123,10 @@ class PerceptionNode(LifecycleNode):
             undo.callback(self.release)
             pipeline = self.loading.finish()
             undo.callback(pipeline.close)
-            self._classifier = Classifier(pipeline, self)
+            self._pipeline = pipeline
             for place in find_places(self, self.config):
                 counters = self.counters.setdefault(place.topic, FrameCounters())
-                camera = CameraTopics(self, self._classifier, place, lambda: self.config, counters)
+                camera = CameraTopics(self, pipeline, place, lambda: self.config, counters)
                 self._cameras.append(camera)
             self._models_loaded += 1
             self._announce()
@@ -141,8 +143,8 @@ class PerceptionNode(LifecycleNode):
     @guarded
     def on_activate(self, state: LifecycleState) -> None:
         """Subscribe to the cameras and start the frame loop."""
-        classifier = self._classifier
-        if classifier is None or classifier.pipeline.is_over:
+        pipeline = self._pipeline
+        if pipeline is None or pipeline.is_over:
             msg = "the engine was lost; clean up and configure again"
             raise EngineError(msg)
         with ExitStack() as undo:
@@ -151,11 +153,13 @@ class PerceptionNode(LifecycleNode):
             super().on_activate(state)
             undo.callback(self._stop_work, DRAIN_TIMEOUT_S)
             images = SubscribedImages(self.context, len(self._cameras))
-            loop = FrameLoop([c.camera for c in self._cameras], images, lambda: self.config)
-            supervisor = Supervisor(classifier.pipeline, loop, self._report_change)
+            # In C: it is called for each frame.
+            get_config = partial(getattr, self, "config")
+            loop = FrameLoop([c.camera for c in self._cameras], images, get_config)
+            supervisor = Supervisor(pipeline, loop, self._report_change)
             self._loop, self._supervisor = loop, supervisor
             supervisor.start()
-            self._set_up_real_time(classifier, supervisor)
+            self._set_up_real_time(pipeline, supervisor)
             for camera in self._cameras:
                 camera.start(images)
             self._begin_upkeep()
@@ -195,10 +199,10 @@ class PerceptionNode(LifecycleNode):
             self._stop_work(DRAIN_TIMEOUT_S)
         finally:
             cameras, self._cameras = self._cameras, []
-            classifier, self._classifier = self._classifier, None
+            pipeline, self._pipeline = self._pipeline, None
             with ExitStack() as steps:  # as in _stop_work
-                if classifier is not None:
-                    steps.callback(classifier.pipeline.close)
+                if pipeline is not None:
+                    steps.callback(pipeline.close)
                 for camera in cameras:
                     steps.callback(camera.outputs.destroy)
 
@@ -236,7 +240,7 @@ class PerceptionNode(LifecycleNode):
             self._loop = self._supervisor = None
 
     def _describe_next(self) -> str:
-        pipeline = None if self._classifier is None else self._classifier.pipeline
+        pipeline = self._pipeline
         if pipeline is None or pipeline.is_exhausted:
             return "no other is left" if pipeline is None else pipeline.outlook
         return f"{pipeline.description} stands by"
@@ -247,12 +251,12 @@ class PerceptionNode(LifecycleNode):
             of = f" of {topic}" if len(self.counters) > 1 else ""
             self.get_logger().info(f"frames{of}: {counters.snapshot()}")
 
-    def _set_up_real_time(self, classifier: Classifier, supervisor: Supervisor) -> None:
+    def _set_up_real_time(self, pipeline: FallbackPipeline, supervisor: Supervisor) -> None:
         """Apply the settings that are asked for and say which of them were granted.
 
         Again where the engine has other threads than before: another one has taken over.
         """
-        engine_threads = classifier.pipeline.native_thread_ids
+        engine_threads = pipeline.native_thread_ids
         if self._real_time is not None:
             if engine_threads == self._engine_threads:
                 return
@@ -277,7 +281,7 @@ class PerceptionNode(LifecycleNode):
     @property
     def _is_settled(self) -> bool:
         """Whether what only configuring reads was read, and must not change."""
-        return self._classifier is not None or self.loading.is_running
+        return self._pipeline is not None or self.loading.is_running
 
     def _replace_config(self, config: NodeConfig) -> None:
         is_news = config.output.threshold != self.config.output.threshold
@@ -302,8 +306,8 @@ class PerceptionNode(LifecycleNode):
 
     def _look_for_engines(self) -> None:
         """Give up where there has been no engine for too long."""
-        limit_s, classifier = self.config.model.exhausted_exit_s, self._classifier
-        if not limit_s or classifier is None or classifier.pipeline.exhausted_s < limit_s:
+        limit_s, pipeline = self.config.model.exhausted_exit_s, self._pipeline
+        if not limit_s or pipeline is None or pipeline.exhausted_s < limit_s:
             return
         if not self.is_given_up:
             self.is_given_up = True
@@ -313,10 +317,17 @@ class PerceptionNode(LifecycleNode):
             )
 
     def _report_change(self) -> None:
-        """Say that another engine has taken over; called by the supervisor's thread."""
-        classifier = self._classifier
-        if classifier is not None:
-            classifier.report_change()
+        """Say that another engine has taken over, or none; called by the supervisor's thread."""
+        pipeline = self._pipeline
+        if pipeline is not None and (error := pipeline.lost) is not None:
+            outcome = f"{pipeline.description} took over; clean up and configure to try again"
+            if pipeline.is_exhausted:
+                outcome = f"no engine is left; {pipeline.outlook}"
+            lost = f"the engine was lost ({describe_loss(error)})"
+            self.get_logger().error(f"degraded: {lost}; {outcome}")
+            if not isinstance(error, PerceptionError):
+                trace = "".join(traceback.format_exception(error))
+                self.get_logger().error(f"the engine was lost to a bug:\n{trace}")
         self._announce()
 
     def _announce(self) -> None:
@@ -328,12 +339,19 @@ class PerceptionNode(LifecycleNode):
         """Describe the node for /diagnostics."""
         if loading := self.loading.statuses():
             return loading
-        if self._classifier is None:
+        pipeline = self._pipeline
+        if pipeline is None:
             return [health.inactive_status("not configured")]
-        engine = self._classifier.status()
+        engine = health.engine_status(
+            pipeline.bundle.manifest.name,
+            pipeline.description,
+            pipeline.reason,
+            pipeline.lost,
+            outlook=pipeline.outlook if pipeline.is_exhausted else None,
+        )
         if self._loop is None or self._supervisor is None:
             return [health.inactive_status("inactive"), engine]
-        self._set_up_real_time(self._classifier, self._supervisor)
+        self._set_up_real_time(pipeline, self._supervisor)
         counts = add_up(camera.camera.counters.snapshot() for camera in self._cameras)
         before, self._reported = self._reported, counts
         inference = health.inference_status(counts, before, self._loop.infer_ns)

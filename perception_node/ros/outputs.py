@@ -15,11 +15,12 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 from perception_node.errors import PerceptionError
-from perception_node.flow.rate import RateLimit
+from perception_node.flow.deadline import RateLimit
 from perception_node.ros import messages
 from perception_node.ros.qos import LATCHED, named_qos
 from perception_node.system.throttle import Throttle
-from perception_node.wire.images import ImageReader
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.overlay import draw_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
     from perception_node.config.node_config import NodeConfig
-    from perception_node.config.sections import ClassIdFormat, QosName
+    from perception_node.config.sections import OutputConfig, QosName
+    from perception_node.engines.fallback import FallbackPipeline
     from perception_node.engines.pipeline import Prediction
-    from perception_node.flow.latency import FrameTrace
-    from perception_node.ros.classifier import Classifier
+    from perception_node.flow.camera import FrameTrace
+    from perception_node.untyped import Passed, RosObject
     from perception_node.vision.frame import Frame
 
 LOG_PERIOD_S = 5.0
@@ -40,12 +42,19 @@ LATENCY_QOS: QosName = "default"
 
 
 class Outputs:
-    """Publishers and log lines of one camera; the ``FrameHandler`` of the frame loop."""
+    """Publishers and log lines of one camera.
+
+    Attributes:
+        compose: makes the message for ``~/classification``.
+        results_topic: resolved name of ``~/classification``.
+        send: publishes it; rclpy's own function, with nothing of ours before it.
+
+    """
 
     def __init__(
         self,
         node: LifecycleNode,
-        classifier: Classifier,
+        pipeline: FallbackPipeline,
         get_config: Callable[[], NodeConfig],
         prefix: str,
         of: str,
@@ -54,7 +63,7 @@ class Outputs:
 
         Args:
             node: owner of the publishers.
-            classifier: runs the model.
+            pipeline: the model and its engines.
             get_config: returns the configuration of the moment.
             prefix: where the topics are: ``~`` or a camera's namespace.
             of: which camera's, in words for a log, such as " of /front/image"; may be empty.
@@ -62,20 +71,13 @@ class Outputs:
         """
         config = get_config()
         self._node = node
-        self._classifier = classifier
+        self._pipeline = pipeline
         self._get_config = get_config
         self._of = of
         self._overlay_limit = RateLimit()
         self._throttle = Throttle(LOG_PERIOD_S)
-        pipeline = classifier.pipeline
-        reader = ImageReader(
-            config.cameras.image_transport,
-            config.cameras.max_image_pixels,
-            pipeline.smallest_side,
-            config.cameras.damaged_images,
-        )
-        self.open = reader.open
-        self._make_message: Callable[[Prediction, ClassIdFormat], bytes | Classification] = (
+        self._unpacker = Unpacker()
+        self.compose: Callable[[Prediction, OutputConfig], bytes | Classification] = (
             messages.serialize_classification
             if messages.knows_classification()
             else messages.to_classification
@@ -86,7 +88,7 @@ class Outputs:
         group = MutuallyExclusiveCallbackGroup()
         with ExitStack() as made:
 
-            def create(kind: type, name: str, qos: QoSProfile, **options: Any) -> Any:  # noqa: ANN401 - rclpy's publisher
+            def create(kind: type, name: str, qos: QoSProfile, **options: Passed) -> RosObject:
                 # Latched topics are not lifecycle-managed: they must be there before activation.
                 is_latched = qos is LATCHED
                 make = node.create_publisher if is_latched else node.create_lifecycle_publisher
@@ -99,16 +101,13 @@ class Outputs:
             self._classification = create(
                 Classification, "classification", qos, qos_overriding_options=overrides
             )
+            self.results_topic = str(self._classification.topic_name)
+            self.send: Callable[[bytes | Classification], None] = self._classification.publish
             self._overlay = create(Image, "overlay", named_qos(OVERLAY_QOS))
             self._latency = create(DiagnosticArray, "latency", named_qos(LATENCY_QOS))
             self._label_info = create(LabelInfo, "label_info", LATCHED)
             self._vision_info = create(VisionInfo, "vision_info", LATCHED)
             self._undo = made.pop_all()
-
-    @property
-    def results_topic(self) -> str:
-        """Resolved name of ``~/classification``."""
-        return str(self._classification.topic_name)
 
     def has_listeners(self) -> bool:
         """Tell whether somebody subscribes to a result, picture or latency of this camera."""
@@ -120,24 +119,16 @@ class Outputs:
     def announce(self, version: int, threshold: float) -> None:
         """Publish the latched messages; ``version`` counts the models this node has loaded."""
         header = messages.to_header(self._node.get_clock().now().nanoseconds, "")
-        labels = self._classifier.pipeline.bundle.labels
+        labels = self._pipeline.bundle.labels
         self._label_info.publish(messages.to_label_info(header, labels, threshold))
-        topic, method = self._label_info.topic_name, self._classifier.describe_method()
+        topic, method = self._label_info.topic_name, self._pipeline.method
         self._vision_info.publish(messages.to_vision_info(header, method, topic, version))
 
     def destroy(self) -> None:
         """Remove the publishers from the node."""
         self._undo.close()
 
-    def compose(self, prediction: Prediction, config: NodeConfig) -> bytes | Classification:
-        """Make the message for ``~/classification``."""
-        return self._make_message(prediction, config.output.class_id_format)
-
-    def send(self, result: Any) -> None:  # noqa: ANN401 - what compose() made
-        """Publish ``~/classification``."""
-        self._classification.publish(result)
-
-    def after_publish(self, frame: Frame, prediction: Prediction) -> None:
+    def show(self, frame: Frame, prediction: Prediction) -> None:
         """Publish ``~/overlay`` if somebody looks at it, and the last one is old enough."""
         if self._overlay.get_subscription_count() == 0:
             return
@@ -145,7 +136,7 @@ class Outputs:
         if not self._overlay_limit.admits(time.monotonic_ns(), max_rate_hz):
             return
         header = messages.to_header(frame.stamp_ns, frame.frame_id)
-        picture = self._classifier.pipeline.draw(frame, prediction)
+        picture = draw_overlay(*self._unpacker.unpack(frame), prediction.hypotheses)
         self._overlay.publish(messages.to_image(header, picture))
 
     def record(self, trace: FrameTrace) -> None:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from perception_node.vision.frame import Unpacker
-from perception_node.vision.opencv import resize
+from perception_node.vision.opencv import SINGLE, resize
 from perception_node.vision.resampling import SMALLEST_SIGMA, resample
 
 if TYPE_CHECKING:
@@ -129,6 +129,9 @@ class Resizer:
         self._inner = self._image[
             rows.first : rows.first + rows.filled, columns.first : columns.first + columns.filled
         ]
+        images = [shape, *(one.shape for one in (*self._halved, self._blurred, self._inner))]
+        is_careful = SINGLE in {(rows.count, columns.count), *(one[:2] for one in images)}
+        self._resize = resize if is_careful else _resize
         self._interpolation = _INTERPOLATION[preprocessing.interpolation]
         self._kernel = (2 * columns.radius + 1, 2 * rows.radius + 1)
         self._sigmas = (max(columns.sigma, SMALLEST_SIGMA), max(rows.sigma, SMALLEST_SIGMA))
@@ -137,7 +140,7 @@ class Resizer:
         """Return the resized image, in a buffer that the next call overwrites."""
         image = pixels[self._crop]
         for halved in self._halved:
-            resize(image, halved, cv2.INTER_AREA)
+            self._resize(image, halved, cv2.INTER_AREA)
             image = halved
         if self._is_blurred:
             across, down = self._sigmas
@@ -145,5 +148,10 @@ class Resizer:
                 image, self._kernel, across, self._blurred, down, cv2.BORDER_REPLICATE
             )
             image = self._blurred
-        resize(image, self._inner, self._interpolation)
+        self._resize(image, self._inner, self._interpolation)
         return self._image
+
+
+def _resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:
+    """Resize into ``target``; neither may be a single pixel."""
+    cv2.resize(image, target.shape[1::-1], target, 0, 0, interpolation)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,6 +12,8 @@ from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from perception_node.untyped import YamlIndex
 
 METADATA = "metadata.yaml"
 NEWEST_VERSION = 9
@@ -42,7 +44,7 @@ class _Loader(yaml.SafeLoader):
 
     nodes = depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - as in PyYAML
+    def compose_node(self, parent: yaml.Node | None, index: YamlIndex) -> yaml.Node | None:
         self.nodes += 1
         self.depth += 1
         if self.check_event(yaml.AliasEvent) or self.nodes > MAX_NODES or self.depth > MAX_DEPTH:

@@ -4,28 +4,121 @@
 Mostly from its serialized bytes, whose fields are read in the order of sensor_msgs/msg/Image and
 sensor_msgs/msg/CompressedImage. Neither rclpy nor a message class is needed, so bags are read
 without ROS as well. Where a middleware does not hand over bytes, from the message itself.
+
+ROS 2 messages travel in CDR. ``CdrReader`` checks all bounds and knows what image messages need:
+little and big endian plain CDR (OMG DDSI-RTPS 10.5, XCDR 1).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from perception_node.errors import InvalidStamp
+from perception_node.errors import InvalidStamp, MalformedMessage, quote
 from perception_node.vision.decode import Decoder
 from perception_node.vision.frame import Frame, view_pixels
-from perception_node.wire.cdr import CdrReader, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perception_node.config.sections import DamagedImages, Transport
+    from perception_node.untyped import Message
 
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 TRANSPORTS: dict[str, Transport] = {RAW_TYPE: "raw", COMPRESSED_TYPE: "compressed"}
 NANOSECONDS = 1_000_000_000
+HEADER_BYTES = 4  # encapsulation: two bytes of representation, two of options
+BIG_ENDIAN = b"\x00\x00"
+LITTLE_ENDIAN = b"\x00\x01"
+MAX_STRING_BYTES = 1 << 16  # names of frames and encodings; a text is copied, octets are not
+
+
+class Layout:
+    """Numbers of 32 bits that follow each other, in both byte orders."""
+
+    def __init__(self, letters: str) -> None:
+        """Prepare for a number per letter: ``i`` is signed, ``I`` unsigned."""
+        self.size = 4 * len(letters)
+        self.unpack = [struct.Struct(order + letters).unpack_from for order in "<>"]
+
+
+UINT32 = Layout("I")
 # Each with the length of what follows it: the frame, the encoding, the pixels.
 STAMP_AND_LENGTH, SIZE_AND_LENGTH, STEP_AND_LENGTH = Layout("iII"), Layout("III"), Layout("II")
+
+
+class CdrReader:
+    """Reads one serialized message from front to back.
+
+    Every method raises ``MalformedMessage`` where the bytes end too soon. Each call costs where
+    the caches are cold, so numbers are read together, the length of what follows them included.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Begin after the encapsulation header, which states the byte order."""
+        representation = bytes(data[:2])
+        self._is_big = representation == BIG_ENDIAN
+        self._size = len(data)
+        is_known = self._is_big or representation == LITTLE_ENDIAN
+        if self._size < HEADER_BYTES or not is_known:
+            msg = f"not a CDR message: it begins with {bytes(data[:HEADER_BYTES])!r}"
+            raise MalformedMessage(msg)
+        self._data = memoryview(data)
+        self._position = HEADER_BYTES
+
+    def numbers(self, layout: Layout) -> tuple[Any, ...]:
+        """Read the integers of a layout, from the next multiple of four on."""
+        start = (self._position + 3) & -4  # the encapsulation has four bytes itself
+        end = start + layout.size
+        if end > self._size:
+            self._refuse(end)
+        self._position = end
+        return layout.unpack[self._is_big](self._data, start)
+
+    def uint32(self) -> int:
+        """Read an unsigned 32-bit integer."""
+        value: int = self.numbers(UINT32)[0]
+        return value
+
+    def uint8(self) -> int:
+        """Read one byte."""
+        return self.view(1)[0]
+
+    def view(self, size: int) -> memoryview:
+        """Read ``size`` bytes, as a view of the message."""
+        start = self._position
+        end = start + size
+        if end > self._size:
+            self._refuse(end)
+        self._position = end
+        return self._data[start:end]
+
+    def text(self, size: int) -> str:
+        """Read the ``size`` bytes of a string, at most ``MAX_STRING_BYTES``, with its NUL.
+
+        Bytes that are not UTF-8 are replaced.
+        """
+        octets = self.view(size)
+        if size > MAX_STRING_BYTES:
+            msg = f"a string has {size} bytes, at most {MAX_STRING_BYTES} are read"
+            raise MalformedMessage(msg)
+        if size == 0 or octets[-1] != 0:
+            msg = f"a string does not end with NUL: {quote(str(octets, 'latin-1'))}"
+            raise MalformedMessage(msg)
+        return str(octets[:-1], "utf-8", "replace")
+
+    def octets(self) -> memoryview:
+        """Read a sequence of bytes, its length first, as a view of the message."""
+        return self.view(self.uint32())
+
+    def string(self) -> str:
+        """Read a string, its length first; see ``text``."""
+        return self.text(self.uint32())
+
+    def _refuse(self, end: int) -> NoReturn:
+        msg = f"the message ends after {self._size} bytes, {end} are needed"
+        raise MalformedMessage(msg)
 
 
 class Header(NamedTuple):
@@ -54,7 +147,7 @@ class ImageReader:
         readers = {"raw": self._read_raw, "compressed": self._read_compressed}
         self._read_body = readers[transport]
 
-    def open(self, message: Any) -> OpenImage:  # noqa: ANN401 - bytes or an image message
+    def open(self, message: Message) -> OpenImage:
         """Read the header of a message, whose pixels may never be needed.
 
         Raises:
@@ -67,7 +160,7 @@ class ImageReader:
             return OpenImage(read_header(body), body, self._read_body)
         return OpenImage(peek_header(message), message, self._read_body)
 
-    def read(self, message: Any) -> Frame:  # noqa: ANN401 - bytes or an image message
+    def read(self, message: Message) -> Frame:
         """Read a whole message.
 
         Raises:
@@ -76,7 +169,7 @@ class ImageReader:
         """
         return self.open(message).read()
 
-    def _read_raw(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+    def _read_raw(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
         """Read what follows the header of a sensor_msgs/Image."""
         if isinstance(body, CdrReader):
             height, width, length = body.numbers(SIZE_AND_LENGTH)
@@ -97,7 +190,7 @@ class ImageReader:
         )
         return Frame(pixels, encoding, height, width, is_bigendian, stamp_ns, frame_id)
 
-    def _read_compressed(self, body: Any, stamp_ns: int, frame_id: str) -> Frame:  # noqa: ANN401
+    def _read_compressed(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
         """Read what follows the header of a sensor_msgs/CompressedImage: a JPEG or a PNG.
 
         ``format`` is not consulted: drivers fill it in many ways, the data itself is clear.
@@ -121,7 +214,7 @@ class OpenImage:
 
     __slots__ = ("_body", "_read_body", "frame_id", "stamp_ns")
 
-    def __init__(self, header: Header, body: Any, read_body: Callable[..., Frame]) -> None:  # noqa: ANN401
+    def __init__(self, header: Header, body: Message, read_body: Callable[..., Frame]) -> None:
         """Hold a ``CdrReader`` that stands behind the header, or the message itself."""
         self.stamp_ns, self.frame_id = header
         self._body = body
@@ -142,7 +235,7 @@ def is_serialized(message: object) -> bool:
     return isinstance(message, (bytes, bytearray, memoryview))
 
 
-def peek_header(message: Any) -> Header:  # noqa: ANN401 - bytes or a message with a header
+def peek_header(message: Message) -> Header:
     """Read the std_msgs/Header that a message begins with; raises what ``read_header`` raises."""
     if is_serialized(message):
         return read_header(CdrReader(message))

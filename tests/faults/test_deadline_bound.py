@@ -15,8 +15,8 @@ from perception_node.bench.siege.load import busy_cores
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import LatencyConfig
 from perception_node.engines.pipeline import Prediction, StageTimes
+from perception_node.flow.accounts import FrameCounters
 from perception_node.flow.camera import Camera
-from perception_node.flow.counters import FrameCounters
 from perception_node.flow.deadline import Deadline, reserve_ns
 from perception_node.flow.frame_loop import FrameLoop
 from perception_node.wire.images import ImageReader
@@ -59,12 +59,6 @@ class Handler:
         self.sent.append((result.stamp_ns, now_ns - result.stamp_ns))
         self.gaps_ns.append(now_ns - self._composed_ns)
 
-    def after_publish(self, _frame, _prediction):
-        pass
-
-    def record(self, _trace):
-        pass
-
     def report(self, error):
         if getattr(error, "kind", "") not in {"stale", "late"}:
             self.errors.append(error)
@@ -75,7 +69,10 @@ class Setup:
         self.handler = Handler(wait_for_engine)
         self.counters = FrameCounters()
         self.config = NodeConfig(latency=LatencyConfig(deadline_ms=deadline_ms))
-        camera = Camera(self.handler, self.counters, Deadline("stamp", time.time_ns))
+        handler, deadline = self.handler, Deadline("stamp", time.time_ns)
+        camera = Camera(
+            handler.open, handler.compose, handler.send, handler.report, self.counters, deadline
+        )
         self.images = Images()
         self.loop = FrameLoop([camera], self.images, lambda: self.config)
         self.loop.begin()

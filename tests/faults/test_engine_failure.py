@@ -41,7 +41,7 @@ class Faulty(OnnxRuntimeEngine):
 @pytest.fixture(autouse=True)
 def engines(monkeypatch):
     """Return the engines that the node makes, in their order; no thread of theirs may stay."""
-    monkeypatch.setattr("perception_node.engines.selection.OnnxRuntimeEngine", Faulty)
+    monkeypatch.setattr("perception_node.engines.onnxruntime.loading.OnnxRuntimeEngine", Faulty)
     monkeypatch.setattr(Faulty, "made", [], raising=False)
     yield Faulty.made
     for thread in threading.enumerate():
@@ -235,7 +235,7 @@ def test_where_the_standby_hangs_too_frames_fail_at_once_until_another_is_made(
 
     for transition in ("deactivate", "activate"):  # a lifecycle manager's pause is no obstacle
         assert robot.peer.change(transition)
-    robot.node._classifier.pipeline._due_s = 0.0  # the pause is over
+    robot.node._pipeline._due_s = 0.0  # the pause is over
     result = robot.stream.classify(make_image("green", 9))
     assert result.results[0].class_id == "1"
     assert len(engines) == 3
@@ -301,7 +301,7 @@ def test_a_bug_while_configuring_leads_back_to_unconfigured(local, peer, capfd, 
 def test_a_failing_overlay_does_not_take_the_classification_with_it(active, peer, capfd):
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
-    active._classifier.pipeline.draw = lambda *_: bug()
+    active._cameras[0].outputs._unpacker.unpack = lambda _frame: bug()
     peer.collect(Image, "/perception/overlay", named_qos("sensor_data"))
     wait_for(lambda: active.count_subscribers("/perception/overlay"), lambda: "the watcher")
     for stamp_ns in range(2, 6):

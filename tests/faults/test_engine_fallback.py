@@ -28,8 +28,8 @@ HANG_LIMIT_MS = 1000
 class Breakable(OnnxRuntimeEngine):
     """Stands where TensorRT would: a real engine, until it is told to break."""
 
-    def __init__(self, bundle, *_arguments, **_options):
-        super().__init__(bundle, 1)
+    def __init__(self, order):
+        super().__init__(order.bundle, 1)
         self.description = "TensorRT 10.3.0, Orin (8.7), fp16"
         self.fault = lambda: None
 
@@ -53,8 +53,8 @@ def robot(domain, peer, color_model, monkeypatch, capfd):
     del capfd  # captures what configuring logs, too
     engines = []
 
-    def load(bundle, *arguments, **options):
-        engines.append(Breakable(bundle, *arguments, **options))
+    def load(order):
+        engines.append(Breakable(order))
         return engines[-1]
 
     monkeypatch.setattr(LOAD, load)
@@ -140,9 +140,9 @@ def test_a_gpu_is_lost_under_the_real_runtime(local, peer, monkeypatch):
     """All of the TensorRT engine but the GPU and NVIDIA's libraries, in the node, over DDS."""
     gpus = []
 
-    def load(bundle, *_arguments, **_options):
+    def load(order):
         gpus.append(StandinCuda())
-        return standin_engine(bundle, gpus[-1])
+        return standin_engine(order.bundle, gpus[-1])
 
     monkeypatch.setattr(LOAD, load)
     diagnostics = peer.watch()
@@ -163,7 +163,7 @@ def test_a_gpu_is_lost_under_the_real_runtime(local, peer, monkeypatch):
 
 
 def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypatch, capfd):
-    def missing(*_arguments, **_options):
+    def missing(_order):
         raise PlanMissing(Path("plans"), "no plan of colors in fp16; run: perception build colors")
 
     monkeypatch.setattr(LOAD, missing)
@@ -171,7 +171,7 @@ def test_without_a_plan_auto_runs_on_the_cpu_and_says_why(local, peer, monkeypat
     assert peer.change("configure")
     diagnostics.wait_for_level("engine", OK)
     assert "perception build colors" in diagnostics.value("chosen because")
-    assert local._classifier.pipeline.lost is None
+    assert local._pipeline.lost is None
     assert "runs on ONNX Runtime" in capfd.readouterr().err
 
 
@@ -180,10 +180,10 @@ def test_while_a_plan_is_built_the_node_answers_and_says_how_far_it_is(
 ):
     may_end = threading.Event()
 
-    def build(bundle, _precision, *, report, **_options):
-        report(BuildProgress("Building the engine", 0.5, 7.0))
+    def build(order):
+        order.progress.say_build(BuildProgress("Building the engine", 0.5, 7.0))
         assert may_end.wait(2 * DEADLINE_S)
-        return Breakable(bundle)
+        return Breakable(order)
 
     monkeypatch.setattr(LOAD, build)
     with local_node(domain, model=str(color_model), diagnostics_period_s=0.1) as node:
@@ -199,7 +199,7 @@ def test_while_a_plan_is_built_the_node_answers_and_says_how_far_it_is(
         may_end.set()
         wait_for(answer.done, lambda: "the answer")
         assert answer.result().success
-        assert node._classifier.pipeline.lost is None
+        assert node._pipeline.lost is None
     said = "configuring: building the TensorRT plan: Building the engine, "
     assert capfd.readouterr().err.count(said) == 1, "one line every few seconds is enough"
 
@@ -209,7 +209,7 @@ def test_where_tensorrt_is_a_must_configuring_fails_without_it(domain, peer, col
     with local_node(domain, model=str(color_model), engine="tensorrt", precision="int8") as node:
         assert not peer.change("configure")
         assert peer.state() == "unconfigured"
-        assert node._classifier is None
+        assert node._pipeline is None
     log = capfd.readouterr().err
     assert "configure failed: " in log
     assert "Traceback" not in log

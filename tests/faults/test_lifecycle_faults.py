@@ -19,7 +19,7 @@ import pytest
 
 from perception_node.engines import engine_thread, selection
 from perception_node.engines.fallback import FallbackPipeline
-from perception_node.engines.onnxruntime import OnnxRuntimeEngine
+from perception_node.engines.onnxruntime import OnnxRuntimeEngine, loading
 from perception_node.engines.pipeline import Pipeline
 from perception_node.errors import EngineError
 from perception_node.flow import supervisor
@@ -46,15 +46,14 @@ CAMERAS = ["/front/image", "/rear/image"]
 MAKES = [
     (selection, "find_model"),
     (selection, "load_bundle"),
-    (selection, "OnnxRuntimeEngine"),
+    (loading, "OnnxRuntimeEngine"),
     (engine_thread.EngineThread, "start"),
     (Pipeline, "warm_up"),
     (node, "load_pipeline"),
-    (node, "Classifier"),
     (node, "find_places"),
     (node, "CameraTopics"),
     (camera_topics, "Outputs"),
-    (outputs, "ImageReader"),
+    (camera_topics, "ImageReader"),
     (PerceptionNode, "create_lifecycle_publisher"),
     (PerceptionNode, "create_publisher"),
     (outputs.Outputs, "announce"),
@@ -114,7 +113,7 @@ STEPS = {
         {
             "node.load_pipeline",
             "selection.load_bundle",
-            "selection.OnnxRuntimeEngine",
+            "loading.OnnxRuntimeEngine",
             "Thread.start",
             "Pipeline.warm_up",
             "PerceptionNode.create_lifecycle_publisher",
@@ -239,8 +238,8 @@ def injection(monkeypatch):
 def robot(engine, domain, color_model, monkeypatch):
     """The node with two cameras, and one engine or two."""
 
-    def load(bundle, *_arguments, **_options):  # stands where TensorRT would
-        return OnnxRuntimeEngine(bundle, 1)
+    def load(order):  # stands where TensorRT would
+        return OnnxRuntimeEngine(order.bundle, 1)
 
     monkeypatch.setattr("perception_node.engines.tensorrt.loading.load_engine", load)
     parameters = {

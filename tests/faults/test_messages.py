@@ -123,7 +123,7 @@ def test_labels_say_the_transition(local, peer):
         wait_for(future.done, lambda label=label: f"the answer to {label}")
         assert future.result().success
         assert peer.state() == state
-    assert local._classifier is None
+    assert local._pipeline is None
 
 
 WRONG_TIMES = ((-1, 0), (-(2**31), 0), (0, 10**9), (2**31 - 1, 2**32 - 1))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from perception_node.flow.gaps import UNNUMBERED
+from perception_node.flow.accounts import UNNUMBERED
 from tests.memory import OWN, memory_kib
 from tests.ros.harness import (
     EVERY_RESULT,

@@ -16,7 +16,7 @@ MINUTES = 0.5
 # A node that is killed by the first damaged picture.
 WEAK_NODE = """
 import os, sys
-from perception_node.flow.counters import FrameCounters
+from perception_node.flow.accounts import FrameCounters
 FrameCounters.drop = lambda *_: os._exit(3)
 from perception_node.ros.main import main
 sys.exit(main())

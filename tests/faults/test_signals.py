@@ -47,8 +47,9 @@ from pathlib import Path
 import perception_node.engines.tensorrt.loading as loading
 from perception_node.engines.plans import PlanStore
 from tests.plan_builders import NAME, ORIN
-def build(bundle, *arguments, store, **options):
-    PlanStore(Path(store)).build_once(NAME, ORIN, lambda *_: time.sleep(1000))
+def build(order):
+    store = PlanStore(Path(order.config.plan_store))
+    store.build_once(NAME, ORIN, lambda *_: time.sleep(1000))
 loading.load_engine = build
 from perception_node.ros.main import main
 sys.exit(main())

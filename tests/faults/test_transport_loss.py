@@ -9,7 +9,7 @@ import time
 import pytest
 from sensor_msgs.msg import Image
 
-from perception_node.flow.gaps import RESTARTED, SEVERAL, UNNUMBERED
+from perception_node.flow.accounts import RESTARTED, SEVERAL, UNNUMBERED
 from perception_node.ros.compat import PROFILE_VARIABLES
 from perception_node.ros.qos import named_qos
 from tests.ros.harness import (

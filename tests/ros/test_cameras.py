@@ -108,7 +108,7 @@ def test_cameras_in_one_namespace_are_refused(domain, peer, color_model, capfd):
             find_places(node, node.config)
         assert not peer.change("configure")
         assert peer.state() == "unconfigured"
-        assert node._classifier is None, "the model is freed again"
+        assert node._pipeline is None, "the model is freed again"
     assert "configure failed: image_topics" in capfd.readouterr().err
 
 

@@ -161,8 +161,9 @@ def activate(local, peer):
     drawn = []
     peer.change("configure")
     peer.change("activate")
-    draw = local._classifier.pipeline.draw
-    local._classifier.pipeline.draw = lambda *arguments: drawn.append(1) or draw(*arguments)
+    unpacker = local._cameras[0].outputs._unpacker
+    unpack = unpacker.unpack
+    unpacker.unpack = lambda frame: drawn.append(1) or unpack(frame)
     stream = Stream(peer)
     stream.classify(make_image("red", 1))
     return stream, drawn

@@ -17,8 +17,7 @@ from perception_node.serving.app import create_app
 from perception_node.serving.classification import ClassificationQueue
 from perception_node.serving.settings import ServerSettings
 from perception_node.wire.bags import open_bag
-from perception_node.wire.cdr import CdrReader
-from perception_node.wire.images import read_header
+from perception_node.wire.images import CdrReader, read_header
 from tests.builders import SAMPLE_BAG, encode, quadrants, smooth
 from tests.ros.harness import Stream, make_compressed, make_image
 

@@ -118,8 +118,8 @@ def test_a_real_node_is_seen_and_its_death(browser, domain, peer, model):
 def test_a_lost_engine_cannot_be_missed(browser, domain, peer, model, monkeypatch):
     engines = []
 
-    def load(bundle, *_, **__):
-        engines.append(Engine(bundle, "TensorRT 10.3.0, Orin (8.7), fp16"))
+    def load(order):
+        engines.append(Engine(order.bundle, "TensorRT 10.3.0, Orin (8.7), fp16"))
         return engines[-1]
 
     monkeypatch.setattr(LOAD, load)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs.msg import Classification
 
+from perception_node.config.sections import OutputConfig
 from perception_node.engines.pipeline import Prediction, StageTimes
 from perception_node.ros import messages
 from perception_node.vision.postprocess import Hypothesis
@@ -20,8 +21,9 @@ STAMPS_NS = st.integers(0, 2**31 * messages.NANOSECONDS - 1)
 @given(st.lists(HYPOTHESES, max_size=6), STAMPS_NS, TEXT, st.sampled_from(["index", "name"]))
 def test_a_classification_is_serialized_as_rclpy_does(hypotheses, stamp_ns, frame_id, id_format):
     prediction = Prediction(tuple(hypotheses), stamp_ns, frame_id, StageTimes(0, 0, 0))
-    typed = messages.to_classification(prediction, id_format)
-    serialized = messages.serialize_classification(prediction, id_format)
+    config = OutputConfig(class_id_format=id_format)
+    typed = messages.to_classification(prediction, config)
+    serialized = messages.serialize_classification(prediction, config)
     assert len(serialized) == len(serialize_message(typed))
     assert deserialize_message(serialized, Classification) == typed
 

@@ -32,8 +32,7 @@ from perception_node.bench.camera.fault_schedule import (
     make_schedule,
 )
 from perception_node.errors import FrameError
-from perception_node.wire.cdr import CdrReader
-from perception_node.wire.images import ImageReader, read_header
+from perception_node.wire.images import CdrReader, ImageReader, read_header
 from tests.builders import START_NS, compressed_message, encode, image_message, smooth
 
 PERIOD_NS = SECOND_NS // 30

@@ -12,7 +12,7 @@ import pytest
 from perception_node.bench.process_watch import ProcessSample
 from perception_node.bench.siege.judge import OF_ROS, judge
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
-from perception_node.flow.counters import FrameCounts
+from perception_node.flow.accounts import FrameCounts
 from tests.builders import START_NS
 
 DEADLINE_MS = 250.0

@@ -13,7 +13,7 @@ from perception_node.bench.process_watch import ProcessSample
 from perception_node.bench.soak.log import is_balanced, read_account
 from perception_node.bench.soak.record import Alarm, SoakRecord
 from perception_node.bench.soak.verdict import SoakRun, judge
-from perception_node.flow.counters import FrameCounts
+from perception_node.flow.accounts import FrameCounts
 from tests.builders import START_NS
 
 PERIOD_NS, PICTURES, DEADLINE_MS = SECOND_NS // 20, 4, 150.0

@@ -81,7 +81,7 @@ def test_a_release_that_lacks_a_name_is_found(broken):
 def test_an_error_that_is_no_import_error_is_found(broken):
     """On Python 3.10 a class of two bases was a TypeError."""
     how = "raise TypeError('Multiple inheritance with NamedTuple is not supported')"
-    (state, found, _), _ = broken("perception_node.flow.schedule", how)
+    (state, found, _), _ = broken("perception_node.flow.camera", how)
     assert state == MISSING
     assert "cannot start: TypeError: Multiple inheritance" in found
     assert "(perception_node/flow/frame_loop.py, line" in found
@@ -114,7 +114,7 @@ def test_a_command_that_cannot_be_imported_is_named(broken):
 
 def test_what_a_module_prints_is_no_answer(broken):
     how = "print('hello'); print('{}')"
-    assert [f[0] for f in broken("perception_node.flow.schedule", how)] == [OK, OK]
+    assert [f[0] for f in broken("perception_node.flow.camera", how)] == [OK, OK]
 
 
 def test_an_import_that_hangs_is_found(broken):

@@ -20,7 +20,6 @@ from perception_node.errors import (
 )
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import Frame
-from perception_node.vision.postprocess import Hypothesis
 from tests.builders import (
     BLUE,
     GREEN,
@@ -137,18 +136,6 @@ def test_images_are_decoded_no_larger_than_needed(tmp_path, pipeline):
         ModelConfig(model=str(make_bundle(tmp_path / "b", manifest=manifest)))
     ) as other:
         assert other.smallest_side == 200
-
-
-def test_the_hypotheses_are_drawn_on_the_frame(pipeline):
-    frame = frame_of(solid(RED, 100, 140))
-    prediction = classify(pipeline, frame)
-    drawn = pipeline.draw(frame, prediction)
-    assert (drawn.dtype, drawn.shape) == (np.uint8, (100, 140, 3))
-    assert drawn[0, 0].tolist() == [0, 0, 255]
-    nothing = prediction._replace(hypotheses=())
-    assert not np.array_equal(drawn, pipeline.draw(frame, nothing))
-    other = prediction._replace(hypotheses=(Hypothesis(0, "other", 0.3),))
-    assert not np.array_equal(drawn, pipeline.draw(frame, other))
 
 
 # Models that cannot be used are found out when they are loaded

@@ -31,9 +31,9 @@ def gpu(monkeypatch):
     """Put a real engine into the place of TensorRT and return what it was asked for."""
     asked = []
 
-    def load(bundle, precision, **options):
-        asked.append((precision, options))
-        engine = OnnxRuntimeEngine(bundle, 1)
+    def load(order):
+        asked.append(order)
+        engine = OnnxRuntimeEngine(order.bundle, 1)
         engine.description = "TensorRT"
         return engine
 
@@ -42,7 +42,7 @@ def gpu(monkeypatch):
 
 
 def refuse(monkeypatch, error):
-    def load(*_arguments, **_options):
+    def load(_order):
         raise error
 
     monkeypatch.setattr(LOAD, load)
@@ -58,24 +58,16 @@ def test_tensorrt_runs_where_it_can_and_onnx_runtime_stands_by(color_bundle, gpu
         assert pipeline.description == "TensorRT"
         assert engine in pipeline.reason
         assert len(pipeline.native_thread_ids) == 2, "the standby is warm"
-    ((precision, options),) = gpu
-    assert precision == "fp16"
-    asked = {name: options[name] for name in ("store", "build_missing", "allow_ungated")}
-    assert asked == {"store": "", "build_missing": False, "allow_ungated": False}
+    (order,) = gpu
+    assert order.precision == "fp16"
 
 
 def test_what_tensorrt_needs_to_know_is_passed_on(color_bundle, gpu):
     wanted = {"precision": "int8", "plan_store": "~/plans", "build_missing_plan": True}
-    progress = Phases()
-    load_pipeline(config(color_bundle, **wanted, allow_ungated=True), progress).close()
-    options = {
-        "store": "~/plans",
-        "build_missing": True,
-        "report": progress.say_build,
-        "cancel": progress.given_up,
-        "allow_ungated": True,
-    }
-    assert gpu == [("int8", options)]
+    asked, progress = config(color_bundle, **wanted, allow_ungated=True), Phases()
+    load_pipeline(asked, progress).close()
+    (order,) = gpu
+    assert (order.precision, order.config, order.progress) == ("int8", asked, progress)
 
 
 def test_what_stands_by_for_tensorrt_in_int8_is_float32(tmp_path, gpu):
@@ -133,7 +125,7 @@ def test_a_model_that_tensorrt_must_not_run_is_not_run_elsewhere_instead(
             closed.append(True)
             super().close()
 
-    monkeypatch.setattr("perception_node.engines.selection.OnnxRuntimeEngine", Noticing)
+    monkeypatch.setattr("perception_node.engines.onnxruntime.loading.OnnxRuntimeEngine", Noticing)
     bundle = gate(int8_bundle(tmp_path / "colors"), tmp_path)
     refuse(monkeypatch, UngatedModel(bundle.path, "too inaccurate"))
     with pytest.raises(UngatedModel, match="too inaccurate"):
@@ -181,7 +173,7 @@ def test_a_tensorrt_engine_that_fails_when_warmed_up_is_not_chosen(color_bundle,
             closed.append(True)
             super().close()
 
-    monkeypatch.setattr(LOAD, lambda bundle, *_, **__: Dud(bundle, 1))
+    monkeypatch.setattr(LOAD, lambda order: Dud(order.bundle, 1))
     with load_pipeline(config(color_bundle)) as pipeline:
         assert "no answer" in pipeline.reason
     assert closed == [True]
@@ -216,7 +208,7 @@ class Faulty(OnnxRuntimeEngine):
 @pytest.fixture
 def made(monkeypatch):
     """Return the ONNX Runtime engines that are made from here on."""
-    monkeypatch.setattr("perception_node.engines.selection.OnnxRuntimeEngine", Faulty)
+    monkeypatch.setattr("perception_node.engines.onnxruntime.loading.OnnxRuntimeEngine", Faulty)
     monkeypatch.setattr(Faulty, "made", [], raising=False)
     return Faulty.made
 
@@ -281,7 +273,7 @@ def test_an_error_of_onnx_runtime_costs_the_frame_alone(color_bundle, made, engi
 def test_an_error_of_tensorrt_costs_the_engine_one_of_its_standby_the_frame(
     color_bundle, monkeypatch, made
 ):
-    monkeypatch.setattr(LOAD, lambda bundle, *_, **__: Faulty(bundle))
+    monkeypatch.setattr(LOAD, lambda order: Faulty(order.bundle))
     with load_pipeline(config(color_bundle)) as pipeline:
         standby, tensorrt = made
         tensorrt.fault = fail
@@ -319,7 +311,7 @@ def test_a_tensorrt_engine_that_is_too_slow_is_refused_as_well(color_bundle, mad
             super().infer()
             threading.Event().wait(1.0)
 
-    monkeypatch.setattr(LOAD, lambda bundle, *_, **__: Slow(bundle, 1))
+    monkeypatch.setattr(LOAD, lambda order: Slow(order.bundle, 1))
     with pytest.raises(ConfigError, match=r"a frame takes \d{4}\.\d ms on .*timeout_ms is 900;"):
         load_pipeline(config(color_bundle, engine_timeout_ms=900))
     assert made[0]._session is None, "the standby was freed"

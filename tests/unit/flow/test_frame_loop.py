@@ -12,8 +12,8 @@ from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import CameraConfig, LatencyConfig, OutputConfig
 from perception_node.engines.pipeline import StageTimes
 from perception_node.errors import EngineError, InvalidStamp, UndecodableImage
+from perception_node.flow.accounts import FrameCounters, add_up
 from perception_node.flow.camera import Arrival, Camera
-from perception_node.flow.counters import FrameCounters, add_up
 from perception_node.flow.deadline import WINDOW, Deadline
 from perception_node.flow.frame_loop import FrameLoop
 from tests.newest_images import Images
@@ -100,7 +100,7 @@ class Handler:
         return Prediction(frame.name)
 
     def compose(self, prediction, config):
-        self.configs[-1].append((config.output.top_k, config.output.threshold))
+        self.configs[-1].append((config.top_k, config.threshold))
         self.enter("compose", prediction.name)
         return prediction.name.upper()
 
@@ -108,7 +108,7 @@ class Handler:
         self.enter("send", result.lower())
         self.published.append(result)
 
-    def after_publish(self, frame, prediction):
+    def show(self, frame, prediction):
         self.enter("after", frame.name)
         self.finished.append((frame.name, prediction.name))
 
@@ -133,11 +133,20 @@ class Setup:
 
     def __init__(self, config=ONE, get_config=None, *, runs=True):
         self.clock, self.steady = Clock(), Clock(1000 * MS)
+        self.handlers = [Handler() for _ in config.cameras.image_topics]
         self.cameras = [
-            Camera(Handler(), FrameCounters(), Deadline("stamp", self.clock, self.steady))
-            for _ in config.cameras.image_topics
+            Camera(
+                handler.open,
+                handler.compose,
+                handler.send,
+                handler.report,
+                FrameCounters(),
+                Deadline("stamp", self.clock, self.steady),
+                handler.show,
+                handler.record,
+            )
+            for handler in self.handlers
         ]
-        self.handlers = [camera.handler for camera in self.cameras]
         self.handler = self.handlers[0]
         self.images = Images(self.steady)
         self.sent = [0 for _ in self.cameras]
@@ -557,7 +566,7 @@ def test_images_beyond_the_rate_are_superseded(make):
     assert counts.received == 301
     assert 100 <= counts.published <= 102
     assert counts.superseded == 301 - counts.published
-    assert setup.cameras[0].stream.rate_hz(setup.steady()) == pytest.approx(30.0)
+    assert setup.cameras[0].stream.rate.rate_hz(setup.steady()) == pytest.approx(30.0)
 
 
 # Several cameras

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from perception_node.flow.gaps import RESTARTED, SEVERAL, UNNUMBERED, UNTOLD, Gaps
+from perception_node.flow.accounts import RESTARTED, SEVERAL, UNNUMBERED, UNTOLD, Gaps
 
 
 def numbered(*numbers, publishers=1):

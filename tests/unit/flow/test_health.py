@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from perception_node.errors import EngineLost
-from perception_node.flow.counters import FrameCounts
+from perception_node.flow.accounts import FrameCounts
 from perception_node.flow.health import (
     Level,
     engine_status,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.flow.latency import BINS, WINDOW, AgeSummary, AgeWindow, FrameTrace
+from perception_node.flow.camera import FrameTrace
+from perception_node.flow.deadline import AGES, BINS, AgeSummary, AgeWindow
 
 MS = 1_000_000
 
@@ -26,9 +27,9 @@ def test_one_result_is_all_of_it():
     assert summarize([12_500_000]) == AgeSummary(12.5, 12.5, 12.5)
 
 
-@given(st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=2 * WINDOW + 3))
+@given(st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=2 * AGES + 3))
 def test_the_summary_is_of_the_last_results(ages_ns):
-    known_ms = np.array(ages_ns[-WINDOW:]) / 1e6
+    known_ms = np.array(ages_ns[-AGES:]) / 1e6
     summary = summarize(ages_ns)
     assert summary.p50_ms == pytest.approx(np.percentile(known_ms, 50), abs=1e-6)
     assert summary.p99_ms == pytest.approx(np.percentile(known_ms, 99), abs=1e-6)
@@ -36,8 +37,8 @@ def test_the_summary_is_of_the_last_results(ages_ns):
 
 
 def test_an_old_outlier_is_forgotten():
-    assert summarize([900 * MS] + [10 * MS] * (WINDOW - 1)).max_ms == 900.0
-    assert summarize([900 * MS] + [10 * MS] * WINDOW) == AgeSummary(10.0, 10.0, 10.0)
+    assert summarize([900 * MS] + [10 * MS] * (AGES - 1)).max_ms == 900.0
+    assert summarize([900 * MS] + [10 * MS] * AGES) == AgeSummary(10.0, 10.0, 10.0)
 
 
 def histogram(ages_ns, end_ns):
@@ -60,14 +61,14 @@ def test_the_bins_end_at_the_deadline_and_the_last_takes_what_is_beyond():
 
 
 @given(
-    st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=2 * WINDOW),
+    st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=2 * AGES),
     st.integers(MS, 60_000 * MS),
 )
 def test_the_histogram_holds_the_last_results(ages_ns, end_ns):
     bin_ms, counts = histogram(ages_ns, end_ns)
     assert bin_ms * BINS == pytest.approx(end_ns / 1e6)
-    assert sum(counts) == min(len(ages_ns), WINDOW)
-    first = sum(age_ns * BINS < end_ns for age_ns in ages_ns[-WINDOW:])
+    assert sum(counts) == min(len(ages_ns), AGES)
+    first = sum(age_ns * BINS < end_ns for age_ns in ages_ns[-AGES:])
     assert counts[0] == first
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.flow.rate import INTERVALS, RateLimit, RateMeter
+from perception_node.flow.accounts import INTERVALS, RateMeter
+from perception_node.flow.deadline import RateLimit
 
 SECOND = 1_000_000_000
 BOOT = 5 * SECOND

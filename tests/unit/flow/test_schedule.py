@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.flow.schedule import EarliestDeadlineFirst
+from perception_node.flow.frame_loop import EarliestDeadlineFirst
 
 TIMES_LEFT = st.one_of(st.integers(-(10**9), 10**9), st.just(float("-inf")))
 

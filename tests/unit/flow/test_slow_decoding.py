@@ -10,8 +10,7 @@ import pytest
 
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import CameraConfig, LatencyConfig
-from perception_node.flow.camera import Camera
-from perception_node.flow.counters import FrameCounters
+from perception_node.flow.accounts import FrameCounters
 from perception_node.flow.deadline import Deadline
 from perception_node.flow.frame_loop import FrameLoop
 from perception_node.flow.supervisor import Supervisor
@@ -48,7 +47,7 @@ def test_it_costs_the_frame_and_no_engine(color_bundle):
     rig, handler, images = Rig(load_bundle(color_bundle)), SlowHandler(), Images()
     rig.open(ENGINE_TIMEOUT_S)
     counters, losses = FrameCounters(), []
-    camera = Camera(handler, counters, Deadline("arrival", time.time_ns))
+    camera = handler.camera(counters, Deadline("arrival", time.time_ns))
     loop = FrameLoop([camera], images, lambda: CONFIG)
     supervisor = Supervisor(rig.pipeline, loop, lambda: losses.append(rig.pipeline.description))
     supervisor.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.flow.stream import StreamMonitor
+from perception_node.flow.accounts import StreamMonitor
 from tests.builders import START_NS, compressed_message, encode, image_message, smooth
 
 SECOND = 1_000_000_000
@@ -37,11 +37,11 @@ def test_silence_counts_from_the_beginning_and_from_the_last_image():
 def test_the_rate_is_that_of_the_images():
     stream = StreamMonitor()
     stream.begin(0)
-    assert stream.rate_hz(SECOND) is None
+    assert stream.rate.rate_hz(SECOND) is None
     for number in range(5):
         stream.arrive(SECOND + number * SECOND // 20, 0)
-    assert stream.rate_hz(SECOND + 4 * SECOND // 20) == 20.0
-    assert stream.rate_hz(3 * SECOND + 4 * SECOND // 20) == 0.5
+    assert stream.rate.rate_hz(SECOND + 4 * SECOND // 20) == 20.0
+    assert stream.rate.rate_hz(3 * SECOND + 4 * SECOND // 20) == 0.5
 
 
 def test_images_that_were_replaced_count_for_the_rate():
@@ -49,11 +49,11 @@ def test_images_that_were_replaced_count_for_the_rate():
     stream.begin(0)
     for number in range(5):  # two of three are replaced
         stream.arrive(number * SECOND // 10, 2 * number)
-    assert stream.rate_hz(4 * SECOND // 10) == 30.0
-    assert not stream.is_rate_at_least
+    assert stream.rate.rate_hz(4 * SECOND // 10) == 30.0
+    assert not stream.rate.is_at_least
     stream.arrive(5 * SECOND // 10, 7)  # one was lost, as is known now
     stream.arrive(6 * SECOND // 10, 8)
-    assert stream.rate_hz(6 * SECOND // 10) == pytest.approx(14 / 0.6)
+    assert stream.rate.rate_hz(6 * SECOND // 10) == pytest.approx(14 / 0.6)
 
 
 def test_where_images_have_no_numbers_the_rate_is_at_least_what_was_seen():
@@ -61,10 +61,10 @@ def test_where_images_have_no_numbers_the_rate_is_at_least_what_was_seen():
     stream.begin(0)
     stream.arrive(0, 0)
     stream.arrive(SECOND, 0, is_at_least=True)
-    assert (stream.rate_hz(SECOND), stream.is_rate_at_least) == (1.0, True)
+    assert (stream.rate.rate_hz(SECOND), stream.rate.is_at_least) == (1.0, True)
     for number in range(2, 20):  # it has time again
         stream.arrive(number * SECOND, 0)
-    assert not stream.is_rate_at_least
+    assert not stream.rate.is_at_least
 
 
 def test_a_new_beginning_forgets_the_old_stream():
@@ -79,7 +79,7 @@ def test_a_new_beginning_forgets_the_old_stream():
     stream.begin(50 * SECOND)
     assert (stream.has_images, stream.identical, stream.incompatible) == (False, 0, "")
     assert stream.publishers is None  # of the subscription that is gone
-    assert stream.rate_hz(50 * SECOND) is None
+    assert stream.rate.rate_hz(50 * SECOND) is None
     assert stream.silent_ns(51 * SECOND) == SECOND
     stream.look(b"same")
     assert stream.identical == 0

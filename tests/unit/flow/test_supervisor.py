@@ -13,8 +13,7 @@ import pytest
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import LatencyConfig
 from perception_node.errors import EngineError, EngineLost, FrameTooLarge
-from perception_node.flow.camera import Camera
-from perception_node.flow.counters import FrameCounters
+from perception_node.flow.accounts import FrameCounters
 from perception_node.flow.deadline import Deadline
 from perception_node.flow.frame_loop import FrameLoop
 from perception_node.flow.supervisor import Supervisor
@@ -36,7 +35,7 @@ class Robot(Rig):
         self.open(timeout_s, **options)
         self.handler, self.images = Handler("raw"), Images()
         self.counters, self.losses = FrameCounters(), []
-        camera = Camera(self.handler, self.counters, Deadline("arrival", time.time_ns))
+        camera = self.handler.camera(self.counters, Deadline("arrival", time.time_ns))
         self.loop = FrameLoop([camera], self.images, lambda: CONFIG)
         self.supervisor = Supervisor(
             self.pipeline, self.loop, lambda: self.losses.append(self.pipeline.description)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from perception_node.config.sections import HealthConfig
 from perception_node.errors import EngineLost
+from perception_node.flow.accounts import FrameCounts
 from perception_node.flow.camera_health import camera_statuses
-from perception_node.flow.counters import FrameCounts
+from perception_node.flow.deadline import AgeHistogram, AgeSummary
 from perception_node.flow.health import (
     Level,
     Status,
@@ -20,7 +21,6 @@ from perception_node.flow.health import (
     inference_status,
     process_status,
 )
-from perception_node.flow.latency import AgeHistogram, AgeSummary
 from perception_node.live.node_status import MOST_ALARMS, MOST_BINS, read_status
 from tests.camera_reports import GOOD
 

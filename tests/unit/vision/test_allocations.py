@@ -14,8 +14,8 @@ from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import LatencyConfig
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
+from perception_node.flow.accounts import FrameCounters
 from perception_node.flow.camera import Arrival, Camera
-from perception_node.flow.counters import FrameCounters
 from perception_node.flow.deadline import WINDOW, Deadline
 from perception_node.flow.frame_loop import FrameLoop
 from perception_node.model.bundle import load_bundle
@@ -49,12 +49,6 @@ class Handler:
     def send(self, _result):
         self.published += 1
 
-    def after_publish(self, _frame, _prediction):
-        pass
-
-    def record(self, _trace):
-        pass
-
     def report(self, error):
         self.reported = str(error)
 
@@ -82,7 +76,10 @@ def work():
     messages = [image_message(pixels, "bgr8") for pixels in noise]
     with Pipeline(bundle, OnnxRuntimeEngine(bundle)) as pipeline:
         handler, images = Handler(), OneImage()
-        camera = Camera(handler, FrameCounters(), Deadline("arrival", time.time_ns))
+        counters, deadline = FrameCounters(), Deadline("arrival", time.time_ns)
+        camera = Camera(
+            handler.open, handler.compose, handler.send, handler.report, counters, deadline
+        )
         loop = FrameLoop([camera], images, lambda: config)
 
         def work_on(number, age_s=0):

@@ -46,6 +46,13 @@ def test_a_bar_is_as_long_as_its_score():
     assert abs(int(differ.max()) - 288) <= 16
 
 
+def test_other_hypotheses_are_another_picture():
+    red = np.full((100, 140, 3), (0, 0, 255), np.uint8)
+    pictures = [draw_overlay(red, "BGR", found) for found in (FOUND, FOUND[:1], ())]
+    assert all(picture[0, 0].tolist() == [0, 0, 255] for picture in pictures)
+    assert len({picture.tobytes() for picture in pictures}) == 3
+
+
 def test_the_label_is_drawn():
     white = np.full((240, 320, 3), 255, np.uint8)
     pictures = [draw_overlay(white, "BGR", (Hypothesis(0, word, 0.5),)) for word in ("a", "b")]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.errors import MalformedMessage
-from perception_node.wire.cdr import CdrReader, Layout
+from perception_node.wire.images import CdrReader, Layout
 from tests.builders import TYPES, image_message, solid
 
 LITTLE, BIG = b"\x00\x01\x00\x00", b"\x00\x00\x00\x00"

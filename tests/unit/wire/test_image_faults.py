@@ -22,8 +22,7 @@ from perception_node.errors import (
 )
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import ENCODINGS, MAX_SIDE, Unpacker
-from perception_node.wire.cdr import MAX_STRING_BYTES
-from perception_node.wire.images import ImageReader
+from perception_node.wire.images import MAX_STRING_BYTES, ImageReader
 from tests.builders import (
     compressed_message,
     encode,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.errors import FrameError
-from perception_node.flow.stream import StreamMonitor
+from perception_node.flow.accounts import StreamMonitor
 from perception_node.model.bundle import load_bundle
 from perception_node.wire.images import ImageReader
 from tests.hostile_images import HUGE, SIGNATURE, compressed_sources, raw_sources

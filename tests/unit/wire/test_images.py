@@ -21,8 +21,13 @@ from perception_node.errors import (
     UnsupportedEncoding,
 )
 from perception_node.vision.frame import Unpacker
-from perception_node.wire.cdr import CdrReader
-from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader, read_header
+from perception_node.wire.images import (
+    COMPRESSED_TYPE,
+    RAW_TYPE,
+    CdrReader,
+    ImageReader,
+    read_header,
+)
 from tests.builders import (
     ROOT,
     START_NS,

@@ -6,7 +6,10 @@ from __future__ import annotations
 import pytest
 
 from perception_node.cli import main
+from perception_node.config.sections import ModelConfig
+from perception_node.engines.loading import Phases
 from perception_node.engines.plans import NewPlan, PlanStore
+from perception_node.engines.registry import Order
 from perception_node.engines.tensorrt import build as build_module
 from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.api import TensorRt
@@ -154,9 +157,8 @@ def keep(store, bundle, trt, content, **named):
 
 
 def load(bundle, store):
-    return loading.load_engine(
-        bundle, "int8", store=str(store.folder), build_missing=False, allow_ungated=True
-    )
+    config = ModelConfig(plan_store=str(store.folder), allow_ungated=True)
+    return loading.load_engine(Order(bundle, "int8", config, Phases()))
 
 
 def test_the_node_runs_a_classic_plan_where_there_is_no_other(node, bundle, store):

@@ -4,7 +4,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception_node.config.sections import ModelConfig
+from perception_node.engines.loading import Phases
 from perception_node.engines.plans import BuildOptions, NewPlan, PlanStore
+from perception_node.engines.registry import Order
 from perception_node.engines.tensorrt import loading
 from perception_node.engines.tensorrt.build import fingerprint_of
 from perception_node.engines.tensorrt.loading import load_engine
@@ -41,8 +44,10 @@ class Robot:
         return self.store.build_once(name, fingerprint, lambda: NewPlan(plan, {}))
 
     def load(self, bundle, precision="fp16", *, build_missing=False, **options):
-        store = str(self.store.folder)
-        return load_engine(bundle, precision, store=store, build_missing=build_missing, **options)
+        config = ModelConfig(
+            plan_store=str(self.store.folder), build_missing_plan=build_missing, **options
+        )
+        return load_engine(Order(bundle, precision, config, Phases()))
 
 
 @pytest.fixture

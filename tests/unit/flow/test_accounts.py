@@ -6,8 +6,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception_node.flow.counters import OUTCOMES as NAMES
-from perception_node.flow.counters import FrameCounters, FrameCounts, add_up
+from perception_node.flow.accounts import OUTCOMES as NAMES
+from perception_node.flow.accounts import FrameCounters, FrameCounts, add_up
 
 OUTCOMES = {
     "publish": lambda counters: counters.publish(),
