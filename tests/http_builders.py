@@ -69,7 +69,7 @@ def serving(bundle, settings=None, live=None, *, pipeline=None, **config):
     own = {"model": str(bundle), "engine": "onnxruntime", "threads": 1}
     config = NodeConfig().with_values({**own, **config})
     with (
-        pipeline or load_pipeline(config.model) as pipeline,  # noqa: PLR1704
+        pipeline or load_pipeline(config.model) as pipeline,
         ClassificationQueue(pipeline, config, settings) as queue,
     ):
         metrics = Metrics(queue, live)

@@ -31,6 +31,7 @@ PERCENTILES = {
     "slowest": "max",
     "mean": "mean",
 }
+WHOLE_FROM_MS = 100.0  # no decimals from here on
 LEAST = {"p999": 1000}  # answers, for a percentile that means something
 
 
@@ -144,4 +145,4 @@ def _to_row(effects: Sequence[FaultEffect], record: HilRecord) -> FaultRow:
 def _number(value_ms: float) -> str:
     if isnan(value_ms):
         return DASH
-    return f"{value_ms:.1f}" if value_ms < 100.0 else f"{value_ms:.0f}"  # noqa: PLR2004
+    return f"{value_ms:.1f}" if value_ms < WHOLE_FROM_MS else f"{value_ms:.0f}"

@@ -98,7 +98,7 @@ class Subscriber:
     def _make_on_latency(self, camera: int) -> Callable[[bytes], None]:
         def on_latency(message: bytes) -> None:
             received_ns, stamp_ns = time.monotonic_ns(), read_stamp(message)
-            heard = Heard(LATENCY, camera, False, stamp_ns, received_ns, message)  # noqa: FBT003
+            heard = Heard(LATENCY, camera, False, stamp_ns, received_ns, message)
             self._write(pack_heard(heard))
 
         return on_latency
@@ -153,7 +153,7 @@ def _spin(executor: SingleThreadedExecutor) -> None:
 
 def to_record(kind: int, text: str = "") -> bytes:
     """Return a record that is about no frame."""
-    return pack_heard(Heard(kind, 0, False, 0, 0, text.encode()[:LONGEST_TEXT]))  # noqa: FBT003
+    return pack_heard(Heard(kind, 0, False, 0, 0, text.encode()[:LONGEST_TEXT]))
 
 
 if __name__ == "__main__":

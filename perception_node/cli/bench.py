@@ -137,9 +137,11 @@ def _compare(console: Console, files: list[str], max_regression: str) -> int:
     from perception_node.bench.reporting.measurement import read_report
 
     limit = parse_max_regression(max_regression)
-    if len(files) != 2:  # noqa: PLR2004 - before and after
-        raise ConfigError(f"compare takes two reports, found {len(files)}")
-    before, after = (read_report(Path(file)) for file in files)
+    try:
+        first, second = files
+    except ValueError as error:
+        raise ConfigError(f"compare takes two reports, found {len(files)}") from error
+    before, after = read_report(Path(first)), read_report(Path(second))
     differences = compare(before, after, limit)
     print_differences(console, differences, find_caveats(before, after))
     return 1 if any(difference.is_regression for difference in differences) else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.cli.options import MODEL_PARAMETERS
 from perception_node.config.node_config import NodeConfig
+from perception_node.config.sections import MAX_DEADLINE_MS
 from perception_node.errors import ConfigError
 from perception_node.terminal.output import parse_count, parse_number
 
@@ -53,8 +54,10 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
 
     if arguments.runs < 1:
         raise ConfigError(f"--runs must be 1 or more, found {arguments.runs}")
-    if not 1.0 <= arguments.deadline_ms <= 60_000.0:  # noqa: PLR2004 - as of the node's parameter
-        raise ConfigError(f"--deadline-ms must be 1 to 60000, found {arguments.deadline_ms:g}")
+    if not 1.0 <= arguments.deadline_ms <= MAX_DEADLINE_MS:
+        raise ConfigError(
+            f"--deadline-ms must be 1 to {MAX_DEADLINE_MS}, found {arguments.deadline_ms:g}"
+        )
     _refuse_without_effect(arguments)
     levels = tuple(level for level in LEVELS if level in arguments.what)
     loads = tuple(_make_loads(arguments))
@@ -132,7 +135,7 @@ def _read_parameters(arguments: argparse.Namespace) -> dict[str, Value]:
     return {name: value for name, value in given.items() if value != defaults[name]} | named
 
 
-def _convert(name: str, text: str, default: Any) -> Any:  # noqa: ANN401 - of the default's type
+def _convert(name: str, text: str, default: Value) -> object:
     """Return a value of the type that the parameter has."""
     if name == "image_transport":
         raise ConfigError("--parameter image_transport is set by --transport only")

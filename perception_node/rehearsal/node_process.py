@@ -34,7 +34,7 @@ class Program:
         self._command = list(command)
         self._lines: list[str] = []  # of its log, once that is closed
 
-    def __enter__(self: Started) -> Started:  # noqa: PYI019 - Self is not in Python 3.10
+    def __enter__(self: Started) -> Started:
         """Start the process; its log goes to a file.
 
         Raises:

@@ -453,7 +453,7 @@ def begin_transition(node: LifecycleNode, number: int) -> LifecycleState:
     machine = getattr(node, STATE_MACHINE)
     number_before, label = machine.current_state
     before = LifecycleState(state_id=number_before, label=label)
-    machine.trigger_transition_by_id(number, True)  # noqa: FBT003 - tell ~/transition_event
+    machine.trigger_transition_by_id(number, True)
     return before
 
 
@@ -462,10 +462,10 @@ def end_transition(
 ) -> None:
     """Leave that state by what the transition's callback has returned, as rclpy does."""
     machine = getattr(node, STATE_MACHINE)
-    machine.trigger_transition_by_label(result.to_label(), True)  # noqa: FBT003
+    machine.trigger_transition_by_label(result.to_label(), True)
     if result == TransitionCallbackReturn.ERROR:
         outcome = node.on_error(before)
-        machine.trigger_transition_by_label(outcome.to_label(), True)  # noqa: FBT003
+        machine.trigger_transition_by_label(outcome.to_label(), True)
 
 
 def native_node(node: Node) -> int:

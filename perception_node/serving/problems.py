@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from http import HTTPStatus
 from logging import getLogger
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Problems:
             if not self._throttle.is_due(f"{status} {kind}"):
                 return
         is_bug = not isinstance(error, (PerceptionError, HTTPException))
-        level = logger.error if status == 500 else logger.warning  # noqa: PLR2004
+        level = logger.error if status == HTTPStatus.INTERNAL_SERVER_ERROR else logger.warning
         what = error.name if isinstance(error, HTTPException) else f"{kind}: {error}"
         level(
             "%s %s: %d %s",

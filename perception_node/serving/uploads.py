@@ -25,13 +25,7 @@ HOW = "send one image as the form's field 'file', or as the body with Content-Ty
 class UploadRequest(Request):
     """A request whose files stay in memory, and whose damaged forms are errors."""
 
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,  # noqa: ARG002 - the signature is Werkzeug's
-        content_type: str | None,  # noqa: ARG002
-        filename: str | None = None,  # noqa: ARG002
-        content_length: int | None = None,  # noqa: ARG002
-    ) -> IO[bytes]:
+    def _get_file_stream(self, *_said: object, **_more: object) -> IO[bytes]:
         """Return where a file goes: the whole body is bounded, so memory is enough for it."""
         return BytesIO()
 

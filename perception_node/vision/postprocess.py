@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 LARGEST = float(np.finfo(np.float32).max)
+ROUNDING = 1e-3  # room for that of float16
 FEW = 16
 
 
@@ -79,7 +80,7 @@ class Postprocessor:
 
     def _checked(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         lowest, highest = _find_range(probabilities)
-        if lowest < -1e-3 or highest > 1.001:  # noqa: PLR2004 - room for float16 rounding
+        if lowest < -ROUNDING or highest > 1.0 + ROUNDING:
             msg = (
                 f"the output ranges from {lowest:.3g} to {highest:.3g}, which are no "
                 'probabilities; say "kind": "logits" in the bundle'

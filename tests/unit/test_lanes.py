@@ -28,7 +28,7 @@ def test_left_out(): pass
 @pytest.fixture
 def lanes(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
-    import test_lanes  # noqa: PLC0415 - no package: tools are scripts
+    import test_lanes
 
     monkeypatch.setattr(test_lanes, "FOLDER", tmp_path)
     return test_lanes

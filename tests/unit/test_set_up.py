@@ -26,7 +26,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
     for variable in SOURCED:
         monkeypatch.delenv(variable, raising=False)
-    import setup_machine  # noqa: PLC0415 - no package: tools are scripts
+    import setup_machine
 
     return setup_machine
 

@@ -73,7 +73,7 @@ def test_an_engine_is_one_folder_and_one_line(color_bundle):
         pipeline.drop_engine(pipeline.engine, RuntimeError("lost"))
         assert "ONNX Runtime" in pipeline.description
         assert label(pipeline, GREEN) == "green"
-    import toy_engine  # noqa: PLC0415 - it is there now
+    import toy_engine
 
     wait_for(lambda: not toy_engine.made)  # each is freed by its own thread
 
