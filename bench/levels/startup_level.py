@@ -74,6 +74,7 @@ def measure_start(parameters: Mapping[str, Any]) -> Run:
         with Driver(node) as driver:
             driver.require(lambda: bool(arrivals_ns), "the node sent no result", TIMEOUT_S)
             memory_mib = read_sample(node.pid).own_mib
+            driver.end()  # a result may be out before the line that says "active"
             log = node.log()
     stages_ns = {
         **read_stages(log, epoch_ns),

@@ -123,16 +123,16 @@ def test_an_engine_that_answers_within_the_deadline_is_never_given_up(deadline_m
     parser = argparse.ArgumentParser()
     serve.add_arguments(parser)
     arguments = parser.parse_args(["--deadline-ms", str(deadline_ms)])
-    assert serve._to_config(arguments).engine_timeout_ms == timeout_ms
+    assert serve._to_config(arguments).model.engine_timeout_ms == timeout_ms
 
 
 @pytest.mark.parametrize("damaged_images", ["drop", "use"])
 def test_what_becomes_of_damaged_images_is_an_option(damaged_images):
     parser = argparse.ArgumentParser()
     serve.add_arguments(parser)
-    assert serve._to_config(parser.parse_args([])).damaged_images == "drop"
+    assert serve._to_config(parser.parse_args([])).cameras.damaged_images == "drop"
     arguments = parser.parse_args(["--damaged-images", damaged_images])
-    assert serve._to_config(arguments).damaged_images == damaged_images
+    assert serve._to_config(arguments).cameras.damaged_images == damaged_images
 
 
 def test_a_port_that_is_taken_is_one_line(color_bundle):

@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 from contextlib import contextmanager
+from itertools import count
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from perception_node.ros.qos import LATCHED
 from tests.ros.harness import NODE, Stream, make_image, wait_for
 
 pytestmark = pytest.mark.ros
+STAMPS = count(1000)  # no two images are alike
 
 
 @pytest.fixture
@@ -61,13 +63,22 @@ def camera(live, number=0):
 
 def wait_for_label(live, stream, label, number=0):
     """Send images of a colour until the page shows it."""
-    stamps = iter(range(1000, 100_000))
 
     def is_shown():
-        stream.classify_once(make_image(label, next(stamps), size=(64, 48)))
+        stream.classify_once(make_image(label, next(STAMPS), size=(64, 48)))
         return camera(live, number).get("label") == label
 
     wait_for(is_shown, lambda: f"{label}: {live.snapshot()}")
+
+
+def wait_for_picture(live, stream, label, number):
+    """Send images until one is drawn: the node draws once it knows that somebody looks."""
+
+    def is_drawn():
+        stream.classify_once(make_image(label, next(STAMPS), size=(64, 48)))
+        return camera(live, number)["picture"]
+
+    wait_for(is_drawn, lambda: f"a picture of {label}: {live.snapshot()}")
 
 
 def readers(peer, name, node=NODE):
@@ -209,8 +220,8 @@ def test_several_cameras_have_results_of_their_own(live, start, peer):
         wait_for_label(live, streams[0], "green", 0)
         wait_for_label(live, streams[1], "blue", 1)
         assert camera(live, 0)["label"] == "green"
-        wait_for(lambda: camera(live, 0)["picture"], lambda: "a picture of the front")
-        wait_for(lambda: camera(live, 1)["picture"], lambda: "a picture of the rear")
+        wait_for_picture(live, streams[0], "green", 0)
+        wait_for_picture(live, streams[1], "blue", 1)
         wait_for(lambda: live.picture(0) != live.picture(1), lambda: "green and blue")
 
 
