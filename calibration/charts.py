@@ -18,7 +18,7 @@ ROW, BAR, LABELS, WIDTH, VALUES = 34, 14, 112, 440, 76  # of a bar chart
 PER_CENT = ((0.0, "0"), (0.5, "50"), (1.0, "100 %"))
 
 
-class Row(NamedTuple):
+class Bar(NamedTuple):
     """One bar.
 
     Attributes:
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     color: str
 
 
-def bars(rows: Sequence[Row], full: float, title: str, limit: float | None = None) -> str:
+def bars(rows: Sequence[Bar], full: float, title: str, limit: float | None = None) -> str:
     """Return a chart of horizontal bars.
 
     Args:

@@ -226,7 +226,7 @@ class _Running:
 
     bundle: ModelBundle
     name: str
-    answers: metrics.Answers = field(default_factory=metrics.Answers)
+    answers: metrics.Predictions = field(default_factory=metrics.Predictions)
 
     def __post_init__(self) -> None:
         manifest = self.bundle.manifest
@@ -293,8 +293,8 @@ def _run_all(
 
 def _judge(
     bundle: ModelBundle,
-    answers: metrics.Answers,
-    reference: metrics.Answers,
+    answers: metrics.Predictions,
+    reference: metrics.Predictions,
     truth: NDArray[np.int64] | None,
     limits: Limits,
 ) -> dict[str, Any]:

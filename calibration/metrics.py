@@ -22,7 +22,7 @@ ROUNDS, RUNS_PER_ROUND = 5, 10  # of a latency
 
 
 @dataclass(slots=True)
-class Answers:
+class Predictions:
     """What one model said of each image, in their order; the logits themselves are not kept.
 
     Attributes:
@@ -92,18 +92,18 @@ def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(a @ b) / lengths
 
 
-def top_accuracy(answers: Answers, truth: NDArray[np.int64], count: int) -> float:
+def top_accuracy(answers: Predictions, truth: NDArray[np.int64], count: int) -> float:
     """Return for what part of the images the right class is among the best ``count``."""
     best = np.array(answers.best, np.int64)[:, :count]
     return rounded(np.mean((best == truth[:, None]).any(axis=1)))
 
 
-def agreement(answers: Answers, reference: Answers) -> float:
+def agreement(answers: Predictions, reference: Predictions) -> float:
     """Return for what part of the images two models have the same best class."""
     return rounded(np.mean(answers.labels == reference.labels))
 
 
-def reliability(answers: Answers, truth: NDArray[np.int64]) -> list[Bin]:
+def reliability(answers: Predictions, truth: NDArray[np.int64]) -> list[Bin]:
     """Return confidence and accuracy of images in ``BINS`` equal steps of confidence."""
     correct = answers.labels == truth
     confidences = np.array(answers.confidences, np.float64)
@@ -124,7 +124,7 @@ def calibration_error(bins: list[Bin]) -> float:
 
 
 def worst_drops(
-    answers: Answers, reference: Answers, truth: NDArray[np.int64], count: int
+    answers: Predictions, reference: Predictions, truth: NDArray[np.int64], count: int
 ) -> list[ClassDrop]:
     """Return up to ``count`` classes that lose the most against float32, worst first."""
     before, after = reference.labels == truth, answers.labels == truth

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from perception_node.calibration.charts import Row, bars, reliability_diagram
+from perception_node.calibration.charts import Bar, bars, reliability_diagram
 from perception_node.calibration.metrics import Bin
 from perception_node.html_page import DASH, to_page
 from perception_node.model.bundle import INT8_ON_CPU, MODEL, MODEL_FILES
@@ -108,12 +108,12 @@ def _budgets(models: dict[str, Any], limits: dict[str, float]) -> str:
         chart = _budget(drops, limits["max_drop"], SMALLEST_DROP_SCALE, "{:.2f}")
         cards.insert(0, ("Accuracy lost", text, chart))
         tops = [
-            Row(TITLES[name], verdict["top_1"], f"{verdict['top_1']:.1%}", COLORS[name])
+            Bar(TITLES[name], verdict["top_1"], f"{verdict['top_1']:.1%}", COLORS[name])
             for name, verdict in models.items()
         ]
         cards.append(("Top-1 accuracy", "Of all images.", bars(tops, 1.0, "top-1 accuracy")))
     timed = [
-        Row(TITLES[name], verdict["latency_ms"], f"{verdict['latency_ms']:.2f} ms", COLORS[name])
+        Bar(TITLES[name], verdict["latency_ms"], f"{verdict['latency_ms']:.2f} ms", COLORS[name])
         for name, verdict in models.items()
         if verdict["latency_ms"] is not None
     ]
@@ -128,7 +128,7 @@ def _budgets(models: dict[str, Any], limits: dict[str, float]) -> str:
 def _budget(values: dict[str, float], limit: float, smallest: float, form: str) -> str:
     full = max(1.5 * limit, 1.1 * max(values.values()), smallest)
     rows = [
-        Row(TITLES[name], value, form.format(value), "bad" if value > limit else COLORS[name])
+        Bar(TITLES[name], value, form.format(value), "bad" if value > limit else COLORS[name])
         for name, value in values.items()
     ]
     return bars(rows, full, "how much of what is allowed is used", limit)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from perception_node.flow.accounts import FrameCounts
-from perception_node.flow.camera_health import CameraReport
+from perception_node.flow.camera_health import CameraSnapshot
 from perception_node.flow.deadline import AgeHistogram, AgeSummary
 
 BEFORE = FrameCounts(received=100, published=90, superseded=10)
 NOW = FrameCounts(received=200, published=180, superseded=20)
-GOOD = CameraReport(
+GOOD = CameraSnapshot(
     topic="/front/image",
     results_topic="/front/perception/classification",
     now=NOW,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perception_node.bench.levels.frame_records import LATENCY, Heard, SentFrame
-from perception_node.bench.levels.frames import Frame
+from perception_node.bench.levels.frame_records import LATENCY, Heard, SentRecord
+from perception_node.bench.levels.frames import PlayedFrame
 from perception_node.bench.reporting.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class FrameJoin:
 
     def __init__(self, load: Load, deadline_ns: int) -> None:
         """Prepare for a run with ``load``."""
-        self.frames: dict[tuple[int, int], Frame] = {}
+        self.frames: dict[tuple[int, int], PlayedFrame] = {}
         self.results = self.traces = self.without_result = self.oldest_ns = 0
         self._load, self._deadline_ns = load, deadline_ns
         self._waiting: list[Heard] = []  # for what the camera says of their frames
-        self._undecided: deque[Frame] = deque()
+        self._undecided: deque[PlayedFrame] = deque()
         self._sent = self._answered = self._missed = 0
         self._lately: deque[tuple[int, int]] = deque()
 
-    def add_sent(self, sent: SentFrame) -> None:
+    def add_sent(self, sent: SentRecord) -> None:
         """Note a frame that was sent."""
-        frame = self.frames[sent.camera, sent.stamp_ns] = Frame(sent)
+        frame = self.frames[sent.camera, sent.stamp_ns] = PlayedFrame(sent)
         if self.is_measured(frame):
             self._sent += 1
             self._undecided.append(frame)
@@ -64,11 +64,11 @@ class FrameJoin:
                 frame.received_ns = one.received_ns
                 self._note(frame, one)
 
-    def is_measured(self, frame: Frame) -> bool:
+    def is_measured(self, frame: PlayedFrame) -> bool:
         """Return whether it came after the warm-up."""
         return frame.sent.number >= self._load.warm_up_frames
 
-    def measured(self) -> list[Frame]:
+    def measured(self) -> list[PlayedFrame]:
         """Return the frames after the warm-up, in the order in which they were due."""
         frames = filter(self.is_measured, self.frames.values())
         return sorted(frames, key=lambda frame: (frame.sent.due_ns, frame.sent.camera))
@@ -91,7 +91,7 @@ class FrameJoin:
             self._sent, self._answered, self._missed, rate_hz, p99_ms, seconds_left, total
         )
 
-    def _note(self, frame: Frame, heard: Heard) -> None:
+    def _note(self, frame: PlayedFrame, heard: Heard) -> None:
         self.results += 1
         self.without_result += not heard.has_result
         self.oldest_ns = max(self.oldest_ns, frame.age_ns)

@@ -24,7 +24,7 @@ LATENCY_STAGES = ("wait", "read", "preprocess", "infer", "postprocess", "publish
 UNIT = " (ms)"
 
 
-class SentFrame(NamedTuple):
+class SentRecord(NamedTuple):
     """One frame that the camera has published, in the order of ``SENT``."""
 
     camera: int
@@ -56,7 +56,7 @@ class Heard(NamedTuple):
     payload: bytes
 
 
-class FrameTrace(NamedTuple):
+class TraceRecord(NamedTuple):
     """What ~/latency says of a frame: its outcome, and durations by ``LATENCY_STAGES``."""
 
     outcome: str
@@ -69,12 +69,12 @@ def pack_heard(heard: Heard) -> bytes:
     return HEARD.pack(kind, camera, has_result, len(payload), stamp_ns, received_ns) + payload
 
 
-def take_sent(buffer: bytearray) -> Iterator[SentFrame]:
+def take_sent(buffer: bytearray) -> Iterator[SentRecord]:
     """Take all complete records of the camera from the front of ``buffer``."""
     complete = len(buffer) - len(buffer) % SENT.size
     records = bytes(buffer[:complete])
     del buffer[:complete]
-    yield from map(SentFrame._make, SENT.iter_unpack(records))
+    yield from map(SentRecord._make, SENT.iter_unpack(records))
 
 
 def take_heard(buffer: bytearray) -> Iterator[Heard]:
@@ -89,7 +89,7 @@ def take_heard(buffer: bytearray) -> Iterator[Heard]:
         yield Heard(kind, camera, bool(has_result), stamp_ns, received_ns, payload)
 
 
-def read_latency(data: bytes) -> FrameTrace:
+def read_latency(data: bytes) -> TraceRecord:
     """Read a message of ~/latency, a serialized diagnostic_msgs/DiagnosticArray.
 
     Raises:
@@ -110,4 +110,4 @@ def read_latency(data: bytes) -> FrameTrace:
     except (KeyError, ValueError) as error:
         msg = f"a message of ~/latency lacks a stage: {error}"
         raise MalformedMessage(msg) from error
-    return FrameTrace(outcome, stages_ns)
+    return TraceRecord(outcome, stages_ns)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perception_node.bench.levels.frame_records import SentFrame, read_latency
+from perception_node.bench.levels.frame_records import SentRecord, read_latency
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import (
     END_TO_END,
@@ -26,7 +26,7 @@ DROPPED = ("stale", "late", "failed")  # outcomes that are counts; each other ki
 
 
 @dataclass(slots=True)
-class Frame:
+class PlayedFrame:
     """A frame that was sent, and what became of it; ``received_ns`` is 0 as long as nothing did.
 
     Attributes:
@@ -36,7 +36,7 @@ class Frame:
 
     """
 
-    sent: SentFrame
+    sent: SentRecord
     received_ns: int = 0
     latency: bytes = b""
 
@@ -75,7 +75,7 @@ class Frame:
         }
 
 
-def collect_stages(frames: Iterable[Frame]) -> dict[str, Durations]:
+def collect_stages(frames: Iterable[PlayedFrame]) -> dict[str, Durations]:
     """Return the durations of each stage of the frames that were answered."""
     stages: dict[str, Durations] = {}
     for frame in frames:
@@ -85,7 +85,7 @@ def collect_stages(frames: Iterable[Frame]) -> dict[str, Durations]:
     return stages
 
 
-def count_frames(frames: Iterable[Frame], deadline_ns: int) -> dict[str, int]:
+def count_frames(frames: Iterable[PlayedFrame], deadline_ns: int) -> dict[str, int]:
     """Count what was sent, answered and missed."""
     counts = {"sent": 0, "answered": 0, "missed": 0}
     for frame in frames:
@@ -95,7 +95,7 @@ def count_frames(frames: Iterable[Frame], deadline_ns: int) -> dict[str, int]:
     return counts
 
 
-def count_dropped(frames: Iterable[Frame], lost: int) -> dict[str, int]:
+def count_dropped(frames: Iterable[PlayedFrame], lost: int) -> dict[str, int]:
     """Count the ways of the frames that a node did not answer; these and ``answered`` are all.
 
     Args:
@@ -126,7 +126,7 @@ def _name_loss(latency: bytes) -> str:
     return outcome if outcome in DROPPED else "malformed"
 
 
-def make_timeline(frames: list[Frame]) -> Timeline:
+def make_timeline(frames: list[PlayedFrame]) -> Timeline:
     """Return when each frame was due and how old its result was."""
     first_ns = frames[0].sent.due_ns if frames else 0
     return Timeline(

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from perception_node.bench.levels.child_process import ChildProcess
-from perception_node.bench.levels.node_session import NodeSession, Processes, RunInterrupted
+from perception_node.bench.levels.node_turn import NodeTurn, Processes, RunInterrupted
 from perception_node.errors import ConfigError
 from perception_node.rehearsal.domain import private_domain
 from perception_node.rehearsal.node_process import NodeProcess
@@ -68,7 +68,7 @@ def measure_node(
             _make_camera(load),
             _make_subscriber(load, is_node=subject not in BASELINES, with_stages=with_stages),
         )
-        return NodeSession(load, round(deadline_ms * 1e6), processes).run(on_progress)
+        return NodeTurn(load, round(deadline_ms * 1e6), processes).run(on_progress)
 
 
 def _make_subject(

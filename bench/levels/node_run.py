@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from perception_node.bench.levels.frame_join import FrameJoin
-    from perception_node.bench.levels.frames import Frame
+    from perception_node.bench.levels.frames import PlayedFrame
     from perception_node.bench.process_watch import ProcessSample, StolenTime, Usage
 
 HIGHEST_STOLEN_SHARE = 0.02
@@ -108,7 +108,7 @@ def make_run(
     )
 
 
-def _measure_resources(looks: Looks, frames: Iterable[Frame]) -> dict[str, float]:
+def _measure_resources(looks: Looks, frames: Iterable[PlayedFrame]) -> dict[str, float]:
     """Divide what was used between the looks by the frames that were answered meanwhile.
 
     What all threads but the busiest used goes by the images that were sent: see ``OTHER_THREADS``.
@@ -134,7 +134,7 @@ def _measure_resources(looks: Looks, frames: Iterable[Frame]) -> dict[str, float
     return {}
 
 
-def _judge_camera(frames: Sequence[Frame]) -> list[str]:
+def _judge_camera(frames: Sequence[PlayedFrame]) -> list[str]:
     """Say whether the camera was late, or so late that the load was another one."""
     remarks: list[str] = []
     sent = [frame.sent for frame in frames]

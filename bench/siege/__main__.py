@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.check import begin_report, print_checks, to_row
 from perception_node.bench.siege.judge import judge
-from perception_node.bench.siege.plan import ATTACKS, Plan
+from perception_node.bench.siege.plan import ATTACKS, SiegePlan
 from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
 from perception_node.bench.siege.run import Siege
 from perception_node.errors import EnvironmentLacks
@@ -60,7 +60,7 @@ def write_logs(folder: Path, record: SiegeRecord) -> None:
 
 
 def to_report(
-    plan: Plan, record: SiegeRecord, sections: Mapping[str, Sequence[Check]]
+    plan: SiegePlan, record: SiegeRecord, sections: Mapping[str, Sequence[Check]]
 ) -> dict[str, Any]:
     """Return the report as it is written to a file."""
     return {
@@ -101,7 +101,7 @@ def main(
         parser.error(f"--minutes: at least {SHORTEST_MIN:g}")
     seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
     attacks = [NAMES[name] for name in arguments.attack or NAMES]
-    plan = Plan(arguments.minutes * 60.0, seed, attacks)
+    plan = SiegePlan(arguments.minutes * 60.0, seed, attacks)
     use_private_domain()
     console = make_console()
     console.print(f"{arguments.minutes:g} minutes, seed {seed}")

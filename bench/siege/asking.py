@@ -72,7 +72,7 @@ class Repeating:
             due_ns = max(now_ns + self._period_ns, time.time_ns())
 
 
-class Camera(Repeating):
+class SiegeCamera(Repeating):
     """Sends good pictures to a node, with the stamps of now, and whatever attacks send besides.
 
     Attributes:

@@ -39,7 +39,7 @@ LONGEST_WARM_UP_S, WARM_UP_SHARE = 20.0, 0.15
 
 
 @dataclass(frozen=True)
-class Plan:
+class SiegePlan:
     """What to do for how long.
 
     Attributes:

@@ -24,7 +24,7 @@ from perception_node.bench.process_watch import (
 from perception_node.bench.siege.asking import Repeating
 from perception_node.bench.siege.attack import Until
 from perception_node.bench.siege.pictures import make_pictures
-from perception_node.bench.siege.plan import CALM_S, Plan
+from perception_node.bench.siege.plan import CALM_S, SiegePlan
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
 from perception_node.bench.siege.scene import build_scene
 from perception_node.ros.session import open_session
@@ -58,7 +58,7 @@ class Siege:
 
     """
 
-    def __init__(self, plan: Plan, stop: Stop, command: Sequence[str] = ()) -> None:
+    def __init__(self, plan: SiegePlan, stop: Stop, command: Sequence[str] = ()) -> None:
         """Prepare.
 
         Args:

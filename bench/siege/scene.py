@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.services import WAY_UP, DeviceServices
 from perception_node.bench.page_server import PageServer
-from perception_node.bench.siege.asking import Camera, Client
+from perception_node.bench.siege.asking import Client, SiegeCamera
 from perception_node.bench.siege.hearing import Hearing
 from perception_node.bench.siege.images import make_bombs
 from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
@@ -65,7 +65,7 @@ class NodeTarget:
     ros: Node
     program: Program
     listener: Hearing
-    camera: Camera
+    camera: SiegeCamera
     services: DeviceServices
 
     @property
@@ -258,5 +258,5 @@ def _meet(
     services = DeviceServices(ros, name, ANSWER_S, driver.wait)
     publisher = ros.create_publisher(import_type(TYPES[transport]), topic, QoSProfile(depth=DEPTH))
     stack.enter_context(listener)
-    camera = Camera(publisher, pictures, transport)
+    camera = SiegeCamera(publisher, pictures, transport)
     return NodeTarget(name, transport, topic, ros, program, listener, camera, services)

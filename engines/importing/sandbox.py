@@ -43,7 +43,7 @@ SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChildResult:
     """What a child found and made.
 
     Attributes:
@@ -75,7 +75,7 @@ class Sandbox:
         options: Mapping[str, Any],
         *,
         runs_code: bool = False,
-    ) -> Answer:
+    ) -> ChildResult:
         """Run a step of ``child.STEPS`` on files that it finds under these names.
 
         Args:
@@ -155,7 +155,7 @@ class Sandbox:
                 process.kill()  # it has no children
                 process.wait()
 
-    def _read(self, folder: Path, exit_code: int, limit_bytes: int) -> Answer:
+    def _read(self, folder: Path, exit_code: int, limit_bytes: int) -> ChildResult:
         if exit_code == UNCAUGHT and (log := _read_tail(folder / "log")):
             raise RuntimeError(f"{CHILD} failed:\n{log}")
         if exit_code:
@@ -179,7 +179,7 @@ class Sandbox:
             )
         if "problem" in facts:
             raise ConversionError(self._path, printable(str(facts["problem"])[:MAX_PROBLEM]))
-        return Answer(facts, blobs)
+        return ChildResult(facts, blobs)
 
 
 def _current_folder() -> Path:

@@ -17,8 +17,8 @@ from perception_node.engines.base import Engine
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.context import keep_for_ever
 from perception_node.engines.tensorrt.gpu_preprocessor import GpuPreprocessor
+from perception_node.engines.tensorrt.graph_replay import GraphReplay
 from perception_node.engines.tensorrt.network import Network
-from perception_node.engines.tensorrt.replay import Replay
 from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class TensorRtEngine(Engine):
         self._network = Network(self._trt, plan, self._bundle)
         self._parts.callback(self._network.free)
         self._network.bind(self._input.address, self._output.address)
-        self._replay = Replay(self._cuda, self._enqueue, self.output)
+        self._replay = GraphReplay(self._cuda, self._enqueue, self.output)
         self._parts.callback(self._replay.forget)
 
     def _buffer(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from perception_node.bench.levels.session import Plan
+    from perception_node.bench.levels.benchmark import BenchmarkPlan
     from perception_node.bench.reporting.measurement import Report
 
 EXAMPLE = "perception bench node --size 1280x720 --baseline naive --out report"
@@ -86,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     return _measure(console, make_plan(arguments), arguments.out)
 
 
-def _measure(console: Console, plan: Plan, out: Path | None) -> int:
+def _measure(console: Console, plan: BenchmarkPlan, out: Path | None) -> int:
+    from perception_node.bench.levels.benchmark import Benchmark
     from perception_node.bench.levels.paced_run import describe_model
-    from perception_node.bench.levels.session import Session
     from perception_node.bench.machine import find_warnings, read_machine
     from perception_node.bench.noise import measure_noise
     from perception_node.bench.reporting.live_table import LiveTable, print_report
@@ -112,7 +112,7 @@ def _measure(console: Console, plan: Plan, out: Path | None) -> int:
     exit_code = 0
     try:
         with LiveTable(console, plan.total_runs) as table:
-            Session(plan, report, table).run()
+            Benchmark(plan, report, table).run()
     except KeyboardInterrupt:
         exit_code = EXIT_INTERRUPTED
     finally:  # also after an error: hours may lie before it

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from perception_node.bench.camera.load import Load
-    from perception_node.bench.levels.session import Plan
+    from perception_node.bench.levels.benchmark import BenchmarkPlan
     from perception_node.config.parameter import Value
 
 LEVELS = ("engine", "pipeline", "node", "startup")
@@ -43,14 +43,14 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="play the images of a folder")
 
 
-def make_plan(arguments: argparse.Namespace) -> Plan:
+def make_plan(arguments: argparse.Namespace) -> BenchmarkPlan:
     """Return the plan.
 
     Raises:
         ConfigError: an argument makes no sense.
 
     """
-    from perception_node.bench.levels.session import Plan
+    from perception_node.bench.levels.benchmark import BenchmarkPlan
 
     if arguments.runs < 1:
         raise ConfigError(f"--runs must be 1 or more, found {arguments.runs}")
@@ -63,7 +63,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     loads = tuple(_make_loads(arguments))
     if "naive" in arguments.baseline:
         _require_naive_encoding(loads[0])
-    return Plan(
+    return BenchmarkPlan(
         levels=levels,
         loads=loads,
         runs=arguments.runs,

@@ -51,7 +51,7 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PhotoScore:
     """How many of a photo's frames were sent, and how many got an accepted label."""
 
     photo: Photo
@@ -77,10 +77,10 @@ def read_photos(path: Path) -> list[Photo]:
     ]
 
 
-def judge(photos: list[Photo], rehearsal: Rehearsal) -> list[Verdict]:
+def judge(photos: list[Photo], rehearsal: Rehearsal) -> list[PhotoScore]:
     """Count for each photo the frames that were sent and those that got an accepted label."""
     return [
-        Verdict(
+        PhotoScore(
             photo,
             sent=sum(photo.shows(stamp_ns) for stamp_ns in rehearsal.sent_ns),
             right=sum(

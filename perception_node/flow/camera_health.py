@@ -27,7 +27,7 @@ PROFILE_ADVICE = (
 
 
 @dataclass(frozen=True, slots=True)
-class CameraReport:
+class CameraSnapshot:
     """What is known of a camera at one moment, and what was known one period ago.
 
     Attributes:
@@ -78,7 +78,7 @@ class CameraReport:
     refusal: str
 
 
-def camera_statuses(report: CameraReport, config: HealthConfig) -> list[Status]:
+def camera_statuses(report: CameraSnapshot, config: HealthConfig) -> list[Status]:
     """Judge everything about one camera."""
     is_silent = report.silent_s > config.image_timeout_s
     judged = [_rate, _picture, _deadline]
@@ -91,7 +91,7 @@ def camera_statuses(report: CameraReport, config: HealthConfig) -> list[Status]:
     return [_input(report, is_silent=is_silent), _connection(report, is_silent=is_silent), *rows]
 
 
-def _input(report: CameraReport, *, is_silent: bool) -> Status:
+def _input(report: CameraSnapshot, *, is_silent: bool) -> Status:
     """Does the camera send images, and can they be used?"""
     now, before = report.now, report.before
     values = {
@@ -122,7 +122,7 @@ def _input(report: CameraReport, *, is_silent: bool) -> Status:
     return Status("input", Level.OK, message, values)
 
 
-def _connection(report: CameraReport, *, is_silent: bool) -> Status:
+def _connection(report: CameraSnapshot, *, is_silent: bool) -> Status:
     """Does the middleware deliver what the camera sends?"""
     publishers = "unknown" if report.publishers is None else str(report.publishers)
     values = {
@@ -157,7 +157,7 @@ def _describe_replaced(counts: FrameCounts) -> str:
     return f"at least {counts.replaced}, and so for received and superseded: {counts.doubt}"
 
 
-def _rate(report: CameraReport, config: HealthConfig) -> Status:
+def _rate(report: CameraSnapshot, config: HealthConfig) -> Status:
     """Do images come often enough?"""
     rate_hz = report.rate_hz
     if rate_hz is None:
@@ -180,7 +180,7 @@ def _rate(report: CameraReport, config: HealthConfig) -> Status:
     return Status("rate", Level.OK, f"{rate} images per second", values)
 
 
-def _picture(report: CameraReport, config: HealthConfig) -> Status:
+def _picture(report: CameraSnapshot, config: HealthConfig) -> Status:
     """Does the picture change, as that of a living camera does?"""
     values = {"identical images in a row": str(report.identical)}
     if 0 < config.stuck_after <= report.identical:
@@ -192,7 +192,7 @@ def _picture(report: CameraReport, config: HealthConfig) -> Status:
     return Status("picture", Level.OK, "the picture changes", values)
 
 
-def _deadline(report: CameraReport, config: HealthConfig) -> Status:
+def _deadline(report: CameraSnapshot, config: HealthConfig) -> Status:
     """Are results in time?"""
     now, before, ages = report.now, report.before, report.ages
     values = {
@@ -231,7 +231,7 @@ def _deadline(report: CameraReport, config: HealthConfig) -> Status:
     return Status("deadline", level, message, values)
 
 
-def _count_slow(report: CameraReport) -> int:
+def _count_slow(report: CameraSnapshot) -> int:
     """Return how many images of the last period missed the deadline while they were decoded."""
     now, before = report.now.malformed_by_kind, report.before.malformed_by_kind
     return now.get(SlowDecoding.kind, 0) - before.get(SlowDecoding.kind, 0)

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.errors import ConfigError
 from perception_node.flow.camera import Camera
-from perception_node.flow.camera_health import CameraReport, camera_statuses
+from perception_node.flow.camera_health import CameraSnapshot, camera_statuses
 from perception_node.flow.deadline import Deadline
 from perception_node.ros.compat import (
     TELLS_MATCHES,
@@ -242,7 +242,7 @@ class CameraTopics:
         counts, lost = camera.counters.snapshot(), stream.lost
         self._reported = (counts, lost)
         deadline_ns = config.latency.deadline_ns(self._place.index)
-        report = CameraReport(
+        report = CameraSnapshot(
             topic=self.topic,
             results_topic=self.outputs.results_topic,
             now=counts,

@@ -22,7 +22,7 @@ from perception_node.serving.headers import NO_STORE, SECURITY_HEADERS
 from perception_node.serving.request_parser import RequestParser
 
 if TYPE_CHECKING:
-    from perception_node.serving.http_server import Listener
+    from perception_node.serving.http_server import BoundAddress
     from perception_node.untyped import Passed
 
 MAX_HEADER_BYTES = 16 << 10
@@ -84,7 +84,7 @@ class Channel(HTTPChannel):
 
     error_task_class = ErrorAnswer
     parser_class = RequestParser
-    server: Listener
+    server: BoundAddress
 
     def __init__(self, *arguments: Passed, **options: Passed) -> None:
         """Wait for the first request from now on."""

@@ -51,7 +51,7 @@ NEVER_S = 1 << 40
 logger = logging.getLogger("perception.serve")
 
 
-class Listener(TcpWSGIServer):
+class BoundAddress(TcpWSGIServer):
     """One address that is listened on, with our connections."""
 
     channel_class = Channel
@@ -107,7 +107,7 @@ class HttpServer:
         sockets = bind(settings)
         adjustments = _adjust(settings, len(sockets))
         self._listeners = [
-            Listener(
+            BoundAddress(
                 app,
                 self._sockets,
                 _sock=bound,

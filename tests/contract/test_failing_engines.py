@@ -12,7 +12,7 @@ from perception_node.engines.engine_thread import EngineThread
 from perception_node.engines.fallback import FallbackPipeline
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
-from perception_node.engines.tensorrt.replay import RECORD_AFTER
+from perception_node.engines.tensorrt.graph_replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import Frame

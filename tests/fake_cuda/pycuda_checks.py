@@ -15,7 +15,7 @@ from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.cuda.buffers import SharedBuffer
 from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
-from perception_node.engines.tensorrt.replay import RECORD_AFTER
+from perception_node.engines.tensorrt.graph_replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import Frame

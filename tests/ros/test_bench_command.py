@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from perception_node.bench.camera.load import HIGHEST_RATE_HZ, Load
-from perception_node.bench.levels import session
+from perception_node.bench.levels import benchmark
+from perception_node.bench.levels.benchmark import NOT_HIGHEST, Benchmark, BenchmarkPlan
 from perception_node.bench.levels.node_level import RunInterrupted
-from perception_node.bench.levels.session import NOT_HIGHEST, Plan, Session
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.live_table import LiveTable
 from perception_node.bench.reporting.measurement import Report, Run, read_report
@@ -123,14 +123,16 @@ def sweep(monkeypatch):
                 raise RunInterrupted(run)
             return run
 
-        monkeypatch.setattr(session, "measure_paced", measure_paced)
-        monkeypatch.setattr(session, "measure_node", measure_node)
+        monkeypatch.setattr(benchmark, "measure_paced", measure_paced)
+        monkeypatch.setattr(benchmark, "measure_node", measure_node)
         report = Report(["--sweep"], "2026-11-22T20:00:00Z", 100.0)
         console = Console(file=io.StringIO())
-        plan = Plan(("node",), (Load(frames=200),), runs=1, deadline_ms=100.0, is_sweep=True)
+        plan = BenchmarkPlan(
+            ("node",), (Load(frames=200),), runs=1, deadline_ms=100.0, is_sweep=True
+        )
         try:
             with LiveTable(console, plan.total_runs) as table:
-                Session(plan, report, table).run()
+                Benchmark(plan, report, table).run()
         except KeyboardInterrupt:
             assert not report.complete
         return report, tried
@@ -148,11 +150,13 @@ def test_bare_inference_beside_the_floor_is_as_long_as_the_node(baselines, frame
         played.append(load.frames)
         return Run("bare", {}, {})
 
-    monkeypatch.setattr(session, "measure_paced", measure_paced)
-    monkeypatch.setattr(session, "measure_node", lambda _load, name, *_, **__: Run(name, {}, {}))
-    plan = Plan(("node",), (Load(frames=900),), runs=1, deadline_ms=100.0, baselines=baselines)
+    monkeypatch.setattr(benchmark, "measure_paced", measure_paced)
+    monkeypatch.setattr(benchmark, "measure_node", lambda _load, name, *_, **__: Run(name, {}, {}))
+    plan = BenchmarkPlan(
+        ("node",), (Load(frames=900),), runs=1, deadline_ms=100.0, baselines=baselines
+    )
     report = Report([], "2026-11-22T20:00:00Z", 100.0)
-    Session(plan, report, LiveTable(Console(file=io.StringIO()), plan.total_runs)).run()
+    Benchmark(plan, report, LiveTable(Console(file=io.StringIO()), plan.total_runs)).run()
     assert played == [frames, frames]
 
 

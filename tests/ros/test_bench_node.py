@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from perception_node.bench.camera.load import Load
-from perception_node.bench.levels import node_session
+from perception_node.bench.levels import node_turn
 from perception_node.bench.levels.frame_join import FrameJoin
 from perception_node.bench.levels.frame_records import LATENCY_STAGES
 from perception_node.bench.levels.node_level import RunInterrupted, measure_node
@@ -64,7 +64,7 @@ def joins(monkeypatch):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(node_session, "FrameJoin", SeenJoin)
+    monkeypatch.setattr(node_turn, "FrameJoin", SeenJoin)
     return made
 
 
@@ -129,7 +129,7 @@ def test_a_subject_that_ends_early_is_one_line(monkeypatch):
 
 def test_a_subject_that_never_answers_is_one_line_with_its_topics(monkeypatch):
     monkeypatch.setenv("IMAGES_LEFT", "0")
-    monkeypatch.setattr(node_session, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(node_turn, "ANSWER_TIMEOUT_S", 0.5)
     with pytest.raises(EnvironmentLacks, match=r"node gave no answer") as caught:
         measure_node(SMALL, "node", DEADLINE_MS, {}, command=(sys.executable, "-c", MUTE))
     line = str(caught.value)

@@ -19,7 +19,7 @@ from perception_node.bench.levels.frame_records import (
     RESULT,
     SENT,
     Heard,
-    SentFrame,
+    SentRecord,
     pack_heard,
     read_latency,
     take_heard,
@@ -57,10 +57,10 @@ def latency_message(outcome="published", **stages_ms) -> bytes:
     return bytes(TYPES.serialize_cdr(array, "diagnostic_msgs/msg/DiagnosticArray"))
 
 
-def sent(number, *, camera=0, late_ns=0) -> SentFrame:
+def sent(number, *, camera=0, late_ns=0) -> SentRecord:
     due_ns = number * PERIOD_NS + camera
     call_ns = due_ns + late_ns
-    return SentFrame(camera, number, 7_000 + number, due_ns, call_ns, call_ns + MS)
+    return SentRecord(camera, number, 7_000 + number, due_ns, call_ns, call_ns + MS)
 
 
 def result(number, age_ms, *, camera=0) -> Heard:

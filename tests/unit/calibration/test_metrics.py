@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from perception_node.calibration import metrics
-from perception_node.calibration.metrics import Answers, Bin, ClassDrop
+from perception_node.calibration.metrics import Bin, ClassDrop, Predictions
 
 
 def answers(*best, confidences=None):
-    return Answers(list(best), confidences or [0.9] * len(best), [1.0] * len(best))
+    return Predictions(list(best), confidences or [0.9] * len(best), [1.0] * len(best))
 
 
 def truth(*classes):
@@ -52,7 +52,7 @@ def test_a_cosine_of_huge_values_does_not_overflow():
 
 
 def test_cosines_are_averaged():
-    given = Answers([(0,), (0,)], [0.5, 0.5], [1.0, 0.5])
+    given = Predictions([(0,), (0,)], [0.5, 0.5], [1.0, 0.5])
     assert given.cosine == 0.75
 
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from perception_node.calibration.charts import Row, bars
+from perception_node.calibration.charts import Bar, bars
 from perception_node.calibration.report import to_html
 from perception_node.model.bundle import load_bundle, write_bundle
 from tests.builders import MANIFEST
@@ -127,6 +127,6 @@ def test_text_from_outside_is_escaped(tmp_path):
     ("value", "length"), [(-1.0, 0.0), (0.0, 0.0), (5.0, 126.0), (99.0, 252.0)]
 )
 def test_bars_stay_within_the_room_they_have(value, length):
-    chart = bars([Row("a", value, "text", "bad")], 10.0, "title")
+    chart = bars([Bar("a", value, "text", "bad")], 10.0, "title")
     widths = [float(width) for width in re.findall(r'<rect [^>]*width="([^"]+)"', chart)]
     assert widths == [252.0, length]

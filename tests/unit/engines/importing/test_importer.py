@@ -20,7 +20,7 @@ from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing import importer
 from perception_node.engines.importing.child import STEPS
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.sandbox import Answer
+from perception_node.engines.importing.sandbox import ChildResult
 from perception_node.engines.importing.settings import Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
@@ -66,7 +66,7 @@ def _in_this_process(monkeypatch, tmp_path):
                 patch.chdir(folder)
                 module = import_module(f"perception_node.engines.importing.{STEPS[step]}")
                 facts, blobs = module.perform(self.path, json.loads(json.dumps(options)))
-            return Answer(json.loads(json.dumps(facts)), blobs)
+            return ChildResult(json.loads(json.dumps(facts)), blobs)
 
     monkeypatch.setattr(importer, "Sandbox", Here)
 

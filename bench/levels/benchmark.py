@@ -31,7 +31,7 @@ NOT_HIGHEST = "a higher rate than this was not tried"
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """What to measure.
 
     Attributes:
@@ -62,10 +62,10 @@ class Plan:
         return once + len(self.loads) * sum(per_load.get(level, 0) for level in self.levels)
 
 
-class Session:
+class Benchmark:
     """Does what a plan says; after Ctrl-C the report holds what was measured until then."""
 
-    def __init__(self, plan: Plan, report: Report, table: LiveTable) -> None:
+    def __init__(self, plan: BenchmarkPlan, report: Report, table: LiveTable) -> None:
         """Prepare to fill ``report`` and to draw on ``table``."""
         self._plan, self._report, self._table = plan, report, table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.engines.tensorrt.replay import RECORD_AFTER, Replay
+from perception_node.engines.tensorrt.graph_replay import RECORD_AFTER, GraphReplay
 from perception_node.errors import EngineError, EngineLost
 from tests.standin_cuda import STREAMS, StandinCuda
 
@@ -17,7 +17,7 @@ class Counting:
         self.value = 1.0
         self.output = np.zeros((1, 1), np.float32)
         self.enqueued = 0
-        self.replay = Replay(self.cuda, self.work, self.output)
+        self.replay = GraphReplay(self.cuda, self.work, self.output)
 
     def work(self):
         self.enqueued += 1

@@ -52,7 +52,7 @@ class Processes(NamedTuple):
     subscriber: ChildProcess
 
 
-class NodeSession:
+class NodeTurn:
     """One run, from starting the processes to ending them."""
 
     def __init__(self, load: Load, deadline_ns: int, processes: Processes) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RECORD_AFTER = 3  # equal runs; photos of many sizes would record for nothing
 
 
-class Replay:
+class GraphReplay:
     """Runs the same work again and again, as a graph once it has proved to stay the same.
 
     Attributes:
