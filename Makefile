@@ -38,8 +38,8 @@ test: lint ## lint, types, colcon, then all tests with coverage
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py --tests
 	tools/colcon_check.sh
 	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
-	$(BIN)/pytest -m alone --cov --cov-append --cov-report=
 	$(BIN)/python tools/check_coverage.py
+	$(BIN)/pytest -m alone
 
 test-lanes: setup ## other Pythons, releases of ROS and old packages, after `make test`; 30 min
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/test_lanes.py $(LANES)

@@ -323,7 +323,7 @@ ROUNDS, PERIOD, SETTLED = 200, 20, 20
 GROWTH_KIB = 1024
 
 
-def test_two_hundred_rounds_leave_nothing_behind(domain, color_model):
+def test_two_hundred_rounds_leave_nothing_behind(domain, color_model, unmeasured):
     """In a process whose memory is all malloc's: what is in use is then known to the byte.
 
     RSS holds free blocks as well, which lie differently in each run: it varies by 1 MB either way.

@@ -119,8 +119,8 @@ def test_a_start_is_timed(domain, color_model, monkeypatch):
     assert {len(durations) for durations in run.stages.values()} == {1}
     parts = p50_ms["import"] + p50_ms["configure"] + p50_ms["activate"]
     assert parts == pytest.approx(p50_ms["start to active"], rel=0.01)
-    # Less than this apart only if the node's log and our clock did not begin together.
-    assert p50_ms["start to first result"] > p50_ms["start to active"]
+    # A result may be out before the line that says "active", but not before there is a model.
+    assert p50_ms["start to first result"] > p50_ms["import"] + p50_ms["configure"]
     assert p50_ms["first inference"] > 0
     assert p50_ms["steady inference"] > 0
     assert run.subject == "startup"

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from tools import check_coverage
-from tools.check_coverage import CORE, LOWEST, folder_of
+from tools.check_coverage import FLOOR, FLOORS, folder_of
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,10 @@ def test_a_file_counts_for_its_folder(file, folder):
 @pytest.mark.parametrize(
     ("measured", "status"),
     [
-        ({"bench": LOWEST, "engines": CORE}, 0),
-        ({"bench": LOWEST - 0.1, "engines": CORE}, 1),
-        ({"bench": LOWEST, "engines": CORE - 0.1}, 1),
-        ({"a_new_folder": LOWEST - 0.1}, 1),
+        ({"bench": FLOORS["bench"], "engines": FLOOR}, 0),
+        ({"bench": FLOORS["bench"] - 0.1, "engines": FLOOR}, 1),
+        ({"bench": FLOORS["bench"], "engines": FLOOR - 0.1}, 1),
+        ({"a_new_folder": FLOOR - 0.1}, 1),
     ],
 )
 def test_a_folder_below_its_floor_fails(measured, status, monkeypatch, capsys):

@@ -125,7 +125,7 @@ def test_apt_leaves_nothing_behind_and_brings_nothing_that_was_not_asked_for():
             assert row.endswith("rm -rf /var/lib/apt/lists/* /var/cache/apt/*")
 
 
-def test_the_image_has_what_the_node_imports():
+def test_the_image_has_what_the_node_imports(unmeasured):
     pytest.importorskip("rclpy", reason="without ROS there is no node")
     answer = subprocess.check_output([sys.executable, "-c", IMPORTS], text=True, cwd=ROOT)
     imported = {normalized(name) for name in json.loads(answer)}
