@@ -92,5 +92,5 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	$(PYTHON) tools/list_wheels.py
 
 clean: ## remove everything that was made here
-	rm -rf .venv build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
