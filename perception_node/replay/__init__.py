@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``perception replay`` writes, and what it is compared with."""
+"""Records of a replay, and their comparison with a golden file."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The border to ROS: what knows rclpy and message types."""
+"""The border to ROS: rclpy and message types."""

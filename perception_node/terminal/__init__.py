@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands write: lines, tables, bars."""
+"""Output of the commands: lines, tables, bars."""
