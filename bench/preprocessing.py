@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 SIZES = ((480, 640), (720, 1280), (1080, 1920))
 ROUNDS = 50
 INPUT = 224
-RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def main() -> None:
@@ -89,7 +88,7 @@ def pillow(
 
 def _resize(image: Image.Image, recipe: Preprocessing, size: tuple[int, int]) -> Image.Image:
     height, width = size
-    resampling = RESAMPLING[recipe.interpolation]
+    resampling = Image.Resampling[recipe.interpolation.upper()]
     if recipe.resize == "stretch":
         return image.resize((width, height), resampling)
     if recipe.resize == "letterbox":

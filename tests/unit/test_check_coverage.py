@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("coverage", reason="coverage is not installed")
+
 from tools import check_coverage
 from tools.check_coverage import FLOOR, FLOORS, folder_of
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import sys
 from typing import get_args
 
 import numpy as np
@@ -52,7 +53,7 @@ def toy(tmp_path, monkeypatch):
     folder = tmp_path / "toy_engine"
     folder.mkdir()
     (folder / "__init__.py").write_text(TOY)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     kind = EngineKind("toy", "Toy", from_module("toy_engine"))
     ENGINES.insert(0, kind)
     yield
