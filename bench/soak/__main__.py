@@ -27,11 +27,10 @@ from perception_node.bench.soak.scenario import make_scenario
 from perception_node.errors import EnvironmentLacks
 from perception_node.rehearsal.domain import use_private_domain
 from perception_node.terminal.console import make_console
+from perception_node.terminal.progress import show_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from perception_node.bench.check import Check
     from perception_node.bench.hil.record import HilRecord
@@ -51,10 +50,10 @@ NAMES = {
 }
 
 
-def run_scenario(scenario: Scenario, console: Console) -> HilRecord:
+def run_scenario(scenario: Scenario) -> HilRecord:
     """Play it and tell how it goes."""
     pictures = read_pictures(scenario.camera)[:PICTURES]
-    with console.status("starting") as status:
+    with show_work("starting") as say:
 
         def show(record: HilRecord) -> None:
             now_ns = time.monotonic_ns()
@@ -64,7 +63,7 @@ def run_scenario(scenario: Scenario, console: Console) -> HilRecord:
             for sample in record.samples[-1:]:
                 text += f", {sample.own_mib:.0f} MiB, {sample.descriptors} descriptors"
                 text += f", {sample.threads} threads"
-            status.update(text)
+            say(text, None)
 
         return Host(scenario, pictures, on_progress=show).run()
 
@@ -111,12 +110,12 @@ def main(given: Sequence[str] | None = None, command: Sequence[str] = ()) -> int
     console, seed = make_console(), arguments.seed
     scenario = make_scenario(arguments.seconds, arguments.rate, seed, arguments.transport, command)
     try:
-        record = run_scenario(scenario, console)
+        record = run_scenario(scenario)
         if not record.complete:
             raise KeyboardInterrupt
         checks = [c._replace(name=NAMES.get(c.name, c.name)) for c in judge(scenario, record)]
         if arguments.messages:
-            with console.status(f"{arguments.messages} hostile messages"):
+            with show_work(f"{arguments.messages} hostile messages"):
                 checks += MessageTrial(arguments.messages, seed, command=command).run()
     except EnvironmentLacks as error:
         print(error, file=sys.stderr)

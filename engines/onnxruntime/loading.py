@@ -19,7 +19,7 @@ def load_engine(order: Order) -> Engine:
     """Return the engine; it computes int8 where that is wanted, float32 otherwise.
 
     Raises:
-        ModelError: the model cannot be used; UngatedModel if nobody has shown that it is accurate.
+        ModelError: the model cannot be used; UngatedModel if its accuracy was not shown.
         EngineError: the model is no longer wanted.
 
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove from the plan store what nobody can use, and nothing that another process writes."""
+"""Remove from the plan store what is of no use, and nothing that another process writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prune(
     fits: Callable[[StoredPlan], bool] | None,
     on_skip: Callable[[str], None],
 ) -> list[Path]:
-    """Remove what nobody can use from the whole store; see ``PlanStore.prune``."""
+    """Remove what is of no use from the whole store; see ``PlanStore.prune``."""
     removed: list[Path] = []
     for stem in layout.stems(folder):
         try:
@@ -58,7 +58,7 @@ def remove_useless(
     fits: Callable[[StoredPlan], bool] | None,
     on_skip: Callable[[str], None],
 ) -> list[Path]:
-    """Remove the files of a stem that nobody can use, and return their paths; hold its lock.
+    """Remove the files of a stem that are of no use, and return their paths; hold its lock.
 
     Temporaries, plans without a manifest, a damaged pair, or one for which ``fits`` says False.
 

@@ -26,7 +26,7 @@ MODEL_PARAMETERS = (
     "plan_store",
     "configure_timeout_s",
 )
-ENGINE_TIMEOUT_MS = 60_000  # nobody waits for files as a robot waits for its camera
+ENGINE_TIMEOUT_MS = 60_000  # files can wait longer than a robot's camera
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -94,7 +94,7 @@ class FrameTrace:
 
 
 def _note_nothing(*_: object) -> None:
-    """Stand where nobody wants to know."""
+    """Stand in for what is not wanted."""
 
 
 @dataclass(frozen=True)

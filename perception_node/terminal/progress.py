@@ -64,7 +64,7 @@ def show_phases() -> Iterator[Callable[[str, int, int], None]]:
 def show_work(words: str = "") -> Iterator[Callable[[str, float | None], None]]:
     """Show what is being done, and since when.
 
-    What is yielded takes other words, and which part is done: 0.0 to 1.0, None if nobody knows.
+    What is yielded takes other words, and which part is done: 0.0 to 1.0, None if unknown.
     """
     columns = (SpinnerColumn(), BarColumn(), _Elapsed(), TextColumn("{task.description}"))
     with _bars(*columns) as bars:
