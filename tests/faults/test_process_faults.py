@@ -64,7 +64,7 @@ def test_a_model_that_does_not_fit_into_memory_fails_to_configure(start, peer, f
 
 
 @pytest.mark.parametrize("limit_mib", [100, 300, 600, 900])
-def test_a_node_with_little_memory_from_the_start_never_hangs(start, limit_mib):
+def test_a_node_with_little_memory_from_the_start_never_hangs(start, limit_mib, unmeasured):
     limited = f"""
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({limit_mib * MIB}, {limit_mib * MIB}))
