@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from perception_node.bench.check import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 LINE = re.compile(
     r"\[(?P<level>[A-Z]+)\] \[(?P<time_s>\d+\.\d+)\] \[(?:\w+\.)*perception\]: (?P<text>.*)"
 )
 DROPPED = re.compile(r"frame dropped \((?P<cause>\w+)\): ")
+BUG = re.compile(r"Traceback \(most recent call last\)|Segmentation fault|terminate called")
 CAUSES = ("stale", "late", "message", "layout", "encoding", "codec", "slow_codec")
 EXPECTED = ("model ", "granted: ", "active: waiting for images on ", "frames: received ")
 # The clock of the log may be slewed while that of the throttle is not.
@@ -62,6 +63,23 @@ def judge_account(name: str, account: dict[str, int]) -> Check:
     """Judge that every frame went exactly one way."""
     found = ", ".join(f"{word} {number}" for word, number in account.items() if number)
     return Check(name, found or "none", "exact, nothing in flight", is_balanced(account))
+
+
+def judge_tracebacks(name: str, lines: Sequence[str]) -> Check:
+    """Judge that the process met no bug; the first one's own words are shown."""
+    bugs = [index for index, line in enumerate(lines) if BUG.search(line)]
+    found = f"{len(bugs)}: {_last_line(lines[bugs[0] :])}" if bugs else "0"
+    return Check(name, found, "0", not bugs)
+
+
+def _last_line(traceback: Sequence[str]) -> str:
+    """Return the line that says what was raised: as far to the left as the first one."""
+    first, *rest = traceback
+    margin = first[: len(first) - len(first.lstrip())]
+    ends = (
+        line for line in rest if line.startswith(margin) and not line[len(margin) :][:1].isspace()
+    )
+    return next(ends, first).strip()
 
 
 def _is_expected(line: str) -> bool:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
 from perception_node.bench.check import Check
-from perception_node.bench.node_log import LINE, is_balanced, read_account
+from perception_node.bench.node_log import LINE, is_balanced, judge_tracebacks, read_account
 from perception_node.bench.siege.record import RECOVERY_S, SECOND_NS
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ MOST_LINES_PER_MIN = 300  # each cause at most once in 5 s, and a few lines per 
 LONGEST_LINE = 2000
 MOST_LEAKED = 2  # descriptors of a peer that is just being found or forgotten
 Spans = list[tuple[int, int]]
-TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Segmentation fault|terminate called")
 
 
 def judge(record: SiegeRecord) -> dict[str, list[Check]]:
@@ -144,10 +142,9 @@ def judge_log(subject: Subject, record: SiegeRecord) -> list[Check]:
     found = f"{lines / minutes:.0f}, of at most {longest} characters"
     limit = f"at most {MOST_LINES_PER_MIN}, of {LONGEST_LINE}"
     is_ok = lines <= MOST_LINES_PER_MIN * minutes and longest <= LONGEST_LINE
-    bugs = [line for line in subject.log if TRACEBACK.search(line)]
     return [
         Check("lines of log per minute", found, limit, is_ok),
-        Check("tracebacks", str(len(bugs)), "0", not bugs),
+        judge_tracebacks("tracebacks", subject.log),
     ]
 
 

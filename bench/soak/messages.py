@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from perception_node.bench.camera.load import Load, make_messages
 from perception_node.bench.check import Check, at_most
 from perception_node.bench.hil.services import DeviceServices
-from perception_node.bench.node_log import judge_account, read_account
+from perception_node.bench.node_log import judge_account, judge_tracebacks, read_account
 from perception_node.bench.process_watch import look_at
 from perception_node.bench.siege.messages import Deaf, MessageFuzzer
 from perception_node.config.node_config import ALL_PARAMETERS
@@ -98,14 +98,13 @@ class MessageTrial:
             exit_code = process.end()
         growth_mib = after.own_mib - calm.own_mib if calm and after else math.inf
         most_mib = MAX_GROWTH_MIB + MAX_GROWTH_MIB_PER_MESSAGE * self.count
-        bugs = sum("Traceback" in line for line in process.log())
         return [
             Check("hostile messages", str(fuzzer.sent.total()), str(self.count), not problem),
             Check("answers between them", problem or str(fuzzer.answers), "all", not problem),
             Check("next frame classified", "yes" if answers else "no", "yes", answers),
             at_most("growth by messages, MiB", growth_mib, most_mib),
             judge_account("account after messages", read_account(process.log())),
-            Check("tracebacks after messages", str(bugs), "0", bugs == 0),
+            judge_tracebacks("tracebacks after messages", process.log()),
             Check("exit code after messages", str(exit_code), "0", exit_code == 0),
         ]
 

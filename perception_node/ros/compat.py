@@ -11,7 +11,7 @@ import ctypes
 import inspect
 import os
 import re
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl import rcutils_logger
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -327,7 +328,8 @@ class MessageWaiter:
     def wait(self, subscriptions: Mapping[int, Subscription]) -> list[int]:
         """Return the keys of those that have a message; none after ``wake``.
 
-        A subscription may be destroyed meanwhile, by another thread.
+        A subscription may be destroyed meanwhile, by another thread. One that was destroyed
+        before is not waited for.
 
         Raises:
             RCLError: the middleware failed.
@@ -337,13 +339,13 @@ class MessageWaiter:
             room = self._room = len(subscriptions)
             self._wait_set = rclpy_implementation.WaitSet(room, 1, 0, 0, 0, 0, self._context)
         wait_set = self._wait_set
+        wait_set.clear_entities()
+        places = []
         with ExitStack() as in_use:
-            for subscription in subscriptions.values():
-                in_use.enter_context(subscription.handle)
-            wait_set.clear_entities()
-            places = [
-                (key, wait_set.add_subscription(one.handle)) for key, one in subscriptions.items()
-            ]
+            for key, subscription in subscriptions.items():
+                with suppress(InvalidHandle):
+                    in_use.enter_context(subscription.handle)
+                    places.append((key, wait_set.add_subscription(subscription.handle)))
             wait_set.add_guard_condition(self._guard)
             wait_set.wait(-1)
             return [key for key, place in places if wait_set.is_ready("subscription", place)]
@@ -369,13 +371,17 @@ class Taken(NamedTuple):
 
 
 def take(subscription: Subscription) -> Taken | None:
-    """Take a message from a subscription that no executor serves; None if there is none.
+    """Take a message from a subscription that no executor serves.
+
+    Returns:
+        None if there is none, or another thread has destroyed the subscription.
 
     Raises:
         RCLError: the middleware failed.
 
     """
-    with subscription.handle:
+    taken = None
+    with suppress(InvalidHandle), subscription.handle:
         taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
     if taken is None:
         return None

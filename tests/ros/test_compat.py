@@ -14,13 +14,16 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Empty
 
 from perception_node.ros.compat import (
     DISCOVERY_RANGE,
     LOCALHOST_ONLY,
     TAKES,
     FastDds,
+    MessageWaiter,
     RCLError,
+    TakenElsewhere,
     bag_version,
     begin_transition,
     count_publishers,
@@ -30,6 +33,7 @@ from perception_node.ros.compat import (
     follow_set_parameters,
     keep_discovery_local,
     make_raw_sender,
+    take,
 )
 from perception_node.ros.definitions import choose_bag_version
 
@@ -147,6 +151,22 @@ def test_rclpy_has_the_private_names_that_are_taken_from_it(local):
         begin_transition(local, Transition.TRANSITION_CONFIGURE)
     end_transition(local, TransitionCallbackReturn.FAILURE, before)
     assert find_state(local) == State.PRIMARY_STATE_UNCONFIGURED
+
+
+def test_a_subscription_may_be_destroyed_before_it_is_waited_for(peer):
+    gone, there = (
+        peer.node.create_subscription(Empty, topic, print, 1, callback_group=TakenElsewhere())
+        for topic in ("/gone", "/there")
+    )
+    publisher = peer.camera("/there", Empty)
+    peer.node.destroy_subscription(gone)
+    waiter = MessageWaiter(peer.node.context)
+    waiter.wake()
+    assert waiter.wait({"gone": gone}) == []
+    publisher.publish(Empty())
+    assert waiter.wait({"gone": gone, "there": there}) == ["there"]
+    assert take(gone) is None
+    assert take(there) is not None
 
 
 class Handle:

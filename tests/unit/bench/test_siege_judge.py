@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from perception_node.bench.node_log import judge_tracebacks
 from perception_node.bench.process_watch import ProcessSample
 from perception_node.bench.siege.judge import OF_ROS, judge
 from perception_node.bench.siege.record import SECOND_NS, Ended, Phase, SiegeRecord, Subject
@@ -106,6 +107,21 @@ def test_a_siege_that_held_passes():
 )
 def test_each_wrong_thing_has_its_row(row, changes):
     assert failed(make_record(**changes)) == {row}
+
+
+def test_the_first_bug_is_named():
+    first = [
+        "[ERROR] [1.0] [perception]: frame of /image lost to a bug:",
+        "  Traceback (most recent call last):",
+        '    File "loop.py", line 1, in <module>',
+        "  RuntimeError: it was destroyed",
+        "[INFO] [2.0] [perception]: active",
+    ]
+    for margin in ("", "  "):
+        second = [f"{margin}Traceback (most recent call last):", f"{margin}KeyError: 1"]
+        found = judge_tracebacks("tracebacks", [*first, *second])
+        assert (found.found, found.is_ok) == ("2: RuntimeError: it was destroyed", False)
+    assert judge_tracebacks("tracebacks", ["Segmentation fault"]).found == "1: Segmentation fault"
 
 
 @pytest.mark.parametrize(
