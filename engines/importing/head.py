@@ -213,9 +213,9 @@ class _Tracer:
         if above is not None:
             return self._invert(node, above, divisor)
         value = self._first(node, steps)
-        if value.form == divisor.form == "exp" and math.isclose(value.scale, divisor.scale):
-            if value.offset == 0.0 and divisor.offset > 0.0:  # e^x / (e^x + 1)
-                return _Value("sigmoid", "Exp")
+        is_one_more = value.offset == 0.0 and divisor.offset > 0.0  # e^x / (e^x + 1)
+        if value.form == divisor.form == "exp" and is_one_more and value.scale == divisor.scale:
+            return _Value("sigmoid", "Exp")
         return self._normalised(node, value, node.input[1])
 
     def _normalised(self, node: NodeProto, value: _Value, divisor: str) -> _Value:

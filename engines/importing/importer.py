@@ -224,9 +224,7 @@ def _convert(
         choices["labels"] = Choice(len(labels), source.labels.source)
     if len(labels) != facts["classes"]:
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
-    thresholds = settle_thresholds(
-        order.model, order.wishes.thresholds, kind.value, len(labels)
-    )
+    thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
     height, width = source.settings.size
     manifest = Manifest(
         name=order.name or _name(order.bundle),

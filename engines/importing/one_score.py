@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from perception_node.model.bundle import OutputKind
 
 
-
 def split_score(
     path: Path, model: ModelProto, kind: OutputKind | None, labels: int
 ) -> OutputKind | None:

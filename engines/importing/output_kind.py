@@ -68,10 +68,8 @@ def settle_thresholds(
     return thresholds if len(thresholds) == classes else thresholds * classes
 
 
-def _check_known(
-    path: Path, known: Choice, confirmed: str | None, values: dict[str, Any]
-) -> None:
-    """Refuse a statement that the values disprove; ``confirmed`` is what they and the graph say."""
+def _check_known(path: Path, known: Choice, confirmed: str | None, values: dict[str, Any]) -> None:
+    """Refuse a statement that the values disprove; ``confirmed`` is what the graph says, too."""
     if known.value in NEED_SCORES:
         found = "probabilities" if values["probabilities"] else confirmed
         if found not in {None, *NEED_SCORES}:
@@ -105,6 +103,4 @@ def _are_scores(values: dict[str, Any]) -> bool:
 
 def _describe(values: dict[str, Any]) -> str:
     (lowest, highest), (least, most) = values["range"], values["sums"]
-    return (
-        f"they range from {lowest:.3g} to {highest:.3g} and add up to {least:.3g} to {most:.3g}"
-    )
+    return f"they range from {lowest:.3g} to {highest:.3g} and add up to {least:.3g} to {most:.3g}"
