@@ -16,6 +16,10 @@ from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare
 from perception_node.engines.importing.confinement import Limits
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
+from perception_node.engines.importing.output_kind import (
+    settle_kind,
+    settle_thresholds,
+)
 from perception_node.engines.importing.sandbox import Sandbox, temporary_folder
 from perception_node.engines.importing.settings import (
     SAID,
@@ -45,8 +49,6 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.apart import Parts
     from perception_node.engines.importing.filetypes import Format
-    from perception_node.model.bundle import OutputKind
-
 TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
@@ -205,7 +207,15 @@ def _labels(order: Order, found: object, source: str) -> Choice | None:
 def _convert(
     order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
 ) -> Imported:
-    options = {"graph": source.graph, "size": source.settings.size}
+    labels: tuple[str, ...] = source.labels.value if source.labels is not None else ()
+    wish = order.wishes.output
+    known = Choice(wish, SAID) if wish else None
+    options = {
+        "graph": source.graph,
+        "size": source.settings.size,
+        "kind": wish or source.graph["head"][0],
+        "labels": len(labels),
+    }
     answer = sandbox.run("convert-onnx", {**source.model.files, **source.files}, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
@@ -215,21 +225,20 @@ def _convert(
             f"more than {TOLERANCE:g}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
-    kind = _kind(order, probabilities=bool(facts["probabilities"]))
+    kind = settle_kind(order.model, known, source.graph, facts)
     choices = {**source.settings.choices, "output": kind}
-    labels: tuple[str, ...] = ()
     if source.labels is not None:
-        labels = source.labels.value
         choices["labels"] = Choice(len(labels), source.labels.source)
     if len(labels) != facts["classes"]:
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
+    thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
     height, width = source.settings.size
     manifest = Manifest(
         name=order.name or _name(order.bundle),
         license=order.license,
         input=Input(str(facts["input"]), height, width),
         preprocessing=source.settings.preprocessing,
-        output=Output(str(facts["output"]), kind.value, int(facts["classes"])),
+        output=Output(str(facts["output"]), kind.value, len(labels), thresholds),
         provenance={
             **provenance,
             **({"external_data": beside} if (beside := source.model.external_data) else {}),
@@ -243,18 +252,6 @@ def _convert(
     write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
     format_: Format = provenance["format"]
     return Imported(format_, manifest, labels, choices, images, difference)
-
-
-def _kind(order: Order, *, probabilities: bool) -> Choice:
-    """Tell logits from probabilities by the values: these add up to 1 for every image."""
-    found: OutputKind = "probabilities" if probabilities else "logits"
-    wish = order.wishes.output
-    if wish is None:
-        return Choice(found, "its values on the images")
-    if wish == "logits" and probabilities:
-        problem = "its values are probabilities, leave out --output logits"
-        raise ConversionError(order.model, problem)
-    return Choice(wish, SAID)
 
 
 def _text(name: str) -> str:
