@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STEPS = {
     "export-torchscript": "torchscript",
+    "export-program": "program",
     "inspect-onnx": "inspection",
     "convert-onnx": "conversion",
 }

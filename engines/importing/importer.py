@@ -139,9 +139,12 @@ def import_model(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            model = take_apart(path, content, folder)
+            torch = ""
+            if kind == "torch.export":
+                content, torch = _export_program(order, sandbox, content)
+            model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model)
+            source = _open_graph(order, sandbox, model, torch)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -155,8 +158,7 @@ def _read(path: Path) -> bytes:
 
 def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -> _Source:
     check_archive(order.model, content)
-    _require(order.model, "torch")
-    _require(order.model, "onnx")
+    _require(order.model, "torch", "onnx")
     settings = settle_script(order.model, order.wishes)
     images = prepare_images(settings, order.photos)
     files = {"model": content, "images": images}
@@ -169,25 +171,39 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
     if labels is None:
         problem = "it has no attribute labels; give --labels FILE (one class name per line)"
         raise ConversionError(order.model, problem)
-    torch = quote(str(answer.facts.get("torch")))[1:-1]
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, torch)
+    return _Source(model, files, graph, labels, settings, _version(answer.facts))
 
 
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
+def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
+    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
+    check_archive(order.model, content)
+    _require(order.model, "torch", "onnx", "onnxscript")
+    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
+    if "model" not in answer.blobs:
+        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
+    return answer.blobs["model"], _version(answer.facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    return quote(str(facts.get("torch")))[1:-1]
+
+
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     labels = _labels(order, graph["labels"], "its metadata")
     settings = settle_graph(order.model, order.wishes, graph, labels)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings)
+    return _Source(model, {"images": images}, graph, labels, settings, torch)
 
 
-def _require(path: Path, package: str) -> None:
-    if find_spec(package) is None:
-        problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
-        only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
-        raise EnvironmentLacks(problem, f"run: {advice}{only}")
+def _require(path: Path, *packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        problem = f"{path}: to import it, Python needs {', '.join(missing)}"
+        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
 
 
 def _labels(order: Order, found: object, source: str) -> Choice | None:
