@@ -32,7 +32,7 @@ from perception_node.errors import (
 )
 from perception_node.installing import install_command
 from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
-from perception_node.printable import is_printable
+from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from perception_node.engines.importing.filetypes import Format
     from perception_node.model.bundle import OutputKind
 
-TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -88,6 +87,7 @@ class Imported:
         choices: every setting with its source.
         images: number of images that were compared.
         difference: largest absolute difference of an output value to the original model's.
+        notes: what was changed of the graph and how, each in a line.
 
     """
 
@@ -97,6 +97,7 @@ class Imported:
     choices: dict[str, Choice]
     images: int
     difference: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def import_model(order: Order) -> Imported:
 
     Raises:
         ConversionError: the file is refused, something must be said, or the ONNX model differs
-            from the original by more than ``TOLERANCE``.
+            from the original by more than rounding can explain.
         LabelMismatch: there is not exactly one label per class.
         ConfigError: the bundle's folder is taken or cannot be written.
         EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
@@ -167,11 +168,21 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
 
 def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     _require(order.model, "onnx")
-    graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
-    labels = _labels(order, graph["labels"], "its metadata")
+    graph = sandbox.run("inspect-onnx", {"model": content}, _inspection(order.wishes)).facts
+    labels = _labels(order, graph["labels"], str(graph["labels_source"]))
     settings = settle_graph(order.model, order.wishes, graph, labels)
     files = {"model": content, "images": prepare_images(settings, order.photos)}
     return _Source(files, graph, labels, settings)
+
+
+def _inspection(wishes: Wishes) -> dict[str, Any]:
+    """Return the options of the step that inspects a graph."""
+    return {
+        "output": wishes.output_name,
+        "classes": None if wishes.labels is None else len(wishes.labels),
+        "fixed": wishes.fixed_inputs,
+        "layout": wishes.layout,
+    }
 
 
 def _require(path: Path, package: str) -> None:
@@ -198,14 +209,19 @@ def _labels(order: Order, found: object, source: str) -> Choice | None:
 def _convert(
     order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
 ) -> Imported:
-    options = {"graph": source.graph, "size": source.settings.size}
+    options = {
+        "graph": source.graph,
+        "size": source.settings.size,
+        "color": source.settings.preprocessing.color,
+    }
     answer = sandbox.run("convert-onnx", source.files, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
-    if not difference <= TOLERANCE:
+    limit = float(facts["tolerance"])
+    if not difference <= limit:
         problem = (
             f"as ONNX its output differs by {difference:.1e} on one of {images} images, "
-            f"more than {TOLERANCE:g}; the conversion cannot be trusted"
+            f"more than {limit:.1e}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
     kind = _kind(order, probabilities=bool(facts["probabilities"]))
@@ -217,6 +233,7 @@ def _convert(
     if len(labels) != facts["classes"]:
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
     height, width = source.settings.size
+    notes = tuple(printable(str(note)) for note in (*source.graph["notes"], *facts["notes"]))
     manifest = Manifest(
         name=order.name or _name(order.bundle),
         license=order.license,
@@ -228,12 +245,13 @@ def _convert(
             "imported_by": f"perception_node {__version__}",
             **({"torch": source.torch} if source.torch else {}),
             "settings": {name: choice.source for name, choice in choices.items()},
+            **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},
         },
     )
     write_new_bundle(order.bundle, manifest, labels, answer.blobs["model"], force=order.force)
     format_: Format = provenance["format"]
-    return Imported(format_, manifest, labels, choices, images, difference)
+    return Imported(format_, manifest, labels, choices, images, difference, notes)
 
 
 def _kind(order: Order, *, probabilities: bool) -> Choice:

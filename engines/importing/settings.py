@@ -7,7 +7,7 @@ says becomes one error with every flag that is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.engines.importing.layouts import LAYOUTS
@@ -37,7 +37,11 @@ FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user said; None where nothing was said. See ``Preprocessing`` for the terms."""
+    """What the user said; None where nothing was said. See ``Preprocessing`` for the terms.
+
+    ``output_name`` is the tensor that holds the scores, ``fixed_inputs`` are values of inputs by
+    name, ``layout`` is the order of the image's axes, a key of ``layouts.LAYOUTS``.
+    """
 
     size: tuple[int, int] | None = None
     color: ColorOrder | None = None
@@ -49,6 +53,9 @@ class Wishes:
     std: Three | None = None
     output: OutputKind | None = None
     labels: tuple[str, ...] | None = None
+    output_name: str = ""
+    fixed_inputs: dict[str, float] = field(default_factory=dict)
+    layout: str = ""
 
 
 class Choice(NamedTuple):
@@ -124,7 +131,10 @@ def settle_graph(path: Path, wishes: Wishes, graph: dict[str, Any], labels: obje
             if getattr(wishes, name) not in {None, only}:
                 problem = f"{source}, takes pixels from 0 to 255 as they are; leave out --{name}"
                 raise ConversionError(path, problem)
-    if LAYOUTS[graph["layout"]].alpha:
+    layout = LAYOUTS[graph["layout"]]
+    if layout.channels == 1:
+        known["color"] = Choice("RGB", f"{GRAPH} is grey")
+    if layout.alpha:
         known.update(color=Choice("RGB", source), resize=Choice("stretch", source))
     return _settle(path, wishes, known, labels_missing=not labels)
 
@@ -133,7 +143,8 @@ def _takes_pixels(graph: dict[str, Any]) -> str:
     """Say why the model must normalise by itself; empty where it need not."""
     if LAYOUTS[graph["layout"]].alpha:
         return "RGBA"
-    return "uint8" if graph["element"] == "uint8" else ""
+    element = str(graph["element"])
+    return "" if element.startswith("float") else element
 
 
 def _settle(

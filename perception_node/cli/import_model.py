@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.config.sections import CameraConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
+from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
 from perception_node.system.files import read_regular_file
@@ -54,6 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", type=_resize, metavar="HOW", help="stretch, shorter-side:N or letterbox"
     )
     about.add_argument("--interpolation", choices=("bilinear", "bicubic"))
+    about.add_argument("--output-name", default="", metavar="NAME", help="tensor of the scores")
+    about.add_argument(
+        "--fix-input",
+        type=_named_number,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="number for an input that takes no image, such as keep_prob=1",
+    )
+    about.add_argument(
+        "--layout", choices=tuple(LAYOUTS), default="", help="order of the input's axes"
+    )
     about.add_argument("--output", choices=("logits", "probabilities"))
     parser.add_argument(
         "--trust-model",
@@ -107,8 +120,9 @@ def describe(order: Order, imported: Imported) -> list[str]:
         f"  {'checked':<14}largest difference {imported.difference:.1e} "
         f"to the original on {imported.images} images"
     )
+    changed = [f"  {'changed':<14}{note}" for note in imported.notes]
     title = f"{order.model} ({imported.format}) -> {order.bundle}, {manifest.license}"
-    return [title, *rows, checked]
+    return [title, *rows, *changed, checked]
 
 
 def _wishes(arguments: argparse.Namespace) -> Wishes:
@@ -124,6 +138,9 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
         std=arguments.std,
         output=arguments.output,
         labels=None if arguments.labels is None else _read_labels(arguments.labels),
+        output_name=arguments.output_name,
+        fixed_inputs=dict(arguments.fix_input),
+        layout=arguments.layout,
     )
 
 
@@ -162,6 +179,14 @@ def _positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def _named_number(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    number = {"true": 1.0, "false": 0.0}.get(value.lower(), _number(value))
+    if not name or not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as keep_prob=1")
+    return name, number
 
 
 def _number(text: str) -> float:
