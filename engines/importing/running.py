@@ -12,6 +12,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from perception_node.engines.importing.constants import constants
+from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.loading import describe_opset
 from perception_node.engines.onnx_graph import all_nodes, opset_version
 from perception_node.engines.onnxruntime.session import open_session
@@ -56,6 +57,8 @@ def run(
         problem = f"ONNX Runtime cannot run it: {first_line(error)}"
         if version > newest:
             problem = describe_opset(version, newest, f"ONNX Runtime {ort.__version__}")
+        elif has_doubles(model.graph):
+            problem += "; it computes in float64, export it in float32"
         raise ConversionError(path, problem) from error
     if batch > 1:
         outputs = [_first_row(path, each, batch) for each in outputs]

@@ -46,6 +46,8 @@ FINE_GRAINED = {
 }
 NUMBERS = {7, 8, 9}  # of an attribute: floats, integers, texts
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR = 1, 2, 4
+OPSET_IMPORT, OPSET_DOMAIN, OPSET_VERSION = 8, 1, 2
+STANDARD_DOMAINS = {b"", b"ai.onnx"}
 DIMS, DATA_TYPE, STRINGS, NAME, RAW, EXTERNAL, LOCATION = 1, 2, 6, 8, 9, 13, 14
 STRING_TYPE = 8
 # Bits of an element by its type; a type that is not here is newer and has at least two.
@@ -97,12 +99,14 @@ class OnnxContent:
         nodes: of the graph and of all graphs inside it.
         weights: number of elements of each tensor that has a name.
         has_functions: some operators are written in ONNX themselves.
+        opset: version of ONNX's own operators; 0 where it is not stated.
 
     """
 
     nodes: list[OnnxNode] = field(default_factory=list)
     weights: dict[str, int] = field(default_factory=dict)
     has_functions: bool = False
+    opset: int = 0
 
 
 def look_through(content: bytes) -> OnnxContent:
@@ -158,8 +162,16 @@ class _Walk:
             self.visit(child, value, depth + 1)
         elif number in FINE_GRAINED[kind]:
             self._count(len(value) // 2)
+        if (kind, number) == ("Model", OPSET_IMPORT):
+            self._opset(value)
         if kind == "Attribute" and number in NUMBERS:
             self._elements += len(value)
+
+    def _opset(self, message: memoryview) -> None:
+        fields = dict(self._fields(message))
+        version = fields.get(OPSET_VERSION)
+        if fields.get(OPSET_DOMAIN, b"") in STANDARD_DOMAINS and isinstance(version, int):
+            self.found.opset = max(self.found.opset, version)
 
     def _node(self, message: memoryview, depth: int) -> None:
         operator, inputs, outputs, before = "", [], [], self._elements

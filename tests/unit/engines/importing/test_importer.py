@@ -18,9 +18,7 @@ from onnx import TensorProto, helper
 
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing import importer
-from perception_node.engines.importing.child import STEPS
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.sandbox import ChildResult
 from perception_node.engines.importing.settings import Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
@@ -29,9 +27,8 @@ from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.engines.tensorrt.inspection import precision_table
 from perception_node.errors import ConfigError, ConversionError, EnvironmentLacks, LabelMismatch
-from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import Frame
-from tests.builders import color_network, smooth, to_onnx
+from tests.builders import color_network, to_onnx
 from tests.import_builders import (
     CLASSES,
     HEIGHT,
@@ -44,44 +41,9 @@ from tests.import_builders import (
     small_module,
 )
 
-PHOTO = np.ascontiguousarray(smooth(48, 64)[..., ::-1])  # BGR
+pytestmark = pytest.mark.usefixtures("in_this_process")
 LABELS = Wishes(labels=NAMES)
 PLACED = Wishes(labels=NAMES, color="RGB", resize="stretch")
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch, tmp_path):
-    """Run each step here, in a folder of its own."""
-
-    class Here:
-        def __init__(self, path, *_arguments, **_options):
-            self.path = path
-
-        def run(self, step, files, options, **_options):
-            folder = tmp_path / f"step {len(list(tmp_path.iterdir()))}"
-            folder.mkdir()
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            with monkeypatch.context() as patch:
-                patch.chdir(folder)
-                module = import_module(f"perception_node.engines.importing.{STEPS[step]}")
-                facts, blobs = module.perform(self.path, json.loads(json.dumps(options)))
-            return ChildResult(json.loads(json.dumps(facts)), blobs)
-
-    monkeypatch.setattr(importer, "Sandbox", Here)
-
-
-@pytest.fixture
-def convert(tmp_path):
-    """Import a model and return what came of it, with the bundle."""
-
-    def run(model: bytes, wishes: Wishes = SAID, **more):
-        file = tmp_path / "scores.onnx"
-        file.write_bytes(model)
-        order = Order(file, tmp_path / "bundle", wishes, photos=[PHOTO], **more)
-        return import_model(order), load_bundle(tmp_path / "bundle")
-
-    return run
 
 
 def run_bundle(bundle, image):
@@ -339,7 +301,7 @@ def uint8_output(model):
 
 
 REFUSED = {
-    two_inputs: r"its second input more \(float32\) takes a number .*; give --fix-input more=VALUE$",
+    two_inputs: r"more \(float32\) takes a number .*; give --fix-input more=VALUE$",
     complex_input: "its input picture is complex64; float32, .* export it with a float32 input",
     strange_name: "the name of its input is not printable",
     huge_batch: "takes 1099511627776 images at once; export it with batch 1",
