@@ -73,7 +73,7 @@ def zip_map(*, extra=True):
     """Return what Azure Custom Vision exports: the best name, and maps from name to score."""
     names = list(COLOURS)
     tail = [
-        node("Softmax", ["logits"], ["shares"], axis=1),
+        node("Identity", ["logits"], ["shares"]),
         node("ArgMax", ["shares"], ["best"], axis=1, keepdims=0),
         node("ArrayFeatureExtractor", ["names", "best"], ["picked"], domain="ai.onnx.ml"),
         node("Reshape", ["picked", "flat"], ["label"]),
