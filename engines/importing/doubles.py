@@ -32,7 +32,8 @@ def make_single(graph: GraphProto) -> None:
     for value in values:
         value.elem_type = TensorProto.FLOAT
     for tensor in tensors:
-        array = numpy_helper.to_array(tensor).astype(np.float32)
+        with np.errstate(over="ignore"):  # the scores then differ, or are not finite
+            array = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     for attribute in names:
         attribute.i = TensorProto.FLOAT

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perception_node.engines.importing.inspection import GraphFacts
 
 MAX_NAMED = 5
-NUMBERS = {
+NUMBERS: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
     TensorProto.DOUBLE: "float64",

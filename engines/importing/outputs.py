@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from onnx import TensorProto, shape_inference
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, NodeProto, ValueInfoProto
 
-FLOATS = {
+FLOATS: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
     TensorProto.DOUBLE: "float64",
@@ -81,7 +82,9 @@ def _obvious(
     elif len(rows) == 1 and all(_shape(value) for value in scores):
         return rows[0].name, "the only row of scores"
     shown = fitting if classes and len(fitting) > 1 else scores
-    flag = " or ".join(f"--output-name {_name(value.name)}" for value in shown[:MAX_LISTED])
+    flag = " or ".join(
+        f"--output-name {shlex.quote(_name(value.name))}" for value in shown[:MAX_LISTED]
+    )
     problem = f"it has {len(scores)} outputs that may be the scores: {_list(scores)}; give {flag}"
     raise ConversionError(path, problem)
 
@@ -124,7 +127,7 @@ def _describe_lack(model: ModelProto) -> str:
         if source:
             return (
                 f"{problem} (class numbers of {_chooser(makers, value.name)}); "
-                f"give --output-name {_name(source)}, from which they are made"
+                f"give --output-name {shlex.quote(_name(source))}, from which they are made"
             )
     return f"{problem}; export it with its scores as a float32 output"
 

@@ -79,6 +79,8 @@ def _inspect_model(path: Path, target: str | None, *, as_json: bool) -> None:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (DamagedOnnx, RefusedOnnx) as error:
         raise ModelFormatError(path, str(error)) from error
+    if not content.nodes:
+        raise ModelFormatError(path, "it is no ONNX, or damaged: it has no graph")
     operators = Counter(node.operator for node in content.nodes)
     record: dict[str, Any] = {
         "path": str(path),
