@@ -221,3 +221,31 @@ def shuffled(content: bytes) -> bytes:
     del loaded.graph.node[:]
     loaded.graph.node.extend(nodes)
     return loaded.SerializeToString()
+
+
+def large(kind=np.float32, opset=17, size=1):
+    """Return a classifier of 64x96 pixels whose weights are so large that they lie apart."""
+    height, width = 64, 96
+    share = np.full((3, height * width), 1 / (height * width))
+    means = np.zeros((3 * height * width, 20))
+    for channel in range(3):
+        means[channel * height * width : (channel + 1) * height * width, channel] = share[channel]
+    rest = np.zeros((20, 5))
+    rest[:3] = WEIGHTS.T
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    return model(
+        [
+            node("Reshape", ["image", "shape"], ["row"]),
+            node("MatMul", ["row", "means"], ["hidden"]),
+            node("MatMul", ["hidden", "rest"], ["logits"]),
+        ],
+        [
+            constant("shape", [size, 3 * height * width]),
+            constant("means", means, kind),
+            constant("rest", rest, kind),
+        ],
+        [value("image", element, [size, 3, height, width])],
+        [value("logits", element, [size, 5])],
+        opset=opset,
+        format_=6 if opset < 13 else 8,
+    )

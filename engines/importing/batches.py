@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import numpy_helper
 
-from perception_node.engines.importing.constants import constants
+from perception_node.engines.importing.constants import constants, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def _change_shapes(graph: GraphProto, change: Callable[[int], int]) -> None:
         if (place := SHAPES.get(node.op_type, len(node.input))) < len(node.input)
     }
     for name, tensor in constants(graph):
-        shape = numpy_helper.to_array(tensor) if name in readers else np.zeros(0)
+        shape = read(tensor) if name in readers else np.zeros(0)
         if shape.ndim == 1 and shape.size and shape[0] > 1:
             changed: NDArray[Any] = shape.copy()
             changed[0] = change(int(shape[0]))
@@ -73,6 +73,6 @@ def _shorten_copies(graph: GraphProto, batch: int) -> None:
     """Leave one of what an exporter wrote once for each image, such as a class token."""
     for _, tensor in constants(graph):
         if len(tensor.dims) > 2 and tensor.dims[0] == batch:
-            values = numpy_helper.to_array(tensor)
+            values = read(tensor)
             if (values == values[:1]).all():
                 tensor.CopyFrom(numpy_helper.from_array(values[:1], tensor.name))

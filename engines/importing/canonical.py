@@ -110,14 +110,14 @@ def _rewrite_input(
     steps = _input_steps(layout, facts.element, size, grey)
     if copies > 1:
         steps.append(("Concat", {"axis": 0}, None))
-    name = _unused(graph, "image") if steps else facts.input
+    name = unused_name(graph, "image") if steps else facts.input
     image = helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, *size])
     graph.input.insert(0, image)
     for place, (operator, attributes, constant) in enumerate(steps):
-        target = facts.input if place + 1 == len(steps) else _unused(graph, operator.lower())
+        target = facts.input if place + 1 == len(steps) else unused_name(graph, operator.lower())
         inputs = [name]
         if constant is not None:
-            inputs.append(_unused(graph, f"image_{operator.lower()}"))
+            inputs.append(unused_name(graph, f"image_{operator.lower()}"))
             graph.initializer.append(numpy_helper.from_array(constant, inputs[1]))
         elif operator == "Concat":
             inputs *= copies
@@ -149,16 +149,16 @@ def _rewrite_output(graph: GraphProto, name: str, scores: tuple[int, ...], copie
     """Give the output the shape (1, classes) and the type float32."""
     row = [1, math.prod(scores)]
     if copies > 1:
-        first, target = _unused(graph, "first"), _unused(graph, "scores")
+        first, target = unused_name(graph, "first"), unused_name(graph, "scores")
         graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), first))
         graph.node.append(helper.make_node("Gather", [name, first], [target], axis=0))
         name = target
     if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        target = _unused(graph, "scores")
+        target = unused_name(graph, "scores")
         graph.node.append(helper.make_node("Cast", [name], [target], to=TensorProto.FLOAT))
         name = target
     if list(scores) != row:
-        shape, target = _unused(graph, "scores_shape"), _unused(graph, "scores")
+        shape, target = unused_name(graph, "scores_shape"), unused_name(graph, "scores")
         graph.initializer.append(numpy_helper.from_array(np.array(row, np.int64), shape))
         graph.node.append(helper.make_node("Reshape", [name, shape], [target]))
         name = target
@@ -187,7 +187,7 @@ def _carry_floats(path: Path, graph: GraphProto, name: str) -> None:
             waiting.extend(node.output)
 
 
-def _unused(graph: GraphProto, wish: str) -> str:
+def unused_name(graph: GraphProto, wish: str) -> str:
     """Return a name that no tensor of the graph has."""
     taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
     for node in all_nodes(graph):

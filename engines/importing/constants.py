@@ -18,9 +18,14 @@ def constant_of(graph: GraphProto, name: str) -> NDArray[Any] | None:
     """Return the value of a weight or a Constant node; None where the tensor is computed."""
     for holder, tensor in constants(graph):
         if holder == name:
-            value: NDArray[Any] = numpy_helper.to_array(tensor)
-            return value
+            return read(tensor)
     return None
+
+
+def read(tensor: TensorProto) -> NDArray[Any]:
+    """Return the value of a tensor, which may lie in the file ``WEIGHTS`` of this folder."""
+    value: NDArray[Any] = numpy_helper.to_array(tensor, base_dir=".")
+    return value
 
 
 def constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:

@@ -17,6 +17,7 @@ from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
 from perception_node.engines.importing.narrowing import narrow
+from perception_node.engines.importing.one_score import split_score, with_other_score
 from perception_node.engines.importing.running import run, tolerance
 from perception_node.engines.importing.ways import ways
 from perception_node.errors import ConversionError, first_line
@@ -37,19 +38,21 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     """Rewrite ``model`` and run it on ``images``, float32 of shape (n, 3, height, width).
 
     It is compared with ``outputs``, float32 of shape (n, classes), if that file is there, and
-    otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``,
-    ``size``, height and width, and ``color``, the order of the images' channels.
+    otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``;
+    ``size``, height and width; ``color``, the order of the images' channels; ``kind``, what the
+    output is, as far as it is known; and ``labels``, how many there are.
 
     Returns:
-        Names of input and output, number of classes, whether the values are probabilities, the
-        largest difference and how large it may be, lines on what was changed; the blob ``model``.
+        Names of input and output; what ``compare`` returns, and the ``tolerance``; ``kind``, which
+        is not None where one score has become two; ``notes``, lines on what was changed; the blob
+        ``model``.
 
     Raises:
         ConversionError: it cannot be rewritten or run.
 
     """
     facts = GraphFacts(**options["graph"])
-    color = options.get("color", "RGB")
+    color = options["color"]
     images = np.load("images", allow_pickle=False)
     model = load_model(path, Path("model").read_bytes(), [])
     cut_label_maps(model.graph, [])
@@ -63,11 +66,15 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     def attempt(way: Way) -> _Attempt:
         arguments = (path, way.model, facts, options["size"], before[0].shape)
         rewritten = canonicalise(*arguments, color=color, change=way.change)
+        kind = split_score(path, rewritten, options["kind"], options["labels"])
         _check_types(path, rewritten)
         name, output = rewritten.graph.input[0].name, rewritten.graph.output[0].name
         after = run(path, rewritten, output, ({name: image[np.newaxis]} for image in images))
-        compared = compare(path, expected, np.stack(after)[:, 0])
-        return rewritten, {"input": name, "output": output, **compared, "notes": way.notes}
+        scores = np.stack(after)[:, 0]
+        is_split = scores.shape[1] > expected.shape[1] == 1
+        wanted = with_other_score(expected, kind) if is_split else expected
+        names = {"input": name, "output": output, "kind": kind, "notes": way.notes}
+        return rewritten, {**names, **compare(path, wanted, scores)}
 
     limit = tolerance(model, expected)
     rewritten, found = _first_good(ways(model, facts.batch), attempt, limit)
@@ -104,7 +111,11 @@ def _first_good(
 def compare(
     path: Path, expected: NDArray[np.float32], found: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Return number of classes, kind and largest difference of two (n, classes) float32 arrays.
+    """Return what two (n, classes) float32 arrays have in common.
+
+    Returns:
+        ``classes``; the ``range`` of the values and of the ``sums`` of an image's; whether they
+        are ``probabilities`` by these; the largest ``difference`` of the two arrays.
 
     Raises:
         ConversionError: a value is not finite, or the shapes differ.
@@ -119,6 +130,8 @@ def compare(
     is_row_of_probabilities = found.min() >= 0.0 and np.abs(sums - 1.0).max() < SUM_TOLERANCE
     return {
         "classes": int(found.shape[1]),
+        "range": (float(found.min()), float(found.max())),
+        "sums": (float(sums.min()), float(sums.max())),
         "probabilities": bool(is_row_of_probabilities),
         "difference": float(np.abs(found.astype(np.float64) - expected).max()),
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import AttributeProto, TensorProto, TypeProto, numpy_helper
 
+from perception_node.engines.importing.constants import read
 from perception_node.engines.onnx_graph import all_nodes, subgraphs
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def make_single(graph: GraphProto) -> None:
         value.elem_type = TensorProto.FLOAT
     for tensor in tensors:
         with np.errstate(over="ignore"):  # the scores then differ, or are not finite
-            array = numpy_helper.to_array(tensor).astype(np.float32)
+            array = read(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     for attribute in names:
         attribute.i = TensorProto.FLOAT

@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from perception_node.engines.importing.alpha import drops_alpha
 from perception_node.engines.importing.doubles import has_doubles
+from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.inputs import choose_image
 from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.layouts import LAYOUTS, find_layout
@@ -52,6 +53,7 @@ class GraphFacts:
         fixed: values of its other inputs, by name.
         labels: class names from the model's metadata or its end; None where it has none.
         labels_source: where they are.
+        head: what the scores are.
         notes: what is changed of the graph and how, each in a line.
 
     """
@@ -66,6 +68,7 @@ class GraphFacts:
     fixed: dict[str, float]
     labels: list[str] | None
     labels_source: str
+    head: Head
     notes: list[str]
 
 
@@ -119,6 +122,7 @@ def inspect(
         fixed=fixed,
         labels=labels,
         labels_source="its ZipMap" if named else "its metadata",
+        head=find_head(model.graph, output),
         notes=lines,
     )
 

@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 from onnx import helper, inliner
 
+from perception_node.engines.importing.weights import WEIGHTS
 from perception_node.engines.onnx_graph import all_nodes, is_sorted, sort_nodes
 from perception_node.errors import ConversionError, first_line
-from perception_node.model.onnx_file import RefusedOnnx, look_through
+from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_tensor import RefusedOnnx
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from onnx import GraphProto, ModelProto
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
@@ -30,15 +31,14 @@ def load_model(path: Path, content: bytes, notes: list[str]) -> ModelProto:
     """Parse an ONNX model and check that this package may run it.
 
     Functions are written out, and nodes that are not in order are sorted: lines on that are added
-    to ``notes``. No weights are taken from other files: a bundle is one file whose sha256 says
-    all.
+    to ``notes``. Its large weights may lie in the file ``WEIGHTS`` of the current folder.
 
     Raises:
         ConversionError: it is no ONNX, or holds something that is refused.
 
     """
     try:
-        look_through(content)
+        look_through(content, beside=_weights())
         model = onnx.load_model_from_string(content)
     except RefusedOnnx as error:
         raise ConversionError(path, str(error)) from error
@@ -69,6 +69,12 @@ def load_model(path: Path, content: bytes, notes: list[str]) -> ModelProto:
         problem = f"it breaks a rule of ONNX: {first_line(error)}"
         raise ConversionError(path, problem) from error
     return model
+
+
+def _weights() -> dict[str, int]:
+    """Return the size of the file with the large weights, if there is one."""
+    file = Path(WEIGHTS)
+    return {WEIGHTS: file.stat().st_size} if file.is_file() else {}
 
 
 def _check_size(path: Path, model: ModelProto) -> None:

@@ -9,12 +9,11 @@ from perception_node.engines.importing.loading import COMMON_OPSET
 from perception_node.engines.onnx_graph import opset_version
 
 OLD = 13  # below, quantised weights have no scale per channel, and TensorRT 8.6 begins at 9
-MAX_BYTES = 1 << 30  # of the model: the converter copies it twice
 
 
 def raised(model: ModelProto) -> ModelProto | None:
     """Return an old model in a newer opset; None where it is new enough or cannot be raised."""
-    if opset_version(model) >= OLD or model.ByteSize() > MAX_BYTES:
+    if opset_version(model) >= OLD:
         return None
     try:
         return version_converter.convert_version(model, COMMON_OPSET)

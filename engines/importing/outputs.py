@@ -23,6 +23,7 @@ FLOATS: dict[int, str] = {
 }
 MAX_LISTED = 8
 MAX_NAME = 200  # characters
+YES_OR_NO = 2  # labels, for which one score is enough
 BEST_OF = {"ArgMax", "TopK"}  # they leave the number of the best class, and no scores
 PASSING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
@@ -46,7 +47,7 @@ def choose_output(
     if not scores:
         raise ConversionError(path, _describe_lack(model))
     if len(model.graph.output) == 1:
-        name, reason = scores[0].name, ""
+        name, reason = str(scores[0].name), ""
     else:
         name, reason = _obvious(path, model, scores, classes)
         others = [value.name for value in model.graph.output if value.name != name]
@@ -76,7 +77,8 @@ def _obvious(
     scores = _with_shapes(model, scores)
     rows = [value for value in scores if _row_length(value) is not None]
     if classes:
-        fitting = [value for value in rows if _row_length(value) == classes]
+        lengths = {classes, 1} if classes == YES_OR_NO else {classes}
+        fitting = [value for value in rows if _row_length(value) in lengths]
         if len(fitting) == 1:
             return fitting[0].name, f"the only row of {classes} scores, as many as labels"
     elif len(rows) == 1 and all(_shape(value) for value in scores):
@@ -101,10 +103,11 @@ def _with_shapes(model: ModelProto, values: list[ValueInfoProto]) -> list[ValueI
 def _row_length(value: ValueInfoProto) -> int | None:
     """Return the number of scores if all other axes have the length 1; the first may be open."""
     shape = _shape(value)
-    long = [axis for axis in shape[1:] if axis != 1]
-    if len(shape) == 1:
-        long = shape
-    return long[0] if len(long) == 1 and long[0] else None
+    axes = shape if len(shape) == 1 else shape[1:]
+    long = [axis for axis in axes if axis != 1]
+    if not long:
+        return 1
+    return long[0] if len(long) == 1 else None
 
 
 def _shape(value: ValueInfoProto) -> list[int | None]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from onnx import TensorProto, helper
 from perception_node.engines.importing.constants import constants
 from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.loading import describe_opset
+from perception_node.engines.importing.weights import WEIGHTS, map_file
 from perception_node.engines.onnx_graph import all_nodes, opset_version
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -50,7 +51,9 @@ def run(
     feeds = iter(feeds)
     first = next(feeds)
     try:
-        session = open_session(content, input_bytes=sum(each.nbytes for each in first.values()))
+        beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
+        size = sum(each.nbytes for each in first.values())
+        session = open_session(content, input_bytes=size, beside=beside)
         outputs = [session.run([output], feed)[0] for feed in chain([first], feeds)]
     except Exception as error:  # it documents no exceptions
         version, newest = opset_version(model), newest_opset()
@@ -76,12 +79,12 @@ def _first_row(path: Path, scores: NDArray[Any], batch: int) -> NDArray[Any]:
 
 def _check_rows(path: Path, outputs: list[NDArray[Any]]) -> None:
     shape = outputs[0].shape
-    if outputs[0].size < 2:
+    if outputs[0].size == 0:
         problem = f"its output has the shape {shape}; a classifier has a score per class"
         raise ConversionError(path, problem)
     if len({output.shape for output in outputs}) > 1:
         raise ConversionError(path, "the shape of its output depends on the image")
-    if sum(axis > 1 for axis in shape) != 1:
+    if sum(axis > 1 for axis in shape) > 1:
         raise ConversionError(path, f"its output has the shape {shape}, not one row of scores")
 
 

@@ -56,6 +56,7 @@ class Wishes:
     output_name: str = ""
     fixed_inputs: dict[str, float] = field(default_factory=dict)
     layout: str = ""
+    thresholds: tuple[float, ...] | None = None
 
 
 class Choice(NamedTuple):

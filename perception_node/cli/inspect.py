@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,8 @@ from perception_node.model.bundle import (
     MODEL_SUFFIX,
     load_bundle,
 )
-from perception_node.model.onnx_file import DamagedOnnx, RefusedOnnx, look_through
+from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_tensor import DamagedOnnx, RefusedOnnx
 from perception_node.system.files import read_regular_file
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
@@ -112,7 +112,7 @@ def _readable_rows(record: dict[str, Any], target: str | None) -> list[tuple[str
 def _inspect_bundle(bundle: ModelBundle, target: str | None, *, as_json: bool) -> None:
     record = {
         "path": str(bundle.path),
-        **asdict(bundle.manifest),
+        **bundle.manifest.to_record(),
         "labels": list(bundle.labels),
         "files": [_file_record(bundle, name) for name in bundle.files],
         "gate": {name: find_problem(bundle, name) for name in GATED if name in bundle.files},
@@ -141,6 +141,8 @@ def _show_bundle(bundle: ModelBundle, record: dict[str, Any], target: str | None
         ("input", f"{size.name}, float32 (1, 3, {size.height}, {size.width})"),
         ("output", f"{output.name}, float32 (1, {output.classes}), {output.kind}"),
     ]
+    if output.thresholds is not None:
+        rows.append(("thresholds", _some(tuple(f"{each:g}" for each in output.thresholds))))
     rows += [(key, _show(value)) for key, value in record["preprocessing"].items()]
     rows.append(("labels", _some(bundle.labels)))
     for file in record["files"]:

@@ -49,7 +49,8 @@ def attempt(content: bytes, options: dict) -> str:
         images = np.random.default_rng(0).integers(0, 256, (2, 3, *size)).astype(np.float32)
         np.save("images.npy", images)
         Path("images.npy").rename("images")
-        found, blobs = conversion.perform(path, {"graph": facts, "size": size})
+        more = {"size": size, "color": "RGB", "kind": facts["head"][0], "labels": 5}
+        found, blobs = conversion.perform(path, {"graph": facts, **more})
         assert blobs["model"]
         return "imported" if found["difference"] <= found["tolerance"] else "differs"
     except ConversionError as error:

@@ -24,6 +24,7 @@ from tests.variant_builders import (
     float64,
     grey,
     head,
+    large,
     model,
     node,
     shuffled,
@@ -161,6 +162,23 @@ def test_float16_differs_by_rounding_alone(convert):
     image = picture()
     assert scores(bundle, image) == pytest.approx(expected(image), abs=0.02)
     assert imported.difference < 0.02
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (large(np.float64), "float64 is computed in float32"),
+        (large(np.float16), ""),
+        (large(opset=9), "opset 9 raised to 17"),
+        (large(size=4), "batch fixed at 4: the graph is rewritten to 1"),
+        (large(opset=9, size=2), "opset 9 raised to 17; batch fixed at 2"),
+    ],
+)
+def test_weights_that_lie_apart_are_changed_too(convert, content, note):
+    imported, bundle = convert(content, SAID)
+    assert note in "; ".join(imported.notes)
+    image = picture(64, 96)
+    assert scores(bundle, image) == pytest.approx(expected(image), abs=0.02)
 
 
 # Grey
