@@ -150,17 +150,15 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     check_archive(order.model, content)
     _require(order.model, "torch")
     _require(order.model, "onnx")
-    settings = settle_script(order.model, order.wishes)
+    script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
+    labels = _labels(order, script["labels"], "its attribute labels")
+    settings = settle_script(order.model, order.wishes, script, missing=_missing(labels))
     files = {"model": content, "images": prepare_images(settings, order.photos)}
     answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
     if not {"model", "outputs"} <= answer.blobs.keys():
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
     files |= {name: answer.blobs[name] for name in ("model", "outputs")}
     graph = sandbox.run("inspect-onnx", {"model": files["model"]}, {}).facts
-    labels = _labels(order, answer.facts.get("labels"), "its attribute labels")
-    if labels is None:
-        problem = "it has no attribute labels; give --labels FILE (one class name per line)"
-        raise ConversionError(order.model, problem)
     torch = quote(str(answer.facts.get("torch")))[1:-1]
     return _Source(files, graph, labels, settings, torch)
 
@@ -169,7 +167,7 @@ def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
     labels = _labels(order, graph["labels"], "its metadata")
-    settings = settle_graph(order.model, order.wishes, graph, labels)
+    settings = settle_graph(order.model, order.wishes, graph, missing=_missing(labels))
     files = {"model": content, "images": prepare_images(settings, order.photos)}
     return _Source(files, graph, labels, settings)
 
@@ -179,6 +177,11 @@ def _require(path: Path, package: str) -> None:
         problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
         only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
         raise EnvironmentLacks(problem, f"run: {advice}{only}")
+
+
+def _missing(labels: Choice | None) -> list[str]:
+    """Return the settings beside those of images that must be asked for."""
+    return [] if labels else ["labels"]
 
 
 def _labels(order: Order, found: object, source: str) -> Choice | None:
