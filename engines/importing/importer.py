@@ -15,6 +15,10 @@ from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare
 from perception_node.engines.importing.confinement import Limits
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
+from perception_node.engines.importing.output_kind import (
+    settle_kind,
+    settle_thresholds,
+)
 from perception_node.engines.importing.sandbox import Sandbox
 from perception_node.engines.importing.settings import (
     SAID,
@@ -43,8 +47,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.engines.importing.filetypes import Format
-    from perception_node.model.bundle import OutputKind
-
 TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
@@ -167,7 +169,10 @@ def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
     labels = _labels(order, graph["labels"], "its metadata")
-    settings = settle_graph(order.model, order.wishes, graph, missing=_missing(labels))
+    is_kind_open = graph["head"][0] is None and order.wishes.output is None
+    later = ["output"] if is_kind_open else []
+    missing = _missing(labels)
+    settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
     files = {"model": content, "images": prepare_images(settings, order.photos)}
     return _Source(files, graph, labels, settings)
 
@@ -201,7 +206,15 @@ def _labels(order: Order, found: object, source: str) -> Choice | None:
 def _convert(
     order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
 ) -> Imported:
-    options = {"graph": source.graph, "size": source.settings.size}
+    labels: tuple[str, ...] = source.labels.value if source.labels is not None else ()
+    wish = order.wishes.output
+    known = Choice(wish, SAID) if wish else None
+    options = {
+        "graph": source.graph,
+        "size": source.settings.size,
+        "kind": wish or source.graph["head"][0],
+        "labels": len(labels),
+    }
     answer = sandbox.run("convert-onnx", source.files, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
@@ -211,21 +224,20 @@ def _convert(
             f"more than {TOLERANCE:g}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
-    kind = _kind(order, probabilities=bool(facts["probabilities"]))
+    kind = settle_kind(order.model, known, source.graph, facts)
     choices = {**source.settings.choices, "output": kind}
-    labels: tuple[str, ...] = ()
     if source.labels is not None:
-        labels = source.labels.value
         choices["labels"] = Choice(len(labels), source.labels.source)
     if len(labels) != facts["classes"]:
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
+    thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
     height, width = source.settings.size
     manifest = Manifest(
         name=order.name or _name(order.bundle),
         license=order.license,
         input=Input(str(facts["input"]), height, width),
         preprocessing=source.settings.preprocessing,
-        output=Output(str(facts["output"]), kind.value, int(facts["classes"])),
+        output=Output(str(facts["output"]), kind.value, len(labels), thresholds),
         provenance={
             **provenance,
             "imported_by": f"perception_node {__version__}",
@@ -237,18 +249,6 @@ def _convert(
     write_new_bundle(order.bundle, manifest, labels, answer.blobs["model"], force=order.force)
     format_: Format = provenance["format"]
     return Imported(format_, manifest, labels, choices, images, difference)
-
-
-def _kind(order: Order, *, probabilities: bool) -> Choice:
-    """Tell logits from probabilities by the values: these add up to 1 for every image."""
-    found: OutputKind = "probabilities" if probabilities else "logits"
-    wish = order.wishes.output
-    if wish is None:
-        return Choice(found, "its values on the images")
-    if wish == "logits" and probabilities:
-        problem = "its values are probabilities, leave out --output logits"
-        raise ConversionError(order.model, problem)
-    return Choice(wish, SAID)
 
 
 def _text(name: str) -> str:

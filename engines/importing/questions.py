@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.errors import ConversionError
+from perception_node.model.bundle import OutputKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ EXPLANATIONS = {
     "resize": "HOW: stretch, stretch:N, shorter-side:N, letterbox or pad-square",
     "mean": "MEAN, STD: three numbers in the order of --color, or one; 0 and 1 if there is none",
     "scale": "SCALE: 1 if mean and std are of pixels from 0 to 255, 0.00392157 if from 0 to 1",
-    "output": "KIND: logits or probabilities",
+    "output": f"KIND: {', '.join(get_args(OutputKind))}",
     "labels": "FILE: class names in their order, as text, JSON, YAML or CSV",
 }
 ANSWERED_BY_PRESETS = {"color", "resize", "mean", "std"}

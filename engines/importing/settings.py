@@ -63,6 +63,7 @@ class Wishes:
     fill: Fill | None = None
     output: OutputKind | None = None
     labels: tuple[str, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
     preset: str | None = None
     command: str = "perception import MODEL -o BUNDLE"
 
@@ -138,12 +139,14 @@ def settle_graph(
     graph: Mapping[str, Any],
     known: Mapping[str, Choice] | None = None,
     missing: Sequence[str] = (),
+    later: Sequence[str] = (),
 ) -> Settings:
     """Settle an ONNX model's settings from what its graph shows, the fields of ``GraphFacts``.
 
     ``known`` is what the model's maker says of it. The user goes before the maker; before both
     goes the graph, where it leaves nothing to choose. ``missing`` are other settings that must be
-    said, such as ``labels``: all are asked for at once.
+    said, such as ``labels``: all are asked for at once, with those that will be asked for
+    ``later``, when the model has been run.
 
     Raises:
         ConversionError: something must be said, or a wish does not fit the model.
@@ -166,7 +169,7 @@ def settle_graph(
     if kind == "RGBA":
         source = f"{GRAPH}, {kind}"
         shown = {"color": Choice("RGB", source), "resize": Choice("stretch", source)}
-    return _settle(path, wishes, [shown, known or {}], fixed, missing)
+    return _settle(path, wishes, [shown, known or {}], fixed, missing, later)
 
 
 def _takes_pixels(graph: Mapping[str, Any]) -> str:
@@ -207,6 +210,7 @@ def _settle(
     found: Sequence[Mapping[str, Choice]],
     fixed: Known,
     missing: Sequence[str],
+    later: Sequence[str] = (),
 ) -> Settings:
     """Choose for each setting the last of its sources, ``fixed`` before all."""
     choices = _merge([*found, _preset(wishes), _said(wishes), fixed])
@@ -216,7 +220,7 @@ def _settle(
     if not asked & {"size", "resize"} and not _settle_crop(path, choices):
         asked.add("resize")
     if asked:
-        raise ask(path, asked, wishes.command)
+        raise ask(path, {*asked, *later}, wishes.command)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
     values = {name: choice.value for name, choice in choices.items()}
     size = values.pop("size")

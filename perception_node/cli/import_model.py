@@ -15,7 +15,7 @@ from perception_node.engines.importing.labels import LABEL_FORMS, find_labels
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import PADDING, Interpolation
+from perception_node.model.bundle import PADDING, Interpolation, OutputKind
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_resource
 from perception_node.terminal.output import say
@@ -80,7 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     about.add_argument("--std", type=_three, metavar="S,S,S", help="divisors, in the same order")
     about.add_argument("--scale", type=_positive, metavar="S", help="factor on pixels, first")
-    about.add_argument("--output", choices=("logits", "probabilities"))
+    about.add_argument(
+        "--output",
+        choices=get_args(OutputKind),
+        help="the scores: logits or probabilities of one class of all, or a sigmoid of each class",
+    )
+    about.add_argument(
+        "--thresholds",
+        type=_scores,
+        metavar="T,T,...",
+        help="with sigmoid scores: what each class must reach, 0 to 1; or one number for all",
+    )
     parser.add_argument(
         "--trust-model",
         default="",
@@ -175,6 +185,7 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
         labels=None if arguments.labels is None else find_labels(arguments.labels),
         preset=arguments.preset,
         command=shlex.join(["perception", "import", *arguments.words]),
+        thresholds=arguments.thresholds,
     )
 
 
@@ -196,6 +207,13 @@ def _three(text: str) -> tuple[float, float, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers R,G,B, nor one")
     first, second, third = values
     return first, second, third
+
+
+def _scores(text: str) -> tuple[float, ...]:
+    values = tuple(_number(part) for part in text.split(","))
+    if not all(0.0 <= value <= 1.0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers from 0 to 1, such as 0.5,0.3")
+    return values
 
 
 def _positive(text: str) -> float:

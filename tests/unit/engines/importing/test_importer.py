@@ -18,9 +18,7 @@ from onnx import TensorProto, helper
 
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing import importer
-from perception_node.engines.importing.child import STEPS
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.sandbox import ChildResult
 from perception_node.engines.importing.settings import Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
@@ -52,26 +50,7 @@ LABELS = Wishes(labels=NAMES)
 PLACED = Wishes(labels=NAMES, color="RGB", resize="stretch")
 
 
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch, tmp_path):
-    """Run each step here, in a folder of its own."""
-
-    class Here:
-        def __init__(self, path, *_arguments, **_options):
-            self.path = path
-
-        def run(self, step, files, options, **_options):
-            folder = tmp_path / f"step {len(list(tmp_path.iterdir()))}"
-            folder.mkdir()
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            with monkeypatch.context() as patch:
-                patch.chdir(folder)
-                module = import_module(f"perception_node.engines.importing.{STEPS[step]}")
-                facts, blobs = module.perform(self.path, json.loads(json.dumps(options)))
-            return ChildResult(json.loads(json.dumps(facts)), blobs)
-
-    monkeypatch.setattr(importer, "Sandbox", Here)
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 @pytest.fixture
@@ -152,7 +131,7 @@ def test_nvidias_parser_takes_every_form_once_rewritten(convert, shape, wishes, 
 def test_a_softmax_at_the_end_gives_probabilities(convert):
     imported, bundle = convert(scores_network(softmax=True))
     assert bundle.manifest.output.kind == "probabilities"
-    assert imported.choices["output"].source == "its values on the images"
+    assert imported.choices["output"].source == "its last operator, Softmax"
 
 
 def test_colours_are_recognised_through_the_whole_pipeline(convert):
@@ -456,9 +435,9 @@ def test_pixels_are_not_normalised_for_a_model_that_does_it_itself(convert, flag
         convert(scores_network(element="uint8"), replace(PLACED, **flag))
 
 
-def test_logits_can_be_called_probabilities_but_not_the_other_way_round(convert):
-    wishes = replace(SAID, output="probabilities")
-    assert convert(scores_network(), wishes)[1].manifest.output.kind == "probabilities"
+def test_a_kind_that_the_scores_disprove_is_refused(convert):
+    with pytest.raises(ConversionError, match=r"no probabilities .*--output logits"):
+        convert(scores_network(), replace(SAID, output="probabilities"))
     with pytest.raises(ConversionError, match="leave out --output logits"):
         convert(scores_network(softmax=True), replace(SAID, output="logits"), force=True)
 

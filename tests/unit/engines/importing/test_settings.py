@@ -147,11 +147,12 @@ def test_all_that_is_missing_is_asked_for_with_the_command_that_was_typed():
     command = "perception import 'my model.onnx' -o b --color RGB"
     with pytest.raises(ConversionError) as caught:
         settle_graph(
-            PATH, Wishes(color="RGB", command=command), OPEN, missing=["labels", "output"]
+            PATH, Wishes(color="RGB", command=command), OPEN, missing=["labels"], later=["output"]
         )
     line = str(caught.value)
     assert line.startswith("model.onnx: the model does not say: size, resize, mean, std, output")
     assert "--preset imagenet|tf|caffe|ultralytics|clip answers for a family" in line
+    assert settle_graph(PATH, SAID, GRAPH, later=["output"])
     flags = "--size HxW --resize HOW --mean MEAN --std STD --output KIND --labels FILE"
     assert line.endswith(f"; complete and run: {command} {flags}")
 
