@@ -16,7 +16,8 @@ from perception_node.engines.onnxruntime import session
 from perception_node.engines.onnxruntime.session import folds_too_much, open_session
 from perception_node.errors import EngineBuildError, ModelFormatError
 from perception_node.model.bundle import MODEL, load_bundle, write_bundle
-from perception_node.model.onnx_file import MAX_DEPTH, DamagedOnnx, RefusedOnnx, look_through
+from perception_node.model.onnx_file import MAX_DEPTH, look_through
+from perception_node.model.onnx_tensor import DamagedOnnx, RefusedOnnx
 from tests.builders import ROOT, color_network, make_bundle
 from tests.hostile_builders import constant, external, functions, graph, node
 from tests.memory import peak_mib
