@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.inputs import choose_image
 from perception_node.engines.importing.label_maps import cut_label_maps
+from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import LAYOUTS, find_layout
 from perception_node.engines.importing.loading import check_operators, load_model
 from perception_node.engines.importing.narrowing import narrow
@@ -94,7 +93,9 @@ def inspect(
     """
     lines = list(notes)
     named = cut_label_maps(model.graph, lines)
-    labels = named or read_labels({entry.key: entry.value for entry in model.metadata_props})
+    labels = named or labels_in_metadata(
+        {entry.key: entry.value for entry in model.metadata_props}
+    )
     classes = options.get("classes") or (len(labels) if labels else None)
     output = choose_output(path, model, options.get("output") or "", classes, lines)
     narrow(model, output)
@@ -158,24 +159,6 @@ def _describe_shape(name: str, shape: list[int | None]) -> str:
 
 def _show(shape: list[int | None]) -> str:
     return f"[{', '.join('?' if axis is None else str(axis) for axis in shape)}]"
-
-
-def read_labels(metadata: dict[str, str]) -> list[str] | None:
-    """Return class names from a model's metadata.
-
-    ``labels`` is a JSON list; ``names`` is what Ultralytics writes, a Python dict by index.
-    """
-    try:
-        if "labels" in metadata:
-            found = json.loads(metadata["labels"])
-        else:
-            names = ast.literal_eval(metadata.get("names", "{}"))
-            found = [names[index] for index in range(len(names))]
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
-        return None
-    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
-        return None
-    return found or None
 
 
 def _shape(path: Path, value: ValueInfoProto) -> list[int | None]:
