@@ -228,9 +228,11 @@ def test_harmless_operators_change_nothing(before, head, after):
     assert find_head(graph_of(body), "p").kind == HEADS[head]
 
 
-OPERATORS = """Add AveragePool BatchNormalization Cast Clip Concat Constant Div Exp Flatten Gather Gemm
-    HardSigmoid If Log LogSoftmax Max Mean Min Mul Neg QuantizeLinear Reciprocal ReduceMax ReduceSum
-    Relu Reshape Sigmoid Softmax Softplus Split Sub Sum Tanh TopK""".split()
+OPERATORS = """
+    Add AveragePool BatchNormalization Cast Clip Concat Constant Div Exp Flatten Gather Gemm If
+    HardSigmoid Log LogSoftmax Max Mean Min Mul Neg QuantizeLinear Reciprocal ReduceMax ReduceSum
+    Relu Reshape Sigmoid Softmax Softplus Split Sub Sum Tanh TopK
+""".split()
 
 
 @given(
