@@ -15,6 +15,7 @@ from perception_node.engines.importing.inspection import GraphFacts
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
 from perception_node.engines.importing.one_score import split_score, with_other_score
+from perception_node.engines.importing.weights import WEIGHTS, map_file
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import ConversionError, first_line
 
@@ -105,7 +106,8 @@ def run(
     """
     content = model.SerializeToString()
     try:
-        session = open_session(content, input_bytes=images[0].nbytes)
+        beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
+        session = open_session(content, input_bytes=images[0].nbytes, beside=beside)
         outputs = [session.run(None, {name: image})[0] for image in images]
     except Exception as error:  # it documents no exceptions
         problem = f"ONNX Runtime cannot run it: {first_line(error)}"

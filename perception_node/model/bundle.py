@@ -28,7 +28,8 @@ from perception_node.errors import (
     ModelIntegrityError,
     quote,
 )
-from perception_node.model.onnx_file import DamagedOnnx, RefusedOnnx, look_through
+from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_tensor import DamagedOnnx, RefusedOnnx
 from perception_node.model.sealed_json import BrokenSeal, check_seal, parse, seal
 from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file, replace_file

@@ -10,7 +10,7 @@ import pytest
 
 from perception_node.engines.importing import importer
 from perception_node.engines.importing.child import STEPS
-from perception_node.engines.importing.sandbox import ChildResult
+from perception_node.engines.importing.sandbox import ChildResult, lend
 
 
 @pytest.fixture
@@ -24,9 +24,7 @@ def in_this_process(monkeypatch, tmp_path):
         def run(self, step, files, options, **_options):
             folder = tmp_path / f"step {len(list(tmp_path.iterdir()))}"
             folder.mkdir()
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            with monkeypatch.context() as patch:
+            with monkeypatch.context() as patch, lend(folder, files):
                 patch.chdir(folder)
                 module = import_module(f"perception_node.engines.importing.{STEPS[step]}")
                 facts, blobs = module.perform(self.path, json.loads(json.dumps(options)))
