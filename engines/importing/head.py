@@ -275,7 +275,7 @@ class _Tracer:
     def _concat(self, node: NodeProto, steps: int) -> _Value:
         """Join heads of one form; ``1 - p`` beside ``p`` is one class or the other."""
         values = self._variables(node, steps)
-        if any(value.form != "sigmoid" for value in values):
+        if not values or any(value.form != "sigmoid" for value in values):
             return _together(values, {"linear"}, "Concat")
         if not all(value.is_plain or value.is_turned for value in values):
             return _Value("unknown", "Concat")
