@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from perception_node.bench.camera.load_sources import HIGHEST_PIXELS
 from perception_node.errors import ConfigError, FrameError, quote
-from perception_node.vision.frame import ENCODINGS, MAX_SIDE, require_size
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.layout import MAX_SIDE, require_size
 
 if TYPE_CHECKING:
     from perception_node.bench.camera.load import Load

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.model.bundle import Interpolation, Preprocessing
-    from perception_node.vision.frame import Frame, PackedOrder
+    from perception_node.vision.encodings import PackedOrder
+    from perception_node.vision.frame import Frame
 
 _INTERPOLATION: dict[Interpolation, int] = {
     "bilinear": cv2.INTER_LINEAR,

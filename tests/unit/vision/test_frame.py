@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.errors import FrameError, FrameTooLarge, MalformedImage, UnsupportedEncoding
-from perception_node.vision.frame import ENCODINGS, Frame, Unpacker, view_pixels
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Frame, Unpacker
+from perception_node.vision.layout import lay_out
 from tests.builders import quadrants, smooth
 
 LIMIT = 4096 * 4096
@@ -95,14 +97,10 @@ def pad_nv24(rows, padding):
 
 
 def view(encoding, data, height, width, step, *, max_pixels=LIMIT):
-    return view_pixels(
-        memoryview(data),
-        height=height,
-        width=width,
-        encoding=encoding,
-        step=step,
-        max_pixels=max_pixels,
+    layout = lay_out(
+        encoding, height=height, width=width, step=step, size=len(data), max_pixels=max_pixels
     )
+    return layout.view(memoryview(data))
 
 
 def to_frame(pixels, encoding, height, width, *, is_bigendian=False):

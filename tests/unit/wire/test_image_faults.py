@@ -21,7 +21,9 @@ from perception_node.errors import (
     UnsupportedEncoding,
 )
 from perception_node.model.bundle import load_bundle
-from perception_node.vision.frame import ENCODINGS, MAX_SIDE, Unpacker
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.layout import MAX_SIDE
 from perception_node.wire.images import MAX_STRING_BYTES, ImageReader
 from tests.builders import (
     compressed_message,
