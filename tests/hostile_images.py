@@ -136,7 +136,7 @@ def raw_sources() -> list[bytes]:
         )
         for number, encoding in enumerate(ENCODINGS)
         for height, width in SIZES
-        for padding in (0, 5)
+        for padding in (0, 6)
     ]
 
 

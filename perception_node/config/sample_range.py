@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from perception_node.errors import ConfigError
 
-AUTO, FULL, HIGHEST_16 = "auto", "full", 65535.0
+AUTO, FULL = "auto", "full"
+HIGHEST_16, HIGHEST_32 = 65535.0, 1e38  # the latter is near the end of single precision
 
 
 class SampleRange(NamedTuple):
@@ -60,5 +60,5 @@ def _parse(text: str) -> SampleRange | None:
         low, high = (float(number) for number in text.split(","))
     except ValueError:
         return None
-    is_range = math.isfinite(high - low) and low < high
+    is_range = -HIGHEST_32 <= low < high <= HIGHEST_32
     return SampleRange(low, high) if is_range else None

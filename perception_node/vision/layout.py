@@ -83,7 +83,7 @@ def lay_out(
     """
     name = NAMES.get(encoding.lower())
     if name is None:
-        raise UnsupportedEncoding(encoding, ", ".join(ENCODINGS))
+        raise UnsupportedEncoding(encoding, f"use one of: {', '.join(ENCODINGS)}")
     form = READ[name]
     require_size(width, height, max_pixels)
     _check_size(form, height, width)

@@ -14,6 +14,7 @@ from perception_node.config.sample_range import (
     parse_range_32,
 )
 from perception_node.errors import UnsupportedEncoding
+from perception_node.vision.encodings import FLOATS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LOOKED_AT = 1 << 14  # pixels of an image, on a grid
 PERCENT = (0.01, 0.99)  # of them are darker than black and than white
 FOLLOWED = 0.1  # how far a range goes, with each image, to what is found in it
+LEAST_SPREAD = 1e-30  # between black and white, so that single precision holds its inverse
 LEAST_LEVELS = 16  # of 256 that a picture should use
 
 
@@ -63,7 +65,9 @@ class SampleScaler:
         """
         follower = self._of_16 if samples.dtype.kind == "u" else self._of_32
         if follower is None:
-            raise UnsupportedEncoding("32FC1", "any other, or set mono32_range, such as 0.3,10")
+            raise UnsupportedEncoding(
+                FLOATS, "let the driver send 16UC1, or set mono32_range, such as to 0.3,10"
+            )
         return _to_bytes(samples, follower.find(samples))
 
     def judge(self, samples: NDArray[Any]) -> None:
@@ -120,10 +124,10 @@ def _percentiles(samples: NDArray[Any]) -> tuple[Any, Any]:
 def _to_bytes(samples: NDArray[Any], found: SampleRange) -> NDArray[np.uint8]:
     """Scale in single precision, which holds every 16-bit number."""
     levels = samples.astype(np.float32)
-    factor = 255.0 / max(found.high - found.low, np.finfo(np.float32).tiny)
+    factor = 255.0 / max(found.high - found.low, LEAST_SPREAD)
     with np.errstate(over="ignore", invalid="ignore"):
         levels -= np.float32(found.low)
-        levels *= np.float32(min(factor, np.finfo(np.float32).max))
+        levels *= np.float32(factor)
     if samples.dtype.kind == "f":
         np.nan_to_num(levels, copy=False, nan=0.0)
     np.clip(levels, 0.0, 255.0, out=levels)

@@ -148,7 +148,7 @@ def test_equal_loads_are_described_alike_however_long_they_are():
         ({"width": 8}, "--size 8x48: a side has 16 to"),
         ({"width": 20_000}, "--size 20000x48: at most 16384 pixels a side"),
         ({"width": 8192, "height": 8192}, "--size 8192x8192: .* 16777216 in all"),
-        ({"encoding": "rgb16"}, "--encoding must be one of rgb8, .*, found 'rgb16'"),
+        ({"encoding": "rgb12"}, "--encoding must be one of rgb8, .*, found 'rgb12'"),
         ({"transport": "theora"}, "--transport must be one of raw, compressed"),
         ({"width": 65, "encoding": "yuyv"}, "--size 65x48: yuyv needs even numbers"),
         ({"height": 47, "encoding": "nv12"}, "--size 64x47: nv12 needs even numbers"),
