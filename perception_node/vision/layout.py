@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perception_node.errors import FrameTooLarge, MalformedImage, UnsupportedEncoding
-from perception_node.vision.encodings import ENCODINGS, NAMES, READ, THREE_PLANES
+from perception_node.vision.encodings import ENCODINGS, FLOATS, NAMES, READ, THREE_PLANES
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,7 +61,14 @@ class Layout(NamedTuple):
 
 @lru_cache(maxsize=16)  # a camera's images have the same numbers; errors are not kept
 def lay_out(
-    encoding: str, *, height: int, width: int, step: int, size: int, max_pixels: int
+    encoding: str,
+    *,
+    height: int,
+    width: int,
+    step: int,
+    size: int,
+    max_pixels: int,
+    takes_floats: bool = False,
 ) -> Layout:
     """Find the pixels of a raw image.
 
@@ -73,9 +80,10 @@ def lay_out(
             if its data is exactly as long as one without padding.
         size: bytes of the data. Padding after the last row may be missing.
         max_pixels: the largest ``height * width`` accepted.
+        takes_floats: whether ``FLOATS`` are read.
 
     Raises:
-        UnsupportedEncoding: the encoding is not known.
+        UnsupportedEncoding: the encoding is not known, or not read.
         FrameTooLarge: more than ``max_pixels``.
         MalformedImage: the numbers contradict each other, the data is too short or a side is
             longer than ``MAX_SIDE``.
@@ -84,6 +92,9 @@ def lay_out(
     name = NAMES.get(encoding.lower())
     if name is None:
         raise UnsupportedEncoding(encoding, f"use one of: {', '.join(ENCODINGS)}")
+    if name == FLOATS and not takes_floats:
+        advice = "let the driver send 16UC1, or set mono32_range, such as to 0.3,10"
+        raise UnsupportedEncoding(encoding, advice)
     form = READ[name]
     require_size(width, height, max_pixels)
     _check_size(form, height, width)

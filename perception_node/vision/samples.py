@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perception_node.config.sample_range import (
+    AUTO,
     FULL_16,
     SampleRange,
     parse_range_16,
     parse_range_32,
 )
-from perception_node.errors import UnsupportedEncoding
-from perception_node.vision.encodings import FLOATS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from numpy.typing import NDArray
@@ -28,24 +29,35 @@ LEAST_SPREAD = 1e-30  # between black and white, so that single precision holds 
 LEAST_LEVELS = 16  # of 256 that a picture should use
 
 
+warn_in_log = getLogger("perception.images").warning
+
+
 class SampleScaler:
     """Makes 8-bit samples of deeper ones, for one camera.
 
     Attributes:
         complaint: why the last deep image is almost of one colour; empty if it is not.
+        takes_floats: whether a range is set for floats.
 
     """
 
-    def __init__(self, mono16_range: str = "full", mono32_range: str = "") -> None:
-        """Prepare for parameters of ``CameraConfig``.
+    def __init__(
+        self,
+        mono16_range: str = "full",
+        mono32_range: str = "",
+        warn: Callable[[str], object] = warn_in_log,
+    ) -> None:
+        """Prepare for parameters of ``CameraConfig``; ``warn`` is called at the first complaint.
 
         Raises:
             ConfigError: they are no ranges.
 
         """
         self.complaint = ""
+        self._warn: Callable[[str], object] | None = warn
         self._of_16 = _Follower(parse_range_16(mono16_range))
-        self._of_32 = _Follower(parse_range_32(mono32_range)) if mono32_range else None
+        self._of_32 = _Follower(parse_range_32(mono32_range or AUTO))
+        self.takes_floats = bool(mono32_range)
 
     @property
     def is_full(self) -> bool:
@@ -59,15 +71,8 @@ class SampleScaler:
             samples: uint16 or float32, in any byte order, of shape (height, width[, samples of a
                 pixel]). NaN becomes black.
 
-        Raises:
-            UnsupportedEncoding: they are floats, and no range is set for these.
-
         """
         follower = self._of_16 if samples.dtype.kind == "u" else self._of_32
-        if follower is None:
-            raise UnsupportedEncoding(
-                FLOATS, "let the driver send 16UC1, or set mono32_range, such as to 0.3,10"
-            )
         return _to_bytes(samples, follower.find(samples))
 
     def judge(self, samples: NDArray[Any]) -> None:
@@ -84,6 +89,12 @@ class SampleScaler:
                 "they look almost of one colour; set mono16_range to auto, or to these two "
                 f"({low << 8},{high << 8 | 255})"
             )
+            self._warn_once()
+
+    def _warn_once(self) -> None:
+        warn, self._warn = self._warn, None
+        if warn is not None:
+            warn(self.complaint)
 
 
 class _Follower:

@@ -12,7 +12,6 @@ little and big endian plain CDR (OMG DDSI-RTPS 10.5, XCDR 1).
 from __future__ import annotations
 
 import struct
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from perception_node.errors import InvalidStamp, MalformedMessage, quote
@@ -20,7 +19,7 @@ from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.encodings import FLOATS
 from perception_node.vision.frame import Frame
 from perception_node.vision.layout import lay_out
-from perception_node.vision.samples import SampleScaler
+from perception_node.vision.samples import SampleScaler, warn_in_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,9 +130,6 @@ class CdrReader:
         raise MalformedMessage(msg)
 
 
-warn_in_log = getLogger("perception.images").warning
-
-
 class Header(NamedTuple):
     """std_msgs/Header."""
 
@@ -158,14 +154,13 @@ class ImageReader:
     ) -> None:
         """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits.
 
-        ``scaler`` makes bytes of deeper samples; ``warn`` is called once for each thing that the
-        camera's driver should do otherwise.
+        ``scaler`` makes bytes of deeper samples; ``warn`` is called for the first image with a
+        wrong step that can be read all the same.
         """
         self._max_pixels = max_pixels
         self._scaler = SampleScaler() if scaler is None else scaler
         self._decoder = Decoder(max_pixels, smallest_side, damaged_images, self._scaler)
-        self._warn = warn
-        self._said: set[str] = set()
+        self._warn: Callable[[str], object] | None = warn
         readers = {"raw": self._read_raw, "compressed": self._read_compressed}
         self._read_body = readers[transport]
 
@@ -211,9 +206,11 @@ class ImageReader:
             step=step,
             size=len(octets),
             max_pixels=self._max_pixels,
+            takes_floats=self._scaler.takes_floats,
         )
-        if layout.complaint:
-            self._warn_once("step", layout.complaint)
+        if layout.complaint and self._warn is not None:
+            self._warn, warn = None, self._warn
+            warn(layout.complaint)
         pixels, name = layout.view(octets), layout.encoding
         if layout.narrow:
             pixels, name = self._read_deep(layout, octets, is_bigendian=is_bigendian)
@@ -227,7 +224,6 @@ class ImageReader:
         if layout.encoding == FLOATS or not self._scaler.is_full:
             return self._scaler.scale(samples), layout.narrow
         self._scaler.judge(samples)
-        self._warn_once("range", self._scaler.complaint)
         return layout.view(octets), layout.encoding
 
     def _read_compressed(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
@@ -243,14 +239,7 @@ class ImageReader:
         return self._decode(octets, stamp_ns, frame_id)
 
     def _decode(self, octets: memoryview, stamp_ns: int, frame_id: str) -> Frame:
-        frame = Frame.from_bgr(self._decoder.decode(octets), stamp_ns, frame_id)
-        self._warn_once("range", self._scaler.complaint)
-        return frame
-
-    def _warn_once(self, subject: str, complaint: str) -> None:
-        if complaint and subject not in self._said:
-            self._said.add(subject)
-            self._warn(complaint)
+        return Frame.from_bgr(self._decoder.decode(octets), stamp_ns, frame_id)
 
 
 class OpenImage:

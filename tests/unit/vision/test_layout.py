@@ -14,7 +14,8 @@ HEIGHT, WIDTH = 6, 8
 
 
 def lay(encoding, step, size, *, height=HEIGHT, width=WIDTH):
-    return lay_out(encoding, height=height, width=width, step=step, size=size, max_pixels=1 << 24)
+    numbers = {"height": height, "width": width, "step": step, "size": size}
+    return lay_out(encoding, **numbers, max_pixels=1 << 24, takes_floats=True)
 
 
 def tight(encoding):

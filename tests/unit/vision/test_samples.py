@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from perception_node.config.sample_range import parse_range_16, parse_range_32
 from perception_node.config.sections import CameraConfig
-from perception_node.errors import ConfigError, UnsupportedEncoding
+from perception_node.errors import ConfigError
 from perception_node.vision.samples import SampleScaler
 
 
@@ -66,10 +66,10 @@ def test_channels_share_one_range():
     assert found[-1, -1].tolist() == [64, 128, 255]
 
 
-def test_floats_are_refused_unless_a_range_is_set():
+def test_floats_have_a_range_of_their_own():
+    assert not SampleScaler("auto").takes_floats
+    assert SampleScaler(mono32_range="auto").takes_floats
     meters = np.array([[0.2, 0.3, 5.15, 10, 99, np.nan, np.inf, -np.inf]], np.float32)
-    with pytest.raises(UnsupportedEncoding, match=r"32FC1.* not supported; .* set mono32_range"):
-        SampleScaler().scale(meters)
     found = SampleScaler(mono32_range="0.3,10").scale(meters)
     assert found.tolist() == [[0, 0, 128, 255, 255, 0, 255, 0]]
 
@@ -95,13 +95,16 @@ def test_one_colour_and_no_finite_sample_are_black(value):
 )
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_an_image_that_uses_less_than_a_sixteenth_is_named(low, high, is_named, order):
-    scaler = SampleScaler()
+    warnings = []
+    scaler = SampleScaler(warn=warnings.append)
     scaler.judge(ramp(low, high, f"{order}u2"))
     assert bool(scaler.complaint) == is_named
     if is_named:
         assert "set mono16_range to auto" in scaler.complaint
     scaler.judge(ramp(0, 65535))
     assert scaler.complaint == ""
+    scaler.judge(ramp(0, 100))
+    assert len(warnings) == 1
 
 
 def test_the_high_bytes_alone_can_be_judged():

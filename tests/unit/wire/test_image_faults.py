@@ -160,7 +160,7 @@ def with_encoding(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"8UC5", b"32FC3", b"64FC1", b"8UC2", b"16SC1", b"rgb32", b"bayer_rggb12"),
+        *(b"8UC5", b"32FC1", b"32FC3", b"64FC1", b"8UC2", b"16SC1", b"rgb32", b"bayer_rggb12"),
         *(b" rgb8", b"rgb8 ", b"rgb8\n", b"rgb8\x00", b"\x00rgb8", b"\x00"),
         *("größe".encode(), "rgb\uff18".encode(), b"\xff\xfe\xfd", b"\xed\xa0\x80", b"caf\xe9"),
         *(b"\x1b[2J\x1b[31m", b"\r\n[FATAL] forged", b"\x9b31m", "\u202e8bgr".encode()),

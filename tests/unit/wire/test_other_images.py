@@ -25,7 +25,7 @@ MIDDLES = [4, 12, 20]
 def open_reader(transport="raw", mono16="full", mono32=""):
     """Return what reads a message, and the list of what is complained of."""
     complaints = []
-    scaler = SampleScaler(mono16, mono32)
+    scaler = SampleScaler(mono16, mono32, complaints.append)
     reader = ImageReader(transport, LIMIT, 10_000, scaler=scaler, warn=complaints.append)
     return reader.read, complaints
 
