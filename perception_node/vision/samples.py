@@ -64,6 +64,11 @@ class SampleScaler:
         """Whether of 16 bits the high ones are the pixels, as ``Unpacker`` takes them."""
         return self._of_16.fixed == FULL_16
 
+    def forget(self) -> None:
+        """Let a range that follows images begin with the next one, which is no neighbour."""
+        self._of_16.forget()
+        self._of_32.forget()
+
     def scale(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
         """Return uint8 samples of the same shape.
 
@@ -103,6 +108,10 @@ class _Follower:
     def __init__(self, fixed: SampleRange | None) -> None:
         self.fixed = fixed
         self._range: SampleRange | None = None
+
+    def forget(self) -> None:
+        """Begin with the next image."""
+        self._range = None
 
     def find(self, samples: NDArray[Any]) -> SampleRange:
         """Return the range for an image."""

@@ -208,13 +208,17 @@ class ImageReader:
             max_pixels=self._max_pixels,
             takes_floats=self._scaler.takes_floats,
         )
-        if layout.complaint and self._warn is not None:
-            self._warn, warn = None, self._warn
-            warn(layout.complaint)
+        if layout.complaint:
+            self._warn_once(layout.complaint)
         pixels, name = layout.view(octets), layout.encoding
         if layout.narrow:
             pixels, name = self._read_deep(layout, octets, is_bigendian=is_bigendian)
         return Frame(pixels, name, height, width, is_bigendian, stamp_ns, frame_id)
+
+    def _warn_once(self, complaint: str) -> None:
+        warn, self._warn = self._warn, None
+        if warn is not None:
+            warn(complaint)
 
     def _read_deep(
         self, layout: Layout, octets: memoryview, *, is_bigendian: bool

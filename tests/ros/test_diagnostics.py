@@ -110,8 +110,7 @@ def test_a_lone_unusable_image_is_an_error_for_one_period(start, peer):
     diagnostics = peer.watch()
     with start(diagnostics_period_s=0.3, image_timeout_s=10.0):
         stream = Stream(peer)
-        stream.classify(make_image("red", 1))
-        diagnostics.wait_for_level("input", OK)
+        stream.wait_until_heard()
         stream.camera.publish(make_image("red", 2, encoding="theora"))
         status = diagnostics.wait_for_level("input", ERROR)
         assert status.message.startswith("all images are unusable (1): encoding 'theora' is not")

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.errors import FrameError, MalformedImage
-from perception_node.vision.encodings import ENCODINGS, NAMES
+from perception_node.vision.encodings import ENCODINGS, NAMES, READ
 from perception_node.vision.layout import lay_out
+from tests.builders import ROOT
 
 HEIGHT, WIDTH = 6, 8
 
@@ -94,6 +97,12 @@ def test_known_names_in_any_case(name, key):
 def test_names_are_in_small_letters_and_lead_to_an_encoding():
     assert {*NAMES.values()} == {*ENCODINGS, "32FC1"}
     assert all(name == name.lower() for name in NAMES)
+
+
+def test_the_documentation_names_every_form():
+    words = set(re.findall(r"\w+", ROOT.joinpath("docs/images.md").read_text(encoding="utf-8")))
+    assert {*READ, *NAMES} - {name.lower() for name in READ} <= words
+    assert {name.lower() for name in READ} <= {word.lower() for word in words}
 
 
 @given(
