@@ -13,7 +13,7 @@ from perception_node.errors import ConversionError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Format = Literal["TorchScript", "torch.export", "ONNX"]
+Format = Literal["TorchScript", "torch.export", "Keras", "ONNX"]
 
 ZIP = b"PK\x03\x04"
 EXPORT_IT = (
@@ -21,6 +21,7 @@ EXPORT_IT = (
     "torch.onnx.export(model.eval(), (torch.zeros(1, 3, 224, 224),), 'model.onnx')"
 )
 SAVE_IT = "save the program it was made of: torch.export.save(program, 'model.pt2')"
+KERAS = {"config.json", "model.weights.h5"}
 PROGRAMS = ("/models/model.json", "serialized_exported_program.json")  # new ones, and old
 # Where the bytes are, what they are, what kind of file that is and what to do.
 REFUSED = (
@@ -40,7 +41,6 @@ REFUSED_ARCHIVES = (
         "/archive_format",
         f"machine code of AOTInductor, which fits one machine only; {SAVE_IT}",
     ),
-    ("model.weights.h5", "a Keras model; export it to ONNX with tf2onnx"),
     (".npy", "a NumPy archive: it holds arrays, but no network"),
     ("/data.pkl", f"weights without a network (torch.save); {EXPORT_IT}"),
 )
@@ -76,10 +76,12 @@ def _recognise_archive(path: Path, content: bytes) -> Format:
         return "TorchScript"
     if any(name.endswith(PROGRAMS) for name in names):
         return "torch.export"
+    if {*names} >= KERAS:
+        return "Keras"
     for ending, problem in REFUSED_ARCHIVES:
         if any(name.endswith(ending) for name in names):
             raise ConversionError(path, f"this is {problem}")
-    raise ConversionError(path, "a zip archive that holds no model of PyTorch's")
+    raise ConversionError(path, "a zip archive that holds no model of PyTorch or Keras")
 
 
 def _is_safetensors(content: bytes) -> bool:

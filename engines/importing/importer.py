@@ -14,6 +14,7 @@ from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.archive import check_archive
 from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
 from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.exporters import EXPORTERS, export_model, read_versions
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
 from perception_node.engines.importing.output_kind import (
@@ -114,7 +115,7 @@ class _Source:
     graph: dict[str, Any]
     labels: Choice | None
     settings: Settings
-    torch: str = ""
+    versions: dict[str, str]
 
 
 def import_model(order: Order) -> Imported:
@@ -141,12 +142,13 @@ def import_model(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            torch = ""
-            if kind == "torch.export":
-                content, torch = _export_program(order, sandbox, content)
+            versions: dict[str, str] = {}
+            if kind != "ONNX":
+                _require(path, *EXPORTERS[kind].packages)
+                content, versions = export_model(path, sandbox, kind, content, order.wishes.size)
             model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model, torch)
+            source = _open_graph(order, sandbox, model, versions)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -172,24 +174,10 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
     model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, _version(answer.facts))
+    return _Source(model, files, graph, labels, settings, read_versions(answer.facts))
 
 
-def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
-    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
-    check_archive(order.model, content)
-    _require(order.model, "torch", "onnx", "onnxscript")
-    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
-    if "model" not in answer.blobs:
-        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
-    return answer.blobs["model"], _version(answer.facts)
-
-
-def _version(facts: dict[str, Any]) -> str:
-    return quote(str(facts.get("torch")))[1:-1]
-
-
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, versions: dict[str, str]) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", model.files, _inspection(order.wishes)).facts
     labels = _labels(order, graph["labels"], str(graph["labels_source"]))
@@ -198,7 +186,7 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _So
     missing = _missing(labels)
     settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings, torch)
+    return _Source(model, {"images": images}, graph, labels, settings, versions)
 
 
 def _inspection(wishes: Wishes) -> dict[str, Any]:
@@ -280,7 +268,7 @@ def _convert(
             **provenance,
             **({"external_data": beside} if (beside := source.model.external_data) else {}),
             "imported_by": f"perception_node {__version__}",
-            **({"torch": source.torch} if source.torch else {}),
+            **source.versions,
             "settings": {name: choice.source for name, choice in choices.items()},
             **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},

@@ -40,7 +40,6 @@ REFUSED = {
     "plan": (b"ftrt" + bytes(40), "this is a TensorRT plan"),
     "plan of RTX": (b"vtrt" + bytes(40), "this is a TensorRT plan"),
     "Keras, old": (b"\x89HDF\r\n\x1a\n", "this is an HDF5 file"),
-    "Keras": (archive("config.json", "model.weights.h5"), "this is a Keras model"),
     "TensorFlow Lite": (b"\x1c\0\0\0TFL3", "this is a TensorFlow Lite model"),
     "gzip": (b"\x1f\x8b\x08", "compressed with gzip"),
     "safetensors": (safetensors(), "this is a safetensors file: weights without a network"),
@@ -50,7 +49,7 @@ REFUSED = {
         r"machine code of AOTInductor.*: torch\.export\.save\(program, 'model\.pt2'\)",
     ),
     "weights": (archive("m/data.pkl", "m/data/0"), "this is weights without a network"),
-    "other archive": (archive("a.txt"), "holds no model of PyTorch's"),
+    "other archive": (archive("a.txt"), "holds no model of PyTorch or Keras"),
     "damaged archive": (archive("a.txt")[:40], "a damaged zip archive"),
 }
 
