@@ -28,8 +28,8 @@ keras: Any = import_module("keras")  # its types are of no use for what a file h
 FILE = "model.keras"  # Keras goes by the name
 TRIES = 2
 HAS_CODE = (
-    "it has a Lambda layer or the like, which is Python code; replace it by a layer of Keras's own "
-    "and save it again"
+    "it has a Lambda layer or the like, which is Python code; replace it by a layer of Keras's "
+    "own and save it again"
 )
 
 
