@@ -37,7 +37,7 @@ from perception_node.errors import (
 )
 from perception_node.installing import install_command
 from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
-from perception_node.printable import is_printable
+from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.apart import Parts
     from perception_node.engines.importing.filetypes import Format
-TOLERANCE = 1e-4  # largest absolute difference of an output value
+
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -92,6 +92,7 @@ class Imported:
         choices: every setting with its source.
         images: number of images that were compared.
         difference: largest absolute difference of an output value to the original model's.
+        notes: what was changed of the graph and how, each in a line.
 
     """
 
@@ -101,6 +102,7 @@ class Imported:
     choices: dict[str, Choice]
     images: int
     difference: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def import_model(order: Order) -> Imported:
 
     Raises:
         ConversionError: the file is refused, something must be said, or the ONNX model differs
-            from the original by more than ``TOLERANCE``.
+            from the original by more than rounding can explain.
         LabelMismatch: there is not exactly one label per class.
         ConfigError: the bundle's folder is taken or cannot be written.
         EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
@@ -174,14 +176,24 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
 
 def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
     _require(order.model, "onnx")
-    graph = sandbox.run("inspect-onnx", model.files, {}).facts
-    labels = _labels(order, graph["labels"], "its metadata")
+    graph = sandbox.run("inspect-onnx", model.files, _inspection(order.wishes)).facts
+    labels = _labels(order, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and order.wishes.output is None
     later = ["output"] if is_kind_open else []
     missing = _missing(labels)
     settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
     images = prepare_images(settings, order.photos)
     return _Source(model, {"images": images}, graph, labels, settings)
+
+
+def _inspection(wishes: Wishes) -> dict[str, Any]:
+    """Return the options of the step that inspects a graph."""
+    return {
+        "output": wishes.output_name,
+        "classes": None if wishes.labels is None else len(wishes.labels),
+        "fixed": wishes.fixed_inputs,
+        "layout": wishes.layout,
+    }
 
 
 def _require(path: Path, package: str) -> None:
@@ -219,16 +231,18 @@ def _convert(
     options = {
         "graph": source.graph,
         "size": source.settings.size,
+        "color": source.settings.preprocessing.color,
         "kind": wish or source.graph["head"][0],
         "labels": len(labels),
     }
     answer = sandbox.run("convert-onnx", {**source.model.files, **source.files}, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
-    if not difference <= TOLERANCE:
+    limit = float(facts["tolerance"])
+    if not difference <= limit:
         problem = (
             f"as ONNX its output differs by {difference:.1e} on one of {images} images, "
-            f"more than {TOLERANCE:g}; the conversion cannot be trusted"
+            f"more than {limit:.1e}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
     kind = settle_kind(order.model, known, source.graph, facts)
@@ -239,6 +253,7 @@ def _convert(
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
     thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
     height, width = source.settings.size
+    notes = tuple(printable(str(note)) for note in (*source.graph["notes"], *facts["notes"]))
     manifest = Manifest(
         name=order.name or _name(order.bundle),
         license=order.license,
@@ -251,13 +266,14 @@ def _convert(
             "imported_by": f"perception_node {__version__}",
             **({"torch": source.torch} if source.torch else {}),
             "settings": {name: choice.source for name, choice in choices.items()},
+            **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},
         },
     )
     model = source.model.join(order.model, answer.blobs["model"])
     write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
     format_: Format = provenance["format"]
-    return Imported(format_, manifest, labels, choices, images, difference)
+    return Imported(format_, manifest, labels, choices, images, difference, notes)
 
 
 def _text(name: str) -> str:
