@@ -141,9 +141,12 @@ def import_model(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            model = take_apart(path, content, folder)
+            torch = ""
+            if kind == "torch.export":
+                content, torch = _export_program(order, sandbox, content)
+            model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model)
+            source = _open_graph(order, sandbox, model, torch)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -157,8 +160,7 @@ def _read(path: Path) -> bytes:
 
 def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -> _Source:
     check_archive(order.model, content)
-    _require(order.model, "torch")
-    _require(order.model, "onnx")
+    _require(order.model, "torch", "onnx")
     script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
     labels = _labels(order, script["labels"], "its attribute labels")
     settings = settle_script(order.model, order.wishes, script, missing=_missing(labels))
@@ -169,12 +171,25 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
     model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
-    torch = quote(str(answer.facts.get("torch")))[1:-1]
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, torch)
+    return _Source(model, files, graph, labels, settings, _version(answer.facts))
 
 
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
+def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
+    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
+    check_archive(order.model, content)
+    _require(order.model, "torch", "onnx", "onnxscript")
+    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
+    if "model" not in answer.blobs:
+        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
+    return answer.blobs["model"], _version(answer.facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    return quote(str(facts.get("torch")))[1:-1]
+
+
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", model.files, _inspection(order.wishes)).facts
     labels = _labels(order, graph["labels"], str(graph["labels_source"]))
@@ -183,7 +198,7 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
     missing = _missing(labels)
     settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings)
+    return _Source(model, {"images": images}, graph, labels, settings, torch)
 
 
 def _inspection(wishes: Wishes) -> dict[str, Any]:
@@ -196,11 +211,12 @@ def _inspection(wishes: Wishes) -> dict[str, Any]:
     }
 
 
-def _require(path: Path, package: str) -> None:
-    if find_spec(package) is None:
-        problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
-        only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
-        raise EnvironmentLacks(problem, f"run: {advice}{only}")
+def _require(path: Path, *packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        problem = f"{path}: to import it, Python needs {', '.join(missing)}"
+        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
 
 
 def _missing(labels: Choice | None) -> list[str]:
