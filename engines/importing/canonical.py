@@ -87,10 +87,10 @@ def _rewrite_input(graph: GraphProto, facts: GraphFacts, size: tuple[int, int]) 
         steps.append(("Reshape", {}))
     if facts.element == "float16":
         steps.append(("Cast", {"to": TensorProto.FLOAT16}))
-    name = _unused(graph, "image") if steps else facts.input
+    name = unused_name(graph, "image") if steps else facts.input
     graph.input.insert(0, helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     for place, (operator, attributes) in enumerate(steps):
-        target = facts.input if place + 1 == len(steps) else _unused(graph, operator.lower())
+        target = facts.input if place + 1 == len(steps) else unused_name(graph, operator.lower())
         inputs = [name, *_constants(graph, operator, layout.order, shape, alpha=layout.alpha)]
         graph.node.insert(place, helper.make_node(operator, inputs, [target], **attributes))
         name = target
@@ -108,7 +108,7 @@ def _constants(
         value = np.array([axes[place] for place in order[1:]], np.int64)
     else:
         return []
-    name = _unused(graph, f"image_{operator.lower()}")
+    name = unused_name(graph, f"image_{operator.lower()}")
     graph.initializer.append(numpy_helper.from_array(value, name))
     return [name]
 
@@ -117,11 +117,11 @@ def _rewrite_output(graph: GraphProto, name: str, scores: tuple[int, ...]) -> No
     """Give the output the shape (1, classes) and the type float32."""
     row = [1, math.prod(scores)]
     if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        target = _unused(graph, "scores")
+        target = unused_name(graph, "scores")
         graph.node.append(helper.make_node("Cast", [name], [target], to=TensorProto.FLOAT))
         name = target
     if list(scores) != row:
-        shape, target = _unused(graph, "scores_shape"), _unused(graph, "scores")
+        shape, target = unused_name(graph, "scores_shape"), unused_name(graph, "scores")
         graph.initializer.append(numpy_helper.from_array(np.array(row, np.int64), shape))
         graph.node.append(helper.make_node("Reshape", [name, shape], [target]))
         name = target
@@ -151,7 +151,7 @@ def _carry_floats(path: Path, graph: GraphProto, name: str) -> None:
             waiting.extend(node.output)
 
 
-def _unused(graph: GraphProto, wish: str) -> str:
+def unused_name(graph: GraphProto, wish: str) -> str:
     """Return a name that no tensor of the graph has."""
     taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
     for node in all_nodes(graph):

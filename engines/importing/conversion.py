@@ -14,6 +14,8 @@ from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inspection import GraphFacts
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
+from perception_node.engines.importing.one_score import split_score, with_other_score
+from perception_node.engines.importing.weights import WEIGHTS, map_file
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import ConversionError, first_line
 
@@ -27,12 +29,13 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     """Rewrite ``model`` and run it on ``images``, float32 of shape (n, 3, height, width).
 
     It is compared with ``outputs``, float32 of shape (n, classes), if that file is there, and
-    otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``,
-    and ``size``, height and width.
+    otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``;
+    ``size``, height and width; ``kind``, what the output is, as far as it is known; and
+    ``labels``, how many there are.
 
     Returns:
-        Names of input and output, number of classes, whether the values are probabilities, and
-        the largest difference; the blob ``model``.
+        Names of input and output, what ``compare`` returns, and ``kind``, which is not None where
+        one score has become two; the blob ``model``.
 
     Raises:
         ConversionError: it cannot be rewritten or run.
@@ -45,13 +48,17 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     arranged = [arrange(image[np.newaxis], facts.layout, facts.element) for image in images]
     before = run(path, model, facts.input, arranged)
     rewritten = canonicalise(path, model, facts, (height, width), before[0].shape)
+    kind = split_score(path, rewritten, options["kind"], options["labels"])
     _check_types(path, rewritten)
     name = rewritten.graph.input[0].name
     after = np.stack(run(path, rewritten, name, [image[np.newaxis] for image in images]))[:, 0]
     expected = np.stack([row.ravel() for row in before])
     if Path("outputs").exists():
         expected = np.load(io.BytesIO(Path("outputs").read_bytes()), allow_pickle=False)
+    if after.shape[1] > expected.shape[1] == 1:
+        expected = with_other_score(expected, kind)
     found = {
+        "kind": kind,
         "input": name,
         "output": rewritten.graph.output[0].name,
         **compare(path, expected, after),
@@ -62,7 +69,11 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
 def compare(
     path: Path, expected: NDArray[np.float32], found: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Return number of classes, kind and largest difference of two (n, classes) float32 arrays.
+    """Return what two (n, classes) float32 arrays have in common.
+
+    Returns:
+        ``classes``; the ``range`` of the values and of the ``sums`` of an image's; whether they
+        are ``probabilities`` by these; the largest ``difference`` of the two arrays.
 
     Raises:
         ConversionError: a value is not finite, or the shapes differ.
@@ -77,6 +88,8 @@ def compare(
     is_row_of_probabilities = found.min() >= 0.0 and np.abs(sums - 1.0).max() < SUM_TOLERANCE
     return {
         "classes": int(found.shape[1]),
+        "range": (float(found.min()), float(found.max())),
+        "sums": (float(sums.min()), float(sums.max())),
         "probabilities": bool(is_row_of_probabilities),
         "difference": float(np.abs(found.astype(np.float64) - expected).max()),
     }
@@ -93,19 +106,20 @@ def run(
     """
     content = model.SerializeToString()
     try:
-        session = open_session(content, input_bytes=images[0].nbytes)
+        beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
+        session = open_session(content, input_bytes=images[0].nbytes, beside=beside)
         outputs = [session.run(None, {name: image})[0] for image in images]
     except Exception as error:  # it documents no exceptions
         problem = f"ONNX Runtime cannot run it: {first_line(error)}"
         raise ConversionError(path, problem) from error
-    if outputs[0].size < 2:
+    if outputs[0].size == 0:
         problem = (
             f"its output has the shape {outputs[0].shape}; a classifier has a score per class"
         )
         raise ConversionError(path, problem)
     if len({output.shape for output in outputs}) > 1:
         raise ConversionError(path, "the shape of its output depends on the image")
-    if sum(axis > 1 for axis in outputs[0].shape) != 1:
+    if sum(axis > 1 for axis in outputs[0].shape) > 1:
         problem = f"its output has the shape {outputs[0].shape}, not one row of scores"
         raise ConversionError(path, problem)
     return [np.asarray(output, np.float32) for output in outputs]

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 from onnx import inliner
 
+from perception_node.engines.importing.weights import WEIGHTS
 from perception_node.errors import ConversionError, first_line
-from perception_node.model.onnx_file import RefusedOnnx, look_through
+from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_tensor import RefusedOnnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
@@ -25,14 +27,14 @@ MAX_NAMED = 5
 def load_model(path: Path, content: bytes) -> ModelProto:
     """Parse an ONNX model and check that this package may run it; functions are written out.
 
-    No weights are taken from other files: a bundle is one file whose sha256 says all.
+    Its large weights may lie in the file ``WEIGHTS`` of the current folder.
 
     Raises:
         ConversionError: it is no ONNX, or holds something that is refused.
 
     """
     try:
-        look_through(content)
+        look_through(content, beside=_weights())
         model = onnx.load_model_from_string(content)
     except RefusedOnnx as error:
         raise ConversionError(path, str(error)) from error
@@ -59,6 +61,12 @@ def load_model(path: Path, content: bytes) -> ModelProto:
         problem = f"it breaks a rule of ONNX: {first_line(error)}"
         raise ConversionError(path, problem) from error
     return model
+
+
+def _weights() -> dict[str, int]:
+    """Return the size of the file with the large weights, if there is one."""
+    file = Path(WEIGHTS)
+    return {WEIGHTS: file.stat().st_size} if file.is_file() else {}
 
 
 def _check_size(path: Path, model: ModelProto) -> None:

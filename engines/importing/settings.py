@@ -49,6 +49,7 @@ class Wishes:
     std: Three | None = None
     output: OutputKind | None = None
     labels: tuple[str, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 class Choice(NamedTuple):

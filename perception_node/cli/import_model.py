@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from perception_node.config.sections import CameraConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
+from perception_node.model.bundle import OutputKind
 from perception_node.system.files import read_regular_file
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_resource
@@ -54,7 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", type=_resize, metavar="HOW", help="stretch, shorter-side:N or letterbox"
     )
     about.add_argument("--interpolation", choices=("bilinear", "bicubic"))
-    about.add_argument("--output", choices=("logits", "probabilities"))
+    about.add_argument(
+        "--output",
+        choices=get_args(OutputKind),
+        help="the scores: logits or probabilities of one class of all, or a sigmoid of each class",
+    )
+    about.add_argument(
+        "--thresholds",
+        type=_scores,
+        metavar="T,T,...",
+        help="with sigmoid scores: what each class must reach, 0 to 1; or one number for all",
+    )
     parser.add_argument(
         "--trust-model",
         default="",
@@ -123,6 +134,7 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
         mean=arguments.mean,
         std=arguments.std,
         output=arguments.output,
+        thresholds=arguments.thresholds,
         labels=None if arguments.labels is None else _read_labels(arguments.labels),
     )
 
@@ -155,6 +167,13 @@ def _three(text: str) -> tuple[float, float, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers R,G,B, nor one")
     first, second, third = values
     return first, second, third
+
+
+def _scores(text: str) -> tuple[float, ...]:
+    values = tuple(_number(part) for part in text.split(","))
+    if not all(0.0 <= value <= 1.0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers from 0 to 1, such as 0.5,0.3")
+    return values
 
 
 def _positive(text: str) -> float:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:
     record = {
         "path": str(bundle.path),
-        **asdict(bundle.manifest),
+        **bundle.manifest.to_record(),
         "labels": list(bundle.labels),
         "files": [_file_record(bundle, name) for name in bundle.files],
         "gate": {name: find_problem(bundle, name) for name in GATED if name in bundle.files},
@@ -76,6 +75,8 @@ def _show_bundle(bundle: ModelBundle, record: dict[str, Any]) -> None:
         ("input", f"{size.name}, float32 (1, 3, {size.height}, {size.width})"),
         ("output", f"{output.name}, float32 (1, {output.classes}), {output.kind}"),
     ]
+    if output.thresholds is not None:
+        rows.append(("thresholds", _some(tuple(f"{each:g}" for each in output.thresholds))))
     rows += [(key, _show(value)) for key, value in record["preprocessing"].items()]
     rows.append(("labels", _some(bundle.labels)))
     for file in record["files"]:

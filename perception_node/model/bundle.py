@@ -28,7 +28,8 @@ from perception_node.errors import (
     ModelIntegrityError,
     quote,
 )
-from perception_node.model.onnx_file import DamagedOnnx, RefusedOnnx, look_through
+from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_tensor import DamagedOnnx, RefusedOnnx
 from perception_node.model.sealed_json import BrokenSeal, check_seal, parse, seal
 from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file, replace_file
@@ -51,7 +52,8 @@ MAX_MODEL_BYTES = (2 << 30) - 1  # protobuf's own limit for a file without exter
 ColorOrder = Literal["RGB", "BGR"]
 ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
 Interpolation = Literal["bilinear", "bicubic"]
-OutputKind = Literal["logits", "probabilities"]
+OutputKind = Literal["logits", "probabilities", "sigmoid", "sigmoid-logits"]
+MULTI_LABEL: tuple[OutputKind, ...] = ("sigmoid", "sigmoid-logits")
 
 MODEL_FILES: dict[Precision, str] = {
     "fp32": MODEL,
@@ -107,11 +109,27 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The model's one output, float32 of shape (1, ``classes``)."""
+    """The model's one output, float32 of shape (1, ``classes``).
+
+    Attributes:
+        name: of the output in the graph.
+        kind: ``logits``, of which a softmax makes probabilities, or logarithms of these;
+            ``probabilities``; ``sigmoid``: each class has a score of its own, 0 to 1
+            (multi-label); ``sigmoid-logits``: a sigmoid makes these.
+        classes: number of classes.
+        thresholds: the score that each class must reach; only where scores are independent.
+
+    """
 
     name: str
     kind: OutputKind
     classes: int
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether the score of a class says nothing of the others."""
+        return self.kind in MULTI_LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,13 @@ class Manifest:
     preprocessing: Preprocessing
     output: Output
     provenance: dict[str, Any]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as JSON; what is newer than the schema's first form is there only if said."""
+        record = asdict(self)
+        if self.output.thresholds is None:
+            del record["output"]["thresholds"]
+        return record
 
     @property
     def smallest_side(self) -> int:
@@ -224,7 +249,7 @@ def add_files(bundle: ModelBundle, contents: dict[str, bytes]) -> ModelBundle:
 
 
 def _write_manifest(path: Path, manifest: Manifest, files: dict[str, str]) -> None:
-    data = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
+    data = {"schema_version": SCHEMA_VERSION, **manifest.to_record()}
     data["files"] = dict(sorted(files.items()))
     replace_file(path / MANIFEST, seal(data))
 
@@ -267,6 +292,7 @@ def _read_manifest(path: Path) -> tuple[Manifest, dict[str, str]]:
     if problem := describe_problem(data, SCHEMA):
         raise ModelFormatError(path, problem)
     _check_crop(path, data)
+    _check_thresholds(path, data["output"])
     _check_own_digest(path, content, data)
     return _parse_manifest(data), data["files"]
 
@@ -289,6 +315,18 @@ def _check_crop(path: Path, data: dict[str, Any]) -> None:
         raise ModelFormatError(path, problem)
 
 
+def _check_thresholds(path: Path, output: dict[str, Any]) -> None:
+    thresholds = output.get("thresholds")
+    if thresholds is None:
+        return
+    if len(thresholds) != output["classes"]:
+        problem = f"output.thresholds has {len(thresholds)} values for {output['classes']} classes"
+        raise ModelFormatError(path, problem)
+    if output["kind"] not in MULTI_LABEL:
+        problem = f"output.thresholds is for {' and '.join(MULTI_LABEL)}, not {output['kind']}"
+        raise ModelFormatError(path, problem)
+
+
 def _parse_manifest(data: dict[str, Any]) -> Manifest:
     preprocessing = dict(data["preprocessing"])
     for field in ("mean", "std"):
@@ -298,9 +336,15 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
         license=data["license"],
         input=Input(**_with_whole_numbers(data["input"])),
         preprocessing=Preprocessing(**preprocessing),
-        output=Output(**_with_whole_numbers(data["output"])),
+        output=_parse_output(data["output"]),
         provenance=data["provenance"],
     )
+
+
+def _parse_output(data: dict[str, Any]) -> Output:
+    fields = _with_whole_numbers(data)
+    thresholds = fields.pop("thresholds", None)
+    return Output(**fields, thresholds=None if thresholds is None else tuple(thresholds))
 
 
 def _with_whole_numbers(fields: dict[str, Any]) -> dict[str, Any]:

@@ -291,5 +291,5 @@ def test_the_command_says_it_in_one_line(tmp_path):
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
-    assert "lie in another file; save the model in one file" in result.stderr
+    assert "outside of its folder; save the model in one file: onnx.save" in result.stderr
     assert not (tmp_path / "bundle").exists()

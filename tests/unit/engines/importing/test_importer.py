@@ -6,21 +6,23 @@ The steps run in this process here; ``tests/faults`` and ``tests/unit/cli`` run 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing import importer
-from perception_node.engines.importing.child import STEPS
+from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.sandbox import ChildResult
 from perception_node.engines.importing.settings import Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
@@ -49,26 +51,7 @@ LABELS = Wishes(labels=NAMES)
 PLACED = Wishes(labels=NAMES, color="RGB", resize="stretch")
 
 
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch, tmp_path):
-    """Run each step here, in a folder of its own."""
-
-    class Here:
-        def __init__(self, path, *_arguments, **_options):
-            self.path = path
-
-        def run(self, step, files, options, **_options):
-            folder = tmp_path / f"step {len(list(tmp_path.iterdir()))}"
-            folder.mkdir()
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            with monkeypatch.context() as patch:
-                patch.chdir(folder)
-                module = import_module(f"perception_node.engines.importing.{STEPS[step]}")
-                facts, blobs = module.perform(self.path, json.loads(json.dumps(options)))
-            return ChildResult(json.loads(json.dumps(facts)), blobs)
-
-    monkeypatch.setattr(importer, "Sandbox", Here)
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 @pytest.fixture
@@ -149,7 +132,7 @@ def test_nvidias_parser_takes_every_form_once_rewritten(convert, shape, wishes, 
 def test_a_softmax_at_the_end_gives_probabilities(convert):
     imported, bundle = convert(scores_network(softmax=True))
     assert bundle.manifest.output.kind == "probabilities"
-    assert imported.choices["output"].source == "its values on the images"
+    assert imported.choices["output"].source == "its last operator, Softmax"
 
 
 def test_colours_are_recognised_through_the_whole_pipeline(convert):
@@ -203,6 +186,66 @@ def test_labels_come_from_the_metadata(convert, metadata):
 def test_metadata_that_is_no_list_of_names_is_passed_over(convert, key, value):
     with pytest.raises(ConversionError, match="--labels FILE"):
         convert(scores_network(metadata={key: value}), replace(SAID, labels=None))
+
+
+def large_network(**model: Any) -> onnx.ModelProto:
+    """Return a model whose weights are large enough to be kept apart: logits of random colours."""
+    weights = np.random.default_rng(2).normal(size=(3, 600_000)).astype(np.float32)
+    back = np.random.default_rng(3).normal(size=(600_000, CLASSES)).astype(np.float32) / 600_000
+    steps = [
+        helper.make_node("GlobalAveragePool", ["picture"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["row"]),
+        helper.make_node("MatMul", ["row", "w"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "b"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        steps,
+        "large",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, CLASSES])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(back, "b")],
+    )
+    return helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)], **model
+    )
+
+
+def test_weights_beside_the_model_become_part_of_the_bundle(convert, tmp_path):
+    """As PyTorch exports: ``model.onnx`` and ``model.onnx.data``."""
+    whole = large_network().SerializeToString()
+    imported, bundle = convert(whole)
+    assert "external_data" not in imported.manifest.provenance
+    onnx.save(
+        large_network(),
+        tmp_path / "s.onnx",
+        save_as_external_data=True,
+        location="scores.onnx.data",
+    )
+    split, second = convert((tmp_path / "s.onnx").read_bytes(), force=True)
+    assert split.difference <= 1e-5
+    assert second.read() == bundle.read() == whole
+    data = (tmp_path / "scores.onnx.data").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    assert split.manifest.provenance["external_data"] == {"scores.onnx.data": digest}
+    (tmp_path / "scores.onnx.data").unlink()
+    with pytest.raises(ConversionError, match=r"lie in scores\.onnx\.data, not found in"):
+        convert((tmp_path / "s.onnx").read_bytes(), force=True)
+
+
+def test_what_a_child_makes_needs_no_files_of_the_user(tmp_path):
+    model = large_network()
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="data")
+    content = (tmp_path / "m.onnx").read_bytes()
+    with pytest.raises(ConversionError, match="weights lie in another file"):
+        take_apart(tmp_path / "m.onnx", content, tmp_path, is_whole=True)
+
+
+def test_a_folder_for_temporary_files_that_cannot_be_written_is_named(convert, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/1")
+    with pytest.raises(
+        ConfigError, match=r"no folder for temporary files can be made: .*set TMPDIR"
+    ):
+        convert(scores_network())
 
 
 def test_an_old_file_whose_weights_are_inputs_too_is_taken(convert):
@@ -437,9 +480,9 @@ def test_pixels_are_not_normalised_for_a_model_that_does_it_itself(convert, flag
         convert(scores_network(element="uint8"), replace(PLACED, **flag))
 
 
-def test_logits_can_be_called_probabilities_but_not_the_other_way_round(convert):
-    wishes = replace(SAID, output="probabilities")
-    assert convert(scores_network(), wishes)[1].manifest.output.kind == "probabilities"
+def test_a_kind_that_the_scores_disprove_is_refused(convert):
+    with pytest.raises(ConversionError, match=r"no probabilities .*--output logits"):
+        convert(scores_network(), replace(SAID, output="probabilities"))
     with pytest.raises(ConversionError, match="leave out --output logits"):
         convert(scores_network(softmax=True), replace(SAID, output="logits"), force=True)
 
