@@ -49,6 +49,15 @@ TYPES = {
 SAID = Wishes(
     color="RGB", resize="stretch", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), labels=NAMES
 )
+# What must be said of a TorchScript module that is not one of the reference application.
+SCRIPT_SAID = Wishes(
+    size=(4, 6),
+    color="RGB",
+    resize="stretch",
+    scale=1 / 255,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
 
 
 def scores_weights() -> np.ndarray:
@@ -130,6 +139,15 @@ def script(module) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and people have it
         torch().jit.save(torch().jit.script(module.eval()), buffer)
+    return buffer.getvalue()
+
+
+def trace(module, example) -> bytes:
+    """Return a module as the archive that ``torch.jit.trace`` gives for an example input."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch().jit.save(torch().jit.trace(module.eval(), example), buffer)
     return buffer.getvalue()
 
 

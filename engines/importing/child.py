@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS = {
+    "inspect-torchscript": "script_facts",
     "export-torchscript": "torchscript",
     "inspect-onnx": "inspection",
     "convert-onnx": "conversion",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto, numpy_helper
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, NodeProto
+    from onnx import GraphProto, NodeProto
 
 # Operators whose first output has the values of the first input, or a part of them.
 MOVING = {
@@ -121,12 +121,14 @@ class GraphValues:
 
 
 def _constant_of(node: NodeProto) -> float:
-    attribute: AttributeProto = node.attribute[0]
-    if attribute.name == "value":
-        return _number(attribute.t)
-    if attribute.name == "value_float":
-        return float(attribute.f)
-    return float(attribute.i) if attribute.name == "value_int" else math.nan
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            return _number(attribute.t)
+        if attribute.name == "value_float":
+            return float(attribute.f)
+        if attribute.name == "value_int":
+            return float(attribute.i)
+    return math.nan
 
 
 def _number(tensor: TensorProto) -> float:

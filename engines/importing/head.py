@@ -48,6 +48,7 @@ POOLS = {
     "ReduceMax",
     "ReduceMean",
 }
+OF_TWO = {"Div", "Mul", "Sub"}
 QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
 MAX_STEPS = 60  # between the output and what decides
 SLACK = 0.01  # a limit that cuts off less of the scores' range is there for safety
@@ -152,7 +153,8 @@ class _Tracer:
         if operator in DECIDING:
             return DECIDING[operator]
         rule = self._rules.get(operator)
-        if rule is None or steps <= 0 or not node.input:
+        is_short = len(node.input) < (2 if operator in OF_TWO else 1)
+        if rule is None or steps <= 0 or is_short:
             return _Value("unknown", operator)
         return rule(node, steps)
 
@@ -205,7 +207,7 @@ class _Tracer:
         return self._first(node, steps).unknown("Mul")
 
     def _divide(self, node: NodeProto, steps: int) -> _Value:
-        above, below = (self._graph.constant(name) for name in node.input)
+        above, below = (self._graph.constant(name) for name in node.input[:2])
         if below is not None:
             factor = 1.0 / below if below else math.nan
             return self._first(node, steps).affine(factor, 0.0)
@@ -238,7 +240,7 @@ class _Tracer:
         return _together(values, {"linear", "probabilities"}, node.op_type)
 
     def _subtract(self, node: NodeProto, steps: int) -> _Value:
-        above, below = (self._graph.constant(name) for name in node.input)
+        above, below = (self._graph.constant(name) for name in node.input[:2])
         if below is not None:
             return self._first(node, steps).affine(1.0, -below)
         if above is not None:
@@ -273,7 +275,7 @@ class _Tracer:
     def _concat(self, node: NodeProto, steps: int) -> _Value:
         """Join heads of one form; ``1 - p`` beside ``p`` is one class or the other."""
         values = self._variables(node, steps)
-        if any(value.form != "sigmoid" for value in values):
+        if not values or any(value.form != "sigmoid" for value in values):
             return _together(values, {"linear"}, "Concat")
         if not all(value.is_plain or value.is_turned for value in values):
             return _Value("unknown", "Concat")

@@ -157,7 +157,9 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
     check_archive(order.model, content)
     _require(order.model, "torch")
     _require(order.model, "onnx")
-    settings = settle_script(order.model, order.wishes)
+    script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
+    labels = _labels(order, script["labels"], "its attribute labels")
+    settings = settle_script(order.model, order.wishes, script, missing=_missing(labels))
     images = prepare_images(settings, order.photos)
     files = {"model": content, "images": images}
     answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
@@ -165,10 +167,6 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
     model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
-    labels = _labels(order, answer.facts.get("labels"), "its attribute labels")
-    if labels is None:
-        problem = "it has no attribute labels; give --labels FILE (one class name per line)"
-        raise ConversionError(order.model, problem)
     torch = quote(str(answer.facts.get("torch")))[1:-1]
     files = {"images": images, "outputs": answer.blobs["outputs"]}
     return _Source(model, files, graph, labels, settings, torch)
@@ -178,7 +176,10 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     labels = _labels(order, graph["labels"], "its metadata")
-    settings = settle_graph(order.model, order.wishes, graph, labels)
+    is_kind_open = graph["head"][0] is None and order.wishes.output is None
+    later = ["output"] if is_kind_open else []
+    missing = _missing(labels)
+    settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
     images = prepare_images(settings, order.photos)
     return _Source(model, {"images": images}, graph, labels, settings)
 
@@ -188,6 +189,11 @@ def _require(path: Path, package: str) -> None:
         problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
         only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
         raise EnvironmentLacks(problem, f"run: {advice}{only}")
+
+
+def _missing(labels: Choice | None) -> list[str]:
+    """Return the settings beside those of images that must be asked for."""
+    return [] if labels else ["labels"]
 
 
 def _labels(order: Order, found: object, source: str) -> Choice | None:

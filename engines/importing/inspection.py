@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from perception_node.engines.importing.head import Head, find_head
+from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import find_layout
 from perception_node.engines.importing.loading import load_model
 from perception_node.errors import ConversionError
@@ -82,27 +81,9 @@ def inspect(path: Path, model: ModelProto) -> GraphFacts:
         )
         raise ConversionError(path, problem)
     layout, height, width = found
-    labels = read_labels({entry.key: entry.value for entry in model.metadata_props})
+    labels = labels_in_metadata({entry.key: entry.value for entry in model.metadata_props})
     head = find_head(model.graph, scores.name)
     return GraphFacts(image.name, element, layout, height, width, scores.name, labels, head)
-
-
-def read_labels(metadata: dict[str, str]) -> list[str] | None:
-    """Return class names from a model's metadata.
-
-    ``labels`` is a JSON list; ``names`` is what Ultralytics writes, a Python dict by index.
-    """
-    try:
-        if "labels" in metadata:
-            found = json.loads(metadata["labels"])
-        else:
-            names = ast.literal_eval(metadata.get("names", "{}"))
-            found = [names[index] for index in range(len(names))]
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
-        return None
-    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
-        return None
-    return found or None
 
 
 def _only(path: Path, values: list[ValueInfoProto], kind: str) -> ValueInfoProto:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import ModelConfig, OutputConfig
+from perception_node.errors import ConfigError
 from perception_node.terminal.output import parse_count, parse_number
 
 if TYPE_CHECKING:
@@ -68,11 +69,21 @@ def open_sample(
     bundle: ModelBundle, arguments: argparse.Namespace
 ) -> tuple[ImageSet, dict[str, int] | None]:
     """Open the images that --images or --bag names; return them, and their classes if known."""
-    from perception_node.calibration.images import open_images, read_labels
+    from perception_node.calibration.images import read_labels
 
-    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
-    if arguments.samples is not None:
-        images = images.sample(arguments.samples)
+    images = choose_images(bundle, arguments)
     if arguments.labels is None:
         return images, None
-    return images, read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    output = bundle.manifest.output
+    if output.is_multi_label:
+        msg = f"{bundle.path}: an image may have several labels, which --labels cannot say here"
+        raise ConfigError(f"{msg}; leave it out, and give it to perception evaluate")
+    return images, read_labels(arguments.labels, images.names, output.classes)
+
+
+def choose_images(bundle: ModelBundle, arguments: argparse.Namespace) -> ImageSet:
+    """Open the images that --images or --bag names, as many as --samples says."""
+    from perception_node.calibration.images import open_images
+
+    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    return images if arguments.samples is None else images.sample(arguments.samples)

@@ -50,7 +50,10 @@ MAX_RECORD_BYTES = 16 << 20  # of other files: JSON, a calibration cache
 MAX_MODEL_BYTES = (2 << 30) - 1  # protobuf's own limit for a file without external data
 
 ColorOrder = Literal["RGB", "BGR"]
-ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
+ResizeMode = Literal["stretch", "stretch-crop", "shorter-side", "letterbox", "pad-square"]
+CROPPING = {"stretch-crop", "shorter-side"}  # these need shorter_side
+PADDING = {"letterbox", "pad-square"}  # these need fill
+Fill = int | tuple[int, int, int] | Literal["edge"]
 Interpolation = Literal["bilinear", "bicubic"]
 OutputKind = Literal["logits", "probabilities", "sigmoid", "sigmoid-logits"]
 MULTI_LABEL: tuple[OutputKind, ...] = ("sigmoid", "sigmoid-logits")
@@ -72,15 +75,17 @@ class Preprocessing:
 
     Attributes:
         color: order of the input's three channels.
-        resize: ``stretch`` to the input size; ``shorter-side``: the shorter side becomes
-            ``shorter_side`` pixels, then the centre is cropped; ``letterbox``: the whole image
-            fits inside, ``fill`` around it.
-        shorter_side: pixels, used by ``shorter-side`` only (0 otherwise).
+        resize: ``stretch`` to the input size; ``stretch-crop``: both sides become
+            ``shorter_side`` pixels, then the centre is cropped; ``shorter-side``: the shorter
+            side does, then the same; ``letterbox``: the whole image fits inside, ``fill`` around
+            it; ``pad-square``: ``fill`` makes it a square, which is stretched.
+        shorter_side: pixels before the crop, used by ``CROPPING`` ways only (0 otherwise).
         interpolation: kernel of the last resampling step; larger images are halved first.
         scale: factor on pixel values 0 to 255.
         mean: three values subtracted after ``scale``, in ``color`` order.
         std: three divisors, in ``color`` order.
-        fill: pixel value of the border that ``letterbox`` adds.
+        fill: of the border that ``PADDING`` ways add: one pixel value, three in ``color`` order,
+            or ``edge``, which repeats the image's outermost pixels.
 
     """
 
@@ -91,7 +96,7 @@ class Preprocessing:
     scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fill: int = 0
+    fill: Fill = 0
 
     def sha256(self) -> str:
         """Return the digest by which verdicts and records of a calibration know it."""
@@ -310,7 +315,7 @@ def _check_own_digest(path: Path, content: bytes, data: dict[str, Any]) -> None:
 def _check_crop(path: Path, data: dict[str, Any]) -> None:
     size, preprocessing = data["input"], data["preprocessing"]
     smallest = max(size["height"], size["width"])
-    if preprocessing["resize"] == "shorter-side" and preprocessing["shorter_side"] < smallest:
+    if preprocessing["resize"] in CROPPING and preprocessing["shorter_side"] < smallest:
         problem = f"preprocessing.shorter_side must be at least the input size, {smallest}"
         raise ModelFormatError(path, problem)
 
@@ -331,6 +336,8 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
     preprocessing = dict(data["preprocessing"])
     for field in ("mean", "std"):
         preprocessing[field] = tuple(preprocessing[field])
+    if isinstance(preprocessing["fill"], list):
+        preprocessing["fill"] = tuple(preprocessing["fill"])
     return Manifest(
         name=data["name"],
         license=data["license"],

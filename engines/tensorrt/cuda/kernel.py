@@ -102,7 +102,8 @@ class Parameters(ctypes.Structure):
         ("blue_first", ctypes.c_int),
         ("halvings", ctypes.c_int),
         ("cubic", ctypes.c_int),
-        ("fill", ctypes.c_int),
+        ("fills", ctypes.c_int * CHANNELS),  # of the border, in the order of the planes
+        ("repeats_edge", ctypes.c_int),  # the border is the outermost pixels instead
         ("factors", ctypes.c_float * CHANNELS),
         ("shifts", ctypes.c_float * CHANNELS),
     )
@@ -147,8 +148,12 @@ def plan_launch(
         columns=_axis(resampling.columns, size[1], taps),
         halvings=resampling.halvings,
         cubic=is_cubic,
-        fill=preprocessing.fill,
+        repeats_edge=preprocessing.fill == "edge",
     )
+    if isinstance(preprocessing.fill, tuple):
+        parameters.fills[:] = preprocessing.fill
+    elif isinstance(preprocessing.fill, int):
+        parameters.fills[:] = (preprocessing.fill,) * CHANNELS
     if parameters.rows.window * parameters.columns.window > WINDOW_PIXELS:
         parameters.rows.window = parameters.columns.window = 0
     _describe_pixels(parameters, layout, preprocessing.color)

@@ -130,8 +130,17 @@ def test_the_default_model_with_its_preprocessing_inside_gives_its_golden_result
         ("--size", "wide"),
         ("--color", "GRAY"),
         ("--resize", "shorter-side"),
-        ("--resize", "stretch:3"),
+        ("--resize", "stretch:x"),
+        ("--resize", "letterbox:3"),
         ("--resize", "crop"),
+        ("--resize", "pad-square:"),
+        ("--crop-pct", "0"),
+        ("--crop-pct", "87.5"),
+        ("--fill", "256"),
+        ("--fill", "1,2"),
+        ("--fill", "mirror"),
+        ("--interpolation", "lanczos"),
+        ("--preset", "resnet"),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_refused(capsys, model, tmp_path, flags):

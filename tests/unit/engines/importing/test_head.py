@@ -226,3 +226,26 @@ def test_harmless_operators_change_nothing(before, head, after):
         for step, (old, new) in zip(steps, pairwise(names), strict=True)
     )
     assert find_head(graph_of(body), "p").kind == HEADS[head]
+
+
+OPERATORS = """
+    Add AveragePool BatchNormalization Cast Clip Concat Constant Div Exp Flatten Gather Gemm If
+    HardSigmoid Log LogSoftmax Max Mean Min Mul Neg QuantizeLinear Reciprocal ReduceMax ReduceSum
+    Relu Reshape Sigmoid Softmax Softplus Split Sub Sum Tanh TopK
+""".split()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(OPERATORS),
+            st.lists(st.sampled_from("abcdefp") | st.sampled_from(["one", "six", ""]), max_size=4),
+            st.lists(st.sampled_from("abcdefp"), max_size=2),
+        ),
+        max_size=12,
+    )
+)
+def test_no_graph_ends_the_search_in_an_error(nodes):
+    graph = graph_of("q = Identity(z)")
+    graph.node.extend(helper.make_node(*each) for each in nodes)
+    assert find_head(graph, "p").kind in {None, "logits", "probabilities", "sigmoid"}

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -27,6 +29,7 @@ from perception_node.engines.tensorrt.cuda.kernel import (
     kernel_source,
     plan_launch,
 )
+from perception_node.model.bundle import CROPPING, PADDING, ResizeMode
 from perception_node.vision.frame import ENCODINGS, Frame, view_pixels
 from perception_node.vision.preprocess import FramePreprocessor
 from perception_node.wire.bags import open_bag
@@ -34,7 +37,7 @@ from perception_node.wire.images import ImageReader
 from tests.builders import SAMPLE_BAG, with_preprocessing
 from tests.cuda_host.host_kernel import HostKernel, compiler
 
-MODES = ("stretch", "shorter-side", "letterbox")
+MODES = get_args(ResizeMode)
 KERNELS = ("bilinear", "bicubic")
 GUARD = 4096  # bytes around every buffer, which must not matter or change
 NVCC = shutil.which("nvcc")
@@ -65,7 +68,7 @@ def plain(mode, interpolation="bicubic", color="RGB", side=224):
         scale=1.0,
         color=color,
         resize=mode,
-        shorter_side=side if mode == "shorter-side" else 0,
+        shorter_side=side if mode in CROPPING else 0,
         interpolation=interpolation,
         fill=99,
     ).preprocessing
@@ -251,6 +254,21 @@ def test_mean_and_std_belong_to_their_channel(host_kernel, encoding, color):
     expected = on_cpu(preprocessing, frame, (40, 40))
     found = on_kernel(host_kernel, preprocessing, frame, layout, (40, 40))
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.usefixtures("opencv_alone")
+@pytest.mark.parametrize("fill", [(1, 20, 200), "edge"])
+@pytest.mark.parametrize("mode", sorted(PADDING))
+@pytest.mark.parametrize(
+    ("encoding", "color"), [("bgr8", "BGR"), ("mono8", "RGB"), ("nv12", "RGB")]
+)
+@pytest.mark.parametrize("shape", [(60, 90), (90, 26), (300, 200)])
+def test_a_border_is_that_of_the_cpu(host_kernel, shape, encoding, color, mode, fill):
+    preprocessing = replace(plain(mode, "bilinear", color), fill=fill)
+    frame, layout = make_frame(encoding, *shape)
+    expected = on_cpu(preprocessing, frame, (40, 72))
+    found = on_kernel(host_kernel, preprocessing, frame, layout, (40, 72))
+    assert np.array_equal(found, expected)
 
 
 def test_the_layout_of_a_frame_is_that_of_a_copy_without_padding():
