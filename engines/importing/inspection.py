@@ -13,6 +13,7 @@ from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import find_layout
 from perception_node.engines.importing.loading import load_model
+from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.errors import ConversionError
 from perception_node.printable import is_printable
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 MAX_NAMED = 5
+MAX_METADATA = 4096  # characters of one entry that the parent reads
 ELEMENTS = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
@@ -54,9 +56,19 @@ class GraphFacts:
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the facts of ``model``, without running it."""
+    """Return the facts of ``model``, without running it, and its ``metadata``.
+
+    Raises:
+        ConversionError: it is no classifier of one image.
+
+    """
     del options
-    return asdict(inspect(path, load_model(path, Path("model").read_bytes()))), {}
+    model = load_model(path, Path("model").read_bytes())
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if problem := refuse(metadata):
+        raise ConversionError(path, problem)
+    short = {key: value for key, value in metadata.items() if len(value) <= MAX_METADATA}
+    return {**asdict(inspect(path, model)), "metadata": short}, {}
 
 
 def inspect(path: Path, model: ModelProto) -> GraphFacts:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small networks by their makers' own packages, exported as their makers do.
 
-The weights are random, but the last layer is scaled on photos so that answers differ. Each function
-writes an export into a folder and returns the maker's own pipeline: from an RGB image of Pillow to
-a row of scores, a NumPy array.
+The weights are random, but the last layer is scaled on photos so that answers differ. Each
+function writes an export into a folder and returns the maker's own pipeline: from an RGB image of
+Pillow to a row of scores, a NumPy array.
 """
 
 from __future__ import annotations
@@ -93,14 +93,19 @@ def hugging_face_network(folder, photos, network, processor):
 
     def prepare(images):
         return torch.cat(
-            [torch.as_tensor(processor(one, return_tensors="pt")["pixel_values"]) for one in images]
+            [
+                torch.as_tensor(processor(one, return_tensors="pt")["pixel_values"])
+                for one in images
+            ]
         )
 
     pixels, logits = prepare(photos), Logits(network)
     settle_norms(logits, pixels)
     with torch.no_grad():
         linear = next(
-            layer for layer in reversed(list(network.modules())) if isinstance(layer, torch.nn.Linear)
+            layer
+            for layer in reversed(list(network.modules()))
+            if isinstance(layer, torch.nn.Linear)
         )
         spread(linear, logits(pixels))
     (folder / "onnx").mkdir()

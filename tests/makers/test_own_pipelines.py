@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -59,10 +60,9 @@ def classify(bundle, images):
 def note(name, **figures):
     """Add a maker's figures to the report."""
     if REPORT:
-        data = json.loads(open(REPORT).read()) if os.path.exists(REPORT) else {}
-        data[name] = figures
-        with open(REPORT, "w") as file:
-            file.write(json.dumps(data, indent=2) + "\n")
+        file = Path(REPORT)
+        data = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**data, name: figures}, indent=2) + "\n")
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -18,6 +18,7 @@ from perception_node.engines.importing.makers import (
     ultralytics,
 )
 from perception_node.engines.importing.makers.evidence import Evidence, Foreign, Unusable
+from perception_node.engines.importing.presets import PRESETS
 from perception_node.errors import ConversionError, printable
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ def read_makers(path: Path, evidence: Evidence, wishes: Wishes) -> dict[str, Cho
     except Unusable as error:
         raise ConversionError(path, printable(error)) from error
     foreign = {name: choice for name, choice in known.items() if isinstance(choice.value, Foreign)}
+    answered = PRESETS[wishes.preset] if wishes.preset else {}
     if problems := [
         f"{choice.value.name} ({choice.source}) for --{name}"
         for name, choice in foreign.items()
-        if getattr(wishes, name, None) is None
+        if getattr(wishes, name, None) is None and name not in answered
     ]:
         advice = "say another way with these flags, if it comes near enough"
         raise ConversionError(

@@ -29,7 +29,7 @@ def stretched_then_cropped(larger: Size, size: Size) -> Values:
         return {"size": size, "resize": Foreign(f"stretching to {_show(larger)}, then a crop")}
     if larger[0] < max(size):
         return {"size": size, "resize": Foreign("a crop that is larger than the image")}
-    return {"size": size, "resize": "stretch", "shorter_side": larger[0]}
+    return {"size": size, "resize": "stretch-crop", "shorter_side": larger[0]}
 
 
 def cropped(shorter: int, size: Size) -> Values:

@@ -43,7 +43,8 @@ def read(evidence: Evidence) -> dict[str, Choice]:
             values["labels"] = class_names(config["names"], f"{SCRIPT_FILE}: names")
     if not _is_ultralytics(metadata):
         return {}
-    require_classifier(metadata)
+    if problem := refuse(metadata):
+        raise Unusable(problem)
     values |= {"color": "RGB", "mean": ZEROS, "std": ONES, "scale": UNIT}
     values["interpolation"] = "bilinear"
     if "imgsz" in metadata:
@@ -53,16 +54,12 @@ def read(evidence: Evidence) -> dict[str, Choice]:
     return {name: Choice(value, source) for name, value in values.items()}
 
 
-def require_classifier(metadata: Mapping[str, str]) -> None:
-    """Refuse what Ultralytics exports for other tasks.
-
-    Raises:
-        Unusable: it detects, segments or does something else; the message names it.
-
-    """
+def refuse(metadata: Mapping[str, str]) -> str:
+    """Say why an export of Ultralytics cannot be imported: it is for another task; "" else."""
     task = metadata.get("task", TASK)
-    if _is_ultralytics(metadata) and task != TASK:
-        raise Unusable(f"its metadata says task {quote(task)}: only classifiers can be imported")
+    if not _is_ultralytics(metadata) or task == TASK:
+        return ""
+    return f"its metadata says task {quote(task)}: only classifiers can be imported"
 
 
 def _is_ultralytics(metadata: Mapping[str, str]) -> bool:

@@ -136,7 +136,7 @@ def test_timm_without_a_crop_pct_means_seven_eighths():
 @pytest.mark.parametrize(("crop_pct", "side"), [(1.0, None), (0.9, 248)])
 def test_timm_squashes(crop_pct, side):
     known = read(timm(crop_mode="squash", crop_pct=crop_pct))
-    assert known["resize"] == "stretch"
+    assert known["resize"] == ("stretch-crop" if side else "stretch")
     assert known.get("shorter_side") == side
 
 
@@ -194,6 +194,7 @@ def test_the_user_goes_before_what_is_not_ours():
     known = read(timm(interpolation="lanczos"), wishes=Wishes(interpolation="bicubic"))
     assert "interpolation" not in known
     assert known["shorter_side"] == 235
+    assert "interpolation" not in read(timm(interpolation="box"), wishes=Wishes(preset="clip"))
 
 
 # Hugging Face
@@ -226,7 +227,7 @@ GEOMETRIES = {
     ),
     "DeiT": (
         hugging_face("DeiTImageProcessor", size=256, crop_size=224, resample=3),
-        ((224, 224), "stretch", 256, "bicubic"),
+        ((224, 224), "stretch-crop", 256, "bicubic"),
     ),
     "ConvNeXt under 384": (
         hugging_face("ConvNextImageProcessor", size={"shortest_edge": 224}, crop_pct=0.875),
