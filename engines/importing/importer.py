@@ -41,7 +41,7 @@ from perception_node.errors import (
 )
 from perception_node.installing import install_command
 from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
-from perception_node.printable import is_printable
+from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.apart import Parts
     from perception_node.engines.importing.filetypes import Format
-TOLERANCE = 1e-4  # largest absolute difference of an output value
+
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -98,6 +98,7 @@ class Imported:
         choices: every setting with its source.
         images: number of images that were compared.
         difference: largest absolute difference of an output value to the original model's.
+        notes: what was changed of the graph and how, each in a line.
 
     """
 
@@ -107,6 +108,7 @@ class Imported:
     choices: dict[str, Choice]
     images: int
     difference: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def import_model(order: Order) -> Imported:
 
     Raises:
         ConversionError: the file is refused, something must be said, or the ONNX model differs
-            from the original by more than ``TOLERANCE``.
+            from the original by more than rounding can explain.
         LabelMismatch: there is not exactly one label per class.
         ConfigError: the bundle's folder is taken or cannot be written.
         EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
@@ -183,6 +185,7 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
     model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
+    del graph["metadata"]  # ours, of the export
     torch = quote(str(answer.facts.get("torch")))[1:-1]
     files = {"images": images, "outputs": answer.blobs["outputs"]}
     return _Source(model, files, graph, labels, settings, known, torch)
@@ -190,7 +193,7 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
 
 def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
     _require(order.model, "onnx")
-    graph = sandbox.run("inspect-onnx", model.files, {}).facts
+    graph = sandbox.run("inspect-onnx", model.files, _inspection(order)).facts
     size = (graph["height"], graph["width"])
     evidence = Evidence(
         order.beside,
@@ -199,7 +202,7 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
         has_labels=bool(graph["labels"]),
     )
     known = _ask_makers(order, evidence)
-    labels = _labels(order, known, graph["labels"], "its metadata")
+    labels = _labels(order, known, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and "output" not in known
     later = ["output"] if is_kind_open else []
     missing, of_images = _missing(labels), _of_images(known)
@@ -220,6 +223,19 @@ def _of_images(known: Known) -> Known:
     """Return what goes into the preprocessing."""
     others = ("output", "labels", "license")
     return {name: choice for name, choice in known.items() if name not in others}
+
+
+def _inspection(order: Order) -> dict[str, Any]:
+    """Return the options of the step that inspects a graph."""
+    wishes = order.wishes
+    beside = read_makers(order.model, Evidence(order.beside, has_labels=True), wishes)
+    labels = wishes.labels or (beside["labels"].value if "labels" in beside else ())
+    return {
+        "output": wishes.output_name,
+        "classes": len(labels) or None,
+        "fixed": wishes.fixed_inputs,
+        "layout": wishes.layout,
+    }
 
 
 def _require(path: Path, package: str) -> None:
@@ -258,16 +274,18 @@ def _convert(
     options = {
         "graph": source.graph,
         "size": source.settings.size,
+        "color": source.settings.preprocessing.color,
         "kind": known.value if known else source.graph["head"][0],
         "labels": len(labels),
     }
     answer = sandbox.run("convert-onnx", {**source.model.files, **source.files}, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
-    if not difference <= TOLERANCE:
+    limit = float(facts["tolerance"])
+    if not difference <= limit:
         problem = (
             f"as ONNX its output differs by {difference:.1e} on one of {images} images, "
-            f"more than {TOLERANCE:g}; the conversion cannot be trusted"
+            f"more than {limit:.1e}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
     kind = settle_kind(order.model, known, source.graph, facts)
@@ -278,6 +296,7 @@ def _convert(
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
     thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
     height, width = source.settings.size
+    notes = tuple(printable(str(note)) for note in (*source.graph["notes"], *facts["notes"]))
     manifest = Manifest(
         name=order.name or _name(order.bundle),
         license=_license(order, source.known),
@@ -290,13 +309,14 @@ def _convert(
             "imported_by": f"perception_node {__version__}",
             **({"torch": source.torch} if source.torch else {}),
             "settings": {name: choice.source for name, choice in choices.items()},
+            **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},
         },
     )
     model = source.model.join(order.model, answer.blobs["model"])
     write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
     format_: Format = provenance["format"]
-    return Imported(format_, manifest, labels, choices, images, difference)
+    return Imported(format_, manifest, labels, choices, images, difference, notes)
 
 
 def _license(order: Order, known: Known) -> str:

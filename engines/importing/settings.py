@@ -8,7 +8,7 @@ says becomes one error with every flag that is missing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.engines.importing.layouts import LAYOUTS
@@ -47,6 +47,9 @@ class Wishes:
         crop_pct: part of the resized image's side that the crop keeps; in the place of
             ``shorter_side``, as timm and Hugging Face say it.
         preset: a key of ``PRESETS``, for what is not said otherwise.
+        output_name: the tensor that holds the scores.
+        fixed_inputs: values of inputs that take no image, by name.
+        layout: order of the image's axes, a key of ``layouts.LAYOUTS``.
         command: what was typed, to which an error adds what is missing.
 
     """
@@ -63,6 +66,9 @@ class Wishes:
     fill: Fill | None = None
     output: OutputKind | None = None
     labels: tuple[str, ...] | None = None
+    output_name: str = ""
+    fixed_inputs: dict[str, float] = field(default_factory=dict)
+    layout: str = ""
     thresholds: tuple[float, ...] | None = None
     preset: str | None = None
     command: str = "perception import MODEL -o BUNDLE"
@@ -169,14 +175,29 @@ def settle_graph(
     if kind == "RGBA":
         source = f"{GRAPH}, {kind}"
         shown = {"color": Choice("RGB", source), "resize": Choice("stretch", source)}
-    return _settle(path, wishes, [shown, known or {}], fixed, missing, later)
+    is_grey = LAYOUTS[graph["layout"]].channels == 1
+    if is_grey:
+        shown["color"] = Choice("RGB", f"{GRAPH} is grey")
+    settings = _settle(path, wishes, [shown, known or {}], fixed, missing, later)
+    if is_grey:
+        _check_grey(path, settings.preprocessing)
+    return settings
+
+
+def _check_grey(path: Path, preprocessing: Preprocessing) -> None:
+    """Refuse channels that are normalised apart where grey is made of them."""
+    for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        if len(set(values)) > 1:
+            problem = f"its input is grey, but {name} is not the same for all colours"
+            raise ConversionError(path, f"{problem}; give one number, --{name} {values[1]:g}")
 
 
 def _takes_pixels(graph: Mapping[str, Any]) -> str:
     """Say why the model must normalise by itself; empty where it need not."""
-    if LAYOUTS[graph["layout"]].alpha and graph.get("alpha_is_dropped", True):
+    if LAYOUTS[graph["layout"]].alpha:
         return "RGBA"
-    return "uint8" if graph["element"] == "uint8" else ""
+    element = str(graph["element"])
+    return "" if element.startswith("float") else element
 
 
 def _pixels(path: Path, wishes: Wishes, source: str) -> Known:

@@ -163,11 +163,19 @@ def test_a_model_that_takes_pixels_needs_no_mean_whatever_a_file_says():
     assert settings.choices["mean"].source == "its input, uint8"
 
 
-def test_four_channels_are_rgba_only_where_the_graph_drops_the_fourth():
-    shown = {**GRAPH, "layout": "HWCA", "alpha_is_dropped": True}
+def test_a_graph_that_takes_rgba_needs_neither_order_nor_resize():
+    shown = {**GRAPH, "layout": "HWCA"}
     assert settle_graph(PATH, Wishes(), shown).preprocessing.color == "RGB"
-    with pytest.raises(ConversionError, match="not say: color, resize, mean, std"):
-        settle_graph(PATH, Wishes(), {**shown, "alpha_is_dropped": False})
+
+
+def test_grey_is_normalised_alike_in_all_channels():
+    grey = {**GRAPH, "layout": "NCYHW"}
+    settings = settle_graph(PATH, replace(SAID, color=None, mean=(0.5,) * 3, std=(0.2,) * 3), grey)
+    assert settings.choices["color"].source == "its input is grey"
+    with pytest.raises(
+        ConversionError, match="not the same for all colours; give one number, --m"
+    ):
+        settle_graph(PATH, replace(SAID, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3), grey)
 
 
 @pytest.mark.parametrize(
