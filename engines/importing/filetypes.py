@@ -14,10 +14,11 @@ from perception_node.errors import ConversionError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Format = Literal["TorchScript", "ONNX"]
+Format = Literal["TorchScript", "torch.export", "ONNX"]
 
 ZIP = b"PK\x03\x04"
 MAX_PICKLE_BYTES = 1 << 22
+PROGRAMS = ("/models/model.json", "serialized_exported_program.json")  # new ones, and old
 
 
 def recognise(path: Path, content: bytes) -> Format:
@@ -42,6 +43,8 @@ def _recognise_archive(path: Path, content: bytes) -> Format:
             names = archive.namelist()
             if any(name.endswith("/constants.pkl") for name in names):
                 return "TorchScript"
+            if any(name.endswith(PROGRAMS) for name in names):
+                return "torch.export"
             problem = describe_archive(path, names, _read_pickle(archive))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
         raise ConversionError(path, f"a damaged zip archive: {error}") from error

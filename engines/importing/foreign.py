@@ -39,6 +39,7 @@ FROM_PADDLE = f"{PADDLE2ONNX} --model_filename {{file}} --params_filename infere
 FROM_PADDLE_WEIGHTS = (
     f"{PADDLE2ONNX} --model_filename inference.pdmodel --params_filename {{file}}"
 )
+SAVE_IT = "save the program it was made of: torch.export.save(program, 'model.pt2')"
 FROM_LFS = "download it: git lfs pull"
 OPTIMUM = "export it: optimum-cli export onnx --task image-classification --model"
 ORIGINAL = "import the ONNX it was made from"
@@ -122,7 +123,7 @@ PICKLES = (
 WEIGHTS = f"weights without a network; {FROM_TORCH}"
 # Names inside a zip archive, and the same.
 ARCHIVES = (
-    ("/archive_format", "a torch.export archive; export it to ONNX: torch.onnx.export(program)"),
+    ("/archive_format", f"machine code of AOTInductor, which fits one machine only; {SAVE_IT}"),
     ("model.weights.h5", f"a Keras model; {FROM_KERAS}"),
     ("MAR-INF/MANIFEST.json", f"an archive of TorchServe; {UNPACK} and import the model inside"),
     ("saved_model.pb", f"an archive of a TensorFlow SavedModel; {UNPACK}, then import its folder"),

@@ -153,9 +153,12 @@ def _import(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            model = take_apart(path, content, folder)
+            torch = ""
+            if kind == "torch.export":
+                content, torch = _export_program(order, sandbox, content)
+            model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model)
+            source = _open_graph(order, sandbox, model, torch)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -169,8 +172,7 @@ def _read(path: Path) -> bytes:
 
 def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -> _Source:
     check_archive(order.model, content)
-    _require(order.model, "torch")
-    _require(order.model, "onnx")
+    _require(order.model, "torch", "onnx")
     script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
     extra = read_extra_files(content)
     has_labels = bool(script["labels"])
@@ -186,12 +188,25 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
     model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     del graph["metadata"]  # ours, of the export
-    torch = quote(str(answer.facts.get("torch")))[1:-1]
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, known, torch)
+    return _Source(model, files, graph, labels, settings, known, _version(answer.facts))
 
 
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
+def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
+    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
+    check_archive(order.model, content)
+    _require(order.model, "torch", "onnx", "onnxscript")
+    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
+    if "model" not in answer.blobs:
+        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
+    return answer.blobs["model"], _version(answer.facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    return quote(str(facts.get("torch")))[1:-1]
+
+
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", model.files, _inspection(order)).facts
     size = (graph["height"], graph["width"])
@@ -208,7 +223,7 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
     missing, of_images = _missing(labels), _of_images(known)
     settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings, known)
+    return _Source(model, {"images": images}, graph, labels, settings, known, torch)
 
 
 def _ask_makers(order: Order, evidence: Evidence) -> Known:
@@ -238,11 +253,12 @@ def _inspection(order: Order) -> dict[str, Any]:
     }
 
 
-def _require(path: Path, package: str) -> None:
-    if find_spec(package) is None:
-        problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
-        only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
-        raise EnvironmentLacks(problem, f"run: {advice}{only}")
+def _require(path: Path, *packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        problem = f"{path}: to import it, Python needs {', '.join(missing)}"
+        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
 
 
 def _missing(labels: Choice | None) -> list[str]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.model.bundle import Fill, Interpolation, Preprocessing
-    from perception_node.vision.frame import Frame, PackedOrder
+    from perception_node.vision.encodings import PackedOrder
+    from perception_node.vision.frame import Frame
     from perception_node.vision.resampling import Resampling
 
 _INTERPOLATION: dict[Interpolation, int] = {

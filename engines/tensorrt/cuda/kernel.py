@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
 from perception_node.vision.resampling import SMALLEST_SIGMA, resample
 
 if TYPE_CHECKING:
@@ -211,9 +211,8 @@ def _describe_pixels(parameters: Parameters, layout: FrameLayout, color: str) ->
         parameters.chroma_start = layout.height * layout.row_bytes if planar else 0
         parameters.chroma_shift = 1 if planar else 0
         offsets = _YUV_OFFSETS[layout.encoding]
-    elif encoding.order == "GRAY":  # of two bytes, the high one
-        high = encoding.pixel_bytes - 1
-        offsets = (0 if layout.is_bigendian else high,) * CHANNELS
     else:
-        offsets = tuple(encoding.order.index(name) for name in color)
+        places = encoding.places(is_bigendian=layout.is_bigendian)
+        is_grey = encoding.order == "GRAY"
+        offsets = tuple(places[0 if is_grey else encoding.order.index(name)] for name in color)
     parameters.offsets[:] = offsets

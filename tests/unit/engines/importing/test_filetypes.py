@@ -64,7 +64,11 @@ REFUSED = {
     "tar": ("m.tar", bytes(257) + b"ustar", "a tar archive; unpack it first: tar -xf m.tar"),
     "safetensors": ("m", safetensors(), "this is a safetensors file: weights without a network"),
     "NumPy": ("m.npz", arrays(), "this is a NumPy archive"),
-    "torch.export": ("m.pt2", archive("m/archive_format", "m/data.pkl"), "a torch.export archive"),
+    "AOTInductor": (
+        "m.pt2",
+        archive("m/archive_format", "m/data/aotinductor/model/m.so"),
+        r"machine code of AOTInductor.*: torch\.export\.save\(program, 'model\.pt2'\)",
+    ),
     "weights": ("m.pt", archive("m/data.pkl", "m/data/0"), "this is weights without a network"),
     "Ultralytics": (
         "my best.pt",
@@ -115,7 +119,7 @@ def test_what_torch_save_writes_is_refused_and_says_what_to_do(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch().save({"w": torch().zeros(3)}, buffer, _use_new_zipfile_serialization=new)
-        with pytest.raises(ConversionError, match=r"torch\.onnx\.export\(model\.eval\(\)"):
+        with pytest.raises(ConversionError, match=r"torch\.onnx\.export\(model\.eval\(\), "):
             recognise(tmp_path / "weights.pt", buffer.getvalue())
 
 
