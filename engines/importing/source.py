@@ -52,6 +52,7 @@ MAX_RATIO = 1032  # what deflate can reach
 ZIP, ENCRYPTED = b"PK\x03\x04", 0x1
 # Names in archives that are models themselves: TorchScript, torch.export, torch.save, Keras.
 INSIDE_A_MODEL = {"constants.pkl", "archive_format", "data.pkl", "model.weights.h5"}
+INSIDE_A_MODEL |= {"serialized_exported_program.json"}  # before there was archive_format
 
 
 @dataclass(frozen=True, slots=True)

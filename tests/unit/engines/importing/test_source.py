@@ -166,6 +166,14 @@ def test_an_archive_of_a_folder_is_unpacked_for_a_while(tmp_path):
     assert not source.model.exists()
 
 
+@pytest.mark.parametrize("inner", ["m/data.pkl", "serialized_exported_program.json"])
+def test_a_model_that_is_an_archive_is_no_folder(tmp_path, inner):
+    path = tmp_path / "best.pt"
+    path.write_bytes(archive({inner: b"", "m/state_dict.pt": b""}))
+    with open_source(path) as source:
+        assert source.model == path
+
+
 def test_errors_name_the_archive_and_not_where_it_was_unpacked(tmp_path):
     path = tmp_path / "two.zip"
     path.write_bytes(archive({"a.onnx": b"1", "b.onnx": b"2"}))
