@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 FLAG = f"--output {'|'.join(get_args(OutputKind))}"
 NEED_SCORES = ("logits", "sigmoid-logits")  # what we make scores of; the others are scores
+POOLS = {
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "MaxPool",
+    "ReduceMax",
+    "ReduceMean",
+}
 ROUNDING = 1e-3  # room for that of float16
 MOST_OF_ROUNDED = 1.5  # probabilities of an int8 model add up to less than this
 
@@ -34,7 +42,7 @@ def settle_kind(
 
     """
     kind, operator, rounded = graph["head"]
-    is_right = kind is not None and _confirms(kind, values, rounded=rounded)
+    is_right = kind is not None and _confirms(kind, operator, values, rounded=rounded)
     if known is not None:
         _check_known(path, known, kind if is_right else None, values)
         return Choice(values["kind"] or known.value, known.source)
@@ -87,9 +95,10 @@ def _instead(known: Choice, kind: str) -> str:
     return f"{known.source} says {known.value}: give --output {kind}"
 
 
-def _confirms(kind: str, values: dict[str, Any], *, rounded: bool) -> bool:
+def _confirms(kind: str, operator: str, values: dict[str, Any], *, rounded: bool) -> bool:
     if kind == "logits":
-        return not values["probabilities"]
+        may_be_scores = operator in POOLS and _are_scores(values)
+        return not (values["probabilities"] or may_be_scores)
     if kind == "probabilities" and not rounded:
         return bool(values["probabilities"])
     most = MOST_OF_ROUNDED if kind == "probabilities" else float("inf")
