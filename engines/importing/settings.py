@@ -8,26 +8,27 @@ says becomes one error with every flag that is missing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import ONES, PRESETS, UNIT, ZEROS
 from perception_node.engines.importing.questions import ask
-from perception_node.errors import ConversionError
-from perception_node.model.bundle import CROPPING, PADDING, Preprocessing
+from perception_node.errors import ConversionError, quote
+from perception_node.model.bundle import (
+    CROPPING,
+    PADDING,
+    ColorOrder,
+    Interpolation,
+    Preprocessing,
+    ResizeMode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from perception_node.model.bundle import (
-        ColorOrder,
-        Fill,
-        Interpolation,
-        OutputKind,
-        ResizeMode,
-    )
+    from perception_node.model.bundle import Fill, OutputKind
 
 Three = tuple[float, float, float]
 SCRIPT_SIZE = (224, 224)
@@ -37,6 +38,11 @@ LARGEST_OF_UNIT_SCALE = 2.0  # statistics of pixels from 0 to 1 are smaller, of 
 NEEDED = ("size", "color", "resize", "mean", "std")
 SAID_OF_IMAGES = (*NEEDED, "crop_pct", "interpolation", "scale", "fill")
 DEFAULT = "default"
+OURS: dict[str, tuple[str, ...]] = {
+    "color": get_args(ColorOrder),
+    "resize": get_args(ResizeMode),
+    "interpolation": get_args(Interpolation),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,9 @@ class Wishes:
         crop_pct: part of the resized image's side that the crop keeps; in the place of
             ``shorter_side``, as timm and Hugging Face say it.
         preset: a key of ``PRESETS``, for what is not said otherwise.
+        output_name: the tensor that holds the scores.
+        fixed_inputs: values of inputs that take no image, by name.
+        layout: order of the image's axes, a key of ``layouts.LAYOUTS``.
         command: what was typed, to which an error adds what is missing.
 
     """
@@ -63,6 +72,9 @@ class Wishes:
     fill: Fill | None = None
     output: OutputKind | None = None
     labels: tuple[str, ...] | None = None
+    output_name: str = ""
+    fixed_inputs: dict[str, float] = field(default_factory=dict)
+    layout: str = ""
     thresholds: tuple[float, ...] | None = None
     preset: str | None = None
     command: str = "perception import MODEL -o BUNDLE"
@@ -166,17 +178,32 @@ def settle_graph(
     if kind := _takes_pixels(graph):
         fixed |= _pixels(path, wishes, f"{GRAPH}, {kind}")
     shown: Known = {}
-    if kind == "RGBA":
+    if kind == "RGBA" and not wishes.layout:
         source = f"{GRAPH}, {kind}"
         shown = {"color": Choice("RGB", source), "resize": Choice("stretch", source)}
-    return _settle(path, wishes, [shown, known or {}], fixed, missing, later)
+    is_grey = LAYOUTS[graph["layout"]].channels == 1
+    if is_grey:
+        shown["color"] = Choice("RGB", f"{GRAPH} is grey")
+    settings = _settle(path, wishes, [shown, known or {}], fixed, missing, later)
+    if is_grey:
+        _check_grey(path, settings.preprocessing)
+    return settings
+
+
+def _check_grey(path: Path, preprocessing: Preprocessing) -> None:
+    """Refuse channels that are normalised apart where grey is made of them."""
+    for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        if len(set(values)) > 1:
+            problem = f"its input is grey, but {name} is not the same for all colours"
+            raise ConversionError(path, f"{problem}; give one number, --{name} {values[1]:g}")
 
 
 def _takes_pixels(graph: Mapping[str, Any]) -> str:
     """Say why the model must normalise by itself; empty where it need not."""
-    if LAYOUTS[graph["layout"]].alpha and graph.get("alpha_is_dropped", True):
+    if LAYOUTS[graph["layout"]].alpha:
         return "RGBA"
-    return "uint8" if graph["element"] == "uint8" else ""
+    element = str(graph["element"])
+    return "" if element.startswith("float") else element
 
 
 def _pixels(path: Path, wishes: Wishes, source: str) -> Known:
@@ -222,6 +249,7 @@ def _settle(
     if asked:
         raise ask(path, {*asked, *later}, wishes.command)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
+    _check_names(path, choices)
     values = {name: choice.value for name, choice in choices.items()}
     size = values.pop("size")
     preprocessing = Preprocessing(**{"shorter_side": 0, **values})
@@ -280,6 +308,15 @@ def _settle_crop(path: Path, choices: Known) -> bool:
         choices.pop("shorter_side", None)
         return True
     return bool(choices.get("shorter_side", Choice(0, DEFAULT)).value)
+
+
+def _check_names(path: Path, choices: Known) -> None:
+    """Refuse what a maker names and this package does not do."""
+    for name, ours in OURS.items():
+        if choices[name].value not in ours:
+            problem = f"{name} {quote(str(choices[name].value))} ({choices[name].source})"
+            advice = f"give --{name}, one of: {', '.join(ours)}"
+            raise ConversionError(path, f"{problem} is not ours yet", advice)
 
 
 def _check(path: Path, size: tuple[int, int], preprocessing: Preprocessing) -> None:

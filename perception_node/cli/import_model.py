@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from perception_node.config.sections import CameraConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.labels import LABEL_FORMS, find_labels
+from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
@@ -68,10 +69,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about.add_argument(
         "--crop-pct", type=_part, metavar="P", help="part of the side that the crop keeps: 0.875"
     )
+    about.add_argument("--output-name", default="", metavar="NAME", help="tensor of the scores")
+    about.add_argument(
+        "--fix-input",
+        type=_named_number,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="number for an input that takes no image, such as keep_prob=1",
+    )
+    about.add_argument(
+        "--layout", choices=tuple(LAYOUTS), default="", help="order of the input's axes"
+    )
     about.add_argument(
         "--fill", type=_fill, metavar="V", help="of the border: 0 to 255, three in order, or edge"
     )
-    about.add_argument("--interpolation", type=_interpolation, metavar="bilinear|bicubic")
+    about.add_argument(
+        "--interpolation",
+        type=_interpolation,
+        metavar="KIND",
+        help=f"{', '.join(INTERPOLATIONS)} (aliased: as OpenCV and TensorFlow resize)",
+    )
     about.add_argument(
         "--mean",
         type=_three,
@@ -145,8 +163,9 @@ def describe(asked: Order, imported: Imported) -> list[str]:
         f"  {'checked':<14}largest difference {imported.difference:.1e} "
         f"to the original on {imported.images} images"
     )
+    changed = [f"  {'changed':<14}{note}" for note in imported.notes]
     title = f"{asked.model} ({imported.format}) -> {asked.bundle}, {manifest.license}"
-    return [title, *rows, checked]
+    return [title, *rows, *changed, checked]
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -186,6 +205,9 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
         preset=arguments.preset,
         command=shlex.join(["perception", "import", *arguments.words]),
         thresholds=arguments.thresholds,
+        output_name=arguments.output_name,
+        fixed_inputs=dict(arguments.fix_input),
+        layout=arguments.layout,
     )
 
 
@@ -221,6 +243,14 @@ def _positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def _named_number(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    number = {"true": 1.0, "false": 0.0}.get(value.lower(), _number(value))
+    if not name or not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as keep_prob=1")
+    return name, number
 
 
 def _number(text: str) -> float:
@@ -271,5 +301,5 @@ def _interpolation(text: str) -> Interpolation:
     for known in INTERPOLATIONS:
         if text == known:
             return known
-    msg = f"{text!r} is not ours; bilinear and bicubic are, and the nearest to lanczos is bicubic"
+    msg = f"{text!r} is not ours; one of {', '.join(INTERPOLATIONS)}; like lanczos: bicubic"
     raise argparse.ArgumentTypeError(msg)
