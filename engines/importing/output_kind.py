@@ -12,7 +12,6 @@ from perception_node.model.bundle import MULTI_LABEL, OutputKind
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLAG = f"--output {'|'.join(get_args(OutputKind))}"
 NEED_SCORES = ("logits", "sigmoid-logits")  # what we make scores of; the others are scores
 POOLS = {
     "AveragePool",
@@ -27,7 +26,11 @@ MOST_OF_ROUNDED = 1.5  # probabilities of an int8 model add up to less than this
 
 
 def settle_kind(
-    path: Path, known: Choice | None, graph: dict[str, Any], values: dict[str, Any]
+    path: Path,
+    known: Choice | None,
+    graph: dict[str, Any],
+    values: dict[str, Any],
+    command: str,
 ) -> Choice:
     """Return the kind of a model's output, and where it comes from.
 
@@ -36,6 +39,7 @@ def settle_kind(
         known: what the user or the model's maker says, an ``OutputKind``.
         graph: the fields of ``GraphFacts``.
         values: what the step ``convert-onnx`` returns.
+        command: what was typed, to which an error adds what is missing.
 
     Raises:
         ConversionError: graph, values and ``known`` contradict each other, or nothing is known.
@@ -46,13 +50,14 @@ def settle_kind(
     if known is not None:
         _check_known(path, known, kind if is_right else None, values)
         return Choice(values["kind"] or known.value, known.source)
-    if kind is None:
-        where = f"ends in {operator}, which does" if operator else "does"
-        problem = f"its graph {where} not show what its scores are"
-        raise ConversionError(path, f"{problem} (on images {_describe(values)}); give {FLAG}")
     if not is_right:
-        problem = f"its last operator, {operator}, gives {kind}, but on images {_describe(values)}"
-        raise ConversionError(path, f"{problem}; give {FLAG}")
+        where = f"ends in {operator}, which does" if operator else "does"
+        problem = f"its graph {where} not show what its scores are:"
+        if kind is not None:
+            problem = f"its last operator, {operator}, gives {kind}, but"
+        kinds = ", ".join(get_args(OutputKind))
+        problem = f"{problem} on images {_describe(values)} (KIND: {kinds})"
+        raise ConversionError(path, problem, f"complete and run: {command} --output KIND")
     return Choice(values["kind"] or kind, f"its last operator, {operator}")
 
 
