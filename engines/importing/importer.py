@@ -304,7 +304,7 @@ def _convert(
             f"more than {limit:.1e}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
-    kind = settle_kind(order.model, known, source.graph, facts)
+    kind = settle_kind(order.model, known, source.graph, facts, order.wishes.command)
     choices = {**source.settings.choices, "output": kind}
     if source.labels is not None:
         choices["labels"] = Choice(len(labels), source.labels.source)

@@ -14,11 +14,11 @@ import time
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from perception_node.cli import main
 from perception_node.model.bundle import load_bundle
-from tests.builders import ROOT, color_network, encode, perception, solid
+from tests.builders import ROOT, color_network, encode, perception, solid, to_onnx
 from tests.import_builders import scores_network, script, small_module
 from tests.variant_builders import COLOURS as VARIANT_LABELS
 from tests.variant_builders import FLOAT, value, with_inputs
@@ -75,6 +75,42 @@ def test_what_is_changed_of_the_graph_is_printed(tmp_path):
 def test_a_value_of_an_input_is_a_name_and_a_number(capsys, text):
     assert main(["import", "x.onnx", "-o", "y", "--fix-input", text]) == 2
     assert "is not NAME=VALUE" in capsys.readouterr().err
+
+
+def test_a_multi_label_model_can_be_said_with_its_thresholds(tmp_path, model, labels):
+    said = ("--output", "sigmoid-logits", "--thresholds", "0.5,0.6,0.7")
+    result = perception(
+        "import", model, "-o", tmp_path / "new", "--labels", labels, *COLOURS, *said
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    output = load_bundle(tmp_path / "new").manifest.output
+    assert (output.kind, output.thresholds) == ("sigmoid-logits", (0.5, 0.6, 0.7))
+
+
+def test_a_model_with_one_score_has_two_labels(tmp_path):
+    weights = "float[3,1] w = {4, -2, -2}"
+    graph = parser.parse_graph(
+        f"""g (float[1,3,8,8] image) => (float[1,1] p) <{weights}> {{
+        a = GlobalAveragePool(image) b = Flatten(a) z = MatMul(b, w) p = Sigmoid(z) }}"""
+    )
+    (tmp_path / "model.onnx").write_bytes(to_onnx(graph))
+    bundle = tmp_path / "new"
+    result = perception(
+        "import", tmp_path / "model.onnx", "-o", bundle, "--labels", "no,yes", *COLOURS
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "probabilities, 2 classes" in result.stdout
+    (tmp_path / "red.png").write_bytes(encode(solid((255, 0, 0)), ".png"))
+    found = perception("classify", tmp_path / "red.png", "--model", bundle, "--json")
+    yes, no = json.loads(found.stdout)["results"]
+    assert (yes["label"], no["label"]) == ("yes", "no")
+    assert yes["score"] == pytest.approx(0.982014, abs=1e-5)  # the sigmoid of 4
+
+
+@pytest.mark.parametrize("text", ["0.5,x", "1.5", "-0.1", ""])
+def test_thresholds_are_numbers_from_0_to_1(capsys, text):
+    assert main(["import", "model.onnx", "-o", "new", f"--thresholds={text}"]) == 2
+    assert "is not numbers from 0 to 1, such as 0.5,0.3" in capsys.readouterr().err
 
 
 def test_torchscript_needs_no_flags(tmp_path):
