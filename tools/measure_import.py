@@ -146,9 +146,7 @@ def family(pid: int) -> list[int]:
     """Return a process and all below it."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [
-            int(each) for task in tasks for each in (task / "children").read_text().split()
-        ]
+        texts = [(task / "children").read_text() for task in tasks]
     except OSError:  # it has ended
         return []
     children = [int(child) for text in texts for child in text.split()]
