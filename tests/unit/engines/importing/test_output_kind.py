@@ -19,6 +19,7 @@ from perception_node.engines.pipeline import Pipeline
 from perception_node.errors import ConversionError, LabelMismatch
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import Frame
+from tests.import_builders import script, torch
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
@@ -185,6 +186,20 @@ def test_one_score_may_have_any_shape(classify, shape):
     ending = f"s = Sigmoid(z) p = Reshape(s, {('none', 'ones1', 'ones2', '', 'ones4')[axes]})"
     model = network(ending, ONE, 1, shape=shape)
     _, found = classify(model, ("no", "yes"))
+    assert found == pytest.approx({"yes": sigmoid(4), "no": sigmoid(-4)}, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_torchscript_module_may_give_one_score(classify):
+    nn = torch().nn
+
+    class Redness(nn.Module):
+        def forward(self, x):
+            red, green, blue = x.mean([0, 2, 3]).unbind()
+            return (4.0 * red - 2.0 * green - 2.0 * blue).sigmoid()
+
+    imported, found = classify(script(Redness()), ("no", "yes"), size=(8, 8))
+    assert imported.choices["output"].source == "its last operator, Sigmoid"
     assert found == pytest.approx({"yes": sigmoid(4), "no": sigmoid(-4)}, abs=1e-5)
 
 
