@@ -23,6 +23,8 @@ from perception_node.vision.codecs.opencv_decoder import cut_short
 from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
 LITTLE, BIG = b"II*\0", b"MM\0*"
@@ -101,18 +103,23 @@ class Tiff:
 
         """
         del use_damaged
-        rows, strips = self._find_strips()
-        data = self._unpack_strips(rows, strips)
-        shape, order = (self.height, self.width, self._samples), self._order
-        samples = np.frombuffer(data, "u1" if self._bits == 8 else f"{order}u2").reshape(shape)
-        if self._number(_PREDICTOR, 1) == _DIFFERENCES and self._compression != _NONE:
-            kind = samples.dtype.newbyteorder("=")
-            samples = np.add.accumulate(samples, axis=1, dtype=kind)
+        samples = self._read_samples()
         if self.is_deep and not deep:
             samples = samples >> 8
         colors = samples[..., 2::-1] if self._samples > 1 else samples.repeat(3, axis=2)
-        pixels = np.ascontiguousarray(colors, np.uint16 if deep and self.is_deep else np.uint8)
+        kind = np.uint16 if deep and self.is_deep else np.uint8
+        pixels: NDArray[Any] = np.ascontiguousarray(colors, kind)
         return pixels if reduction == 1 else _reduce(pixels, reduction)
+
+    def _read_samples(self) -> NDArray[Any]:
+        """Return all samples, uint8 or uint16, of shape (height, width, samples of a pixel)."""
+        data = self._unpack_strips(*self._find_strips())
+        kind = "u1" if self._bits == 8 else f"{self._order}u2"
+        samples = np.frombuffer(data, kind).reshape(self.height, self.width, self._samples)
+        if self._number(_PREDICTOR, 1) == _DIFFERENCES and self._compression != _NONE:
+            native = samples.dtype.newbyteorder("=")
+            return np.add.accumulate(samples, axis=1, dtype=native)
+        return samples
 
     def _read_directory(self) -> dict[int, tuple[str, int, int]]:
         """Return type, number and place of the values of each tag."""
@@ -120,7 +127,7 @@ class Tiff:
         (count,) = self._unpack("H", begin)
         if not 0 < count <= _MAX_ENTRIES:
             raise UndecodableImage(f"the header of the image is damaged: {count} entries")
-        entries = {}
+        entries: dict[int, tuple[str, int, int]] = {}
         for place in range(begin + 2, begin + 2 + count * _ENTRY_BYTES, _ENTRY_BYTES):
             tag, kind, number = self._unpack("HHI", place)
             if kind not in _TYPES:
@@ -201,7 +208,7 @@ def _inflate(strip: bytes, size: int) -> bytes:
     return found
 
 
-def _reduce(pixels: NDArray[np.uint8], reduction: int) -> NDArray[np.uint8]:
+def _reduce(pixels: NDArray[Any], reduction: int) -> NDArray[Any]:
     height, width, colors = pixels.shape
     target = np.empty((-(-height // reduction), -(-width // reduction), colors), pixels.dtype)
     resize(pixels, target, cv2.INTER_AREA)

@@ -159,7 +159,9 @@ def test_a_topic_that_the_bag_lacks_is_an_error(bundle, bag):
 
 def test_a_folder_or_a_list_without_images_is_an_error(bundle, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CalibrationError, match=r"holds no \.jpeg, \.jpg, \.png, .* file; give one"):
+    with pytest.raises(
+        CalibrationError, match=r"holds no \.jpeg, \.jpg, \.png, .* file; give one"
+    ):
         open_images(bundle, images=tmp_path / "empty")
     (tmp_path / "list").write_text("\n")
     with pytest.raises(CalibrationError, match="the list is empty"):
