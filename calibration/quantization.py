@@ -35,7 +35,7 @@ from perception_node.calibration.bias_correction import (
 from perception_node.engines.onnx_graph import opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError, first_line
-from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_file import QUANTIZERS, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -66,9 +66,12 @@ def prepare(model: bytes) -> onnx.ModelProto:
     try:
         look_through(model)
         proto = onnx.load_model_from_string(model)
+        _require_float(proto)
         if opset_version(proto) < PER_CHANNEL_FROM:
             proto = version_converter.convert_version(proto, PER_CHANNEL_FROM)
         folded = _fold(proto.SerializeToString())
+    except EngineBuildError:
+        raise
     except Exception as error:
         msg = f"the model cannot be quantised: {first_line(error)}"
         raise EngineBuildError(msg) from error
@@ -232,6 +235,12 @@ def _serialize(model: onnx.ModelProto) -> bytes:
                 msg = f"{node.input[0]}: the scale is 0 or not finite; calibrate anew"
                 raise CalibrationError(msg)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _require_float(model: onnx.ModelProto) -> None:
+    if any(node.op_type in QUANTIZERS for node in model.graph.node):
+        msg = "the model is quantised already; import it again as int8: perception import FILE"
+        raise EngineBuildError(msg)
 
 
 def _check_weights(model: onnx.ModelProto) -> None:

@@ -12,6 +12,7 @@ import onnx
 
 from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inspection import GraphFacts
+from perception_node.engines.importing.int8_models import split_quantized
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
 from perception_node.engines.onnxruntime.session import open_session
@@ -32,7 +33,9 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
 
     Returns:
         Names of input and output, number of classes, whether the values are probabilities, and
-        the largest difference; the blob ``model``.
+        the largest difference; the blob ``model``. Of a quantised model also ``quantization``,
+        and what ``split_quantized`` returns; ``parent`` is the float model it was made of, if
+        that file is there.
 
     Raises:
         ConversionError: it cannot be rewritten or run.
@@ -56,7 +59,13 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         "output": rewritten.graph.output[0].name,
         **compare(path, expected, after),
     }
-    return found, {"model": rewritten.SerializeToString(deterministic=True)}
+    if not facts.quantized:
+        return found, {"model": rewritten.SerializeToString(deterministic=True)}
+    parent = Path("parent").read_bytes() if Path("parent").exists() else None
+    about, blobs = split_quantized(path, rewritten, parent)
+    reference = onnx.load_model_from_string(blobs["model"])
+    run(path, reference, name, [image[np.newaxis] for image in images[:1]])
+    return {**found, "quantization": {"form": facts.quantized, **about}}, blobs
 
 
 def compare(

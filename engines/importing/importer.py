@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,16 @@ from perception_node.errors import (
     quote,
 )
 from perception_node.installing import install_command
-from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
+from perception_node.model.bundle import (
+    INT8_ON_CPU,
+    MAX_MODEL_BYTES,
+    MODEL,
+    MODEL_FILES,
+    Input,
+    Manifest,
+    Output,
+    Quantization,
+)
 from perception_node.printable import is_printable
 from perception_node.system.files import read_regular_file
 
@@ -43,9 +52,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.engines.importing.filetypes import Format
-    from perception_node.model.bundle import OutputKind
+    from perception_node.model.bundle import ModelBundle, OutputKind
 
 TOLERANCE = 1e-4  # largest absolute difference of an output value
+FILES = {"model": MODEL, "cpu": INT8_ON_CPU, "tensorrt": MODEL_FILES["int8"]}  # of a bundle
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -59,6 +69,7 @@ class Order:
         wishes: what the user says of the model.
         name: of the model; empty for the name of the bundle's folder.
         license: SPDX identifier of the weights' licence.
+        float_parent: bundle of the float model that an int8 model was made of, if there is one.
         photos: uint8 BGR images of shape (height, width, 3), to check the conversion on.
         trust: sha256 of a file whose code may run where this kernel cannot confine it, or empty.
         force: replace a bundle that is there.
@@ -71,6 +82,7 @@ class Order:
     wishes: Wishes = field(default_factory=Wishes)
     name: str = ""
     license: str = UNKNOWN_LICENSE
+    float_parent: ModelBundle | None = None
     photos: Sequence[NDArray[np.uint8]] = ()
     trust: str = ""
     force: bool = False
@@ -168,9 +180,16 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
 def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
     _require(order.model, "onnx")
     graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
+    parent = order.float_parent
+    if parent is not None:
+        if not graph["quantized"]:
+            raise ConversionError(order.model, "it is a float model; leave out --float-parent")
+        order = replace(order, wishes=order.wishes.or_those_of(parent))
     labels = _labels(order, graph["labels"], "its metadata")
     settings = settle_graph(order.model, order.wishes, graph, labels)
     files = {"model": content, "images": prepare_images(settings, order.photos)}
+    if parent is not None:
+        files["parent"] = parent.read()
     return _Source(files, graph, labels, settings)
 
 
@@ -230,8 +249,10 @@ def _convert(
             "settings": {name: choice.source for name, choice in choices.items()},
             "checked": {"images": images, "largest_difference": difference},
         },
+        quantization=Quantization(**facts["quantization"]) if "quantization" in facts else None,
     )
-    write_new_bundle(order.bundle, manifest, labels, answer.blobs["model"], force=order.force)
+    models = {FILES[name]: content for name, content in answer.blobs.items() if name in FILES}
+    write_new_bundle(order.bundle, manifest, labels, models, force=order.force)
     format_: Format = provenance["format"]
     return Imported(format_, manifest, labels, choices, images, difference)
 

@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from perception_node.engines.importing.layouts import find_layout
 from perception_node.engines.importing.loading import load_model
+from perception_node.engines.importing.quantized import quantized_form
 from perception_node.errors import ConversionError
 from perception_node.printable import is_printable
 
@@ -39,6 +40,7 @@ class GraphFacts:
         width: the same.
         output: name of the output.
         labels: class names from the model's metadata; None where it has none.
+        quantized: how the model is quantised already, in words; empty for a float one.
 
     """
 
@@ -49,6 +51,7 @@ class GraphFacts:
     width: int | None
     output: str
     labels: list[str] | None
+    quantized: str = ""
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -80,7 +83,8 @@ def inspect(path: Path, model: ModelProto) -> GraphFacts:
         raise ConversionError(path, problem)
     layout, height, width = found
     labels = read_labels({entry.key: entry.value for entry in model.metadata_props})
-    return GraphFacts(image.name, element, layout, height, width, scores.name, labels)
+    quantized = quantized_form(path, model)
+    return GraphFacts(image.name, element, layout, height, width, scores.name, labels, quantized)
 
 
 def read_labels(metadata: dict[str, str]) -> list[str] | None:

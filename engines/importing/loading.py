@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import inliner
 
+from perception_node.engines.importing.quantized import OF_RUNTIME, RUNTIME_DOMAIN
 from perception_node.errors import ConversionError, first_line
 from perception_node.model.onnx_file import RefusedOnnx, look_through
 
@@ -73,6 +74,7 @@ def _check_operators(path: Path, graph: GraphProto) -> None:
         f"{node.domain}.{node.op_type}"
         for node in all_nodes(graph)
         if node.domain not in STANDARD_DOMAINS
+        and not (node.domain == RUNTIME_DOMAIN and node.op_type in OF_RUNTIME)
     }
     if foreign:
         names = ", ".join(sorted(foreign)[:MAX_NAMED])

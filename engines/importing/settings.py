@@ -7,7 +7,7 @@ says becomes one error with every flag that is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.engines.importing.layouts import LAYOUTS
@@ -17,7 +17,13 @@ from perception_node.model.bundle import Preprocessing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from perception_node.model.bundle import ColorOrder, Interpolation, OutputKind, ResizeMode
+    from perception_node.model.bundle import (
+        ColorOrder,
+        Interpolation,
+        ModelBundle,
+        OutputKind,
+        ResizeMode,
+    )
 
 Three = tuple[float, float, float]
 ZEROS, ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -49,6 +55,13 @@ class Wishes:
     std: Three | None = None
     output: OutputKind | None = None
     labels: tuple[str, ...] | None = None
+
+    def or_those_of(self, bundle: ModelBundle) -> Wishes:
+        """Return these wishes, and what a bundle says where nothing is wished."""
+        known = {**asdict(bundle.manifest.preprocessing), "labels": bundle.labels}
+        known["output"] = bundle.manifest.output.kind
+        silent = {each.name for each in fields(self) if not getattr(self, each.name)}
+        return replace(self, **{name: known[name] for name in silent & known.keys()})
 
 
 class Choice(NamedTuple):

@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="remove plans that are damaged or do not run here, and leftovers",
     )
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp16")
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="default: int8 of a model that came quantised, fp16 of any other",
+    )
     parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0])
     parser.add_argument(
         "--store", "--plan-store", type=Path, metavar="DIR", help="plan store (default: ~/.cache)"
@@ -96,7 +100,7 @@ def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
             future = thread.submit(
                 ensure_plan,
                 bundle,
-                arguments.precision,
+                arguments.precision or bundle.precision("fp16"),
                 arguments.backend,
                 store,
                 options,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perception_node.calibration.calibrate import Calibration
     from perception_node.calibration.images import ImageSet
     from perception_node.calibration.mixed_precision import Mixed
+    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
 SAMPLES = 500
@@ -66,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave the N convolutions that int8 hurts most in float; auto: as few as the "
         "accuracy gate's agreement takes",
     )
+    parser.add_argument(
+        "--requantize",
+        action="store_true",
+        help="take the quantisers off a model that came as int8, and quantise it with these images",
+    )
     parser.add_argument("--json", action="store_true", help="JSON, for machines")
 
 
@@ -76,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not os.access(bundle.path, os.W_OK):  # said now, not after minutes
         msg = f"{bundle.path}: cannot be written; copy the bundle to a folder of your own"
         raise ConfigError(msg)
+    _check_is_float(bundle, requantize=arguments.requantize)
     images, labels = open_sample(bundle, arguments)
     keep = None if arguments.keep_float is None else parse_keep(arguments.keep_float)
     mixed = None
@@ -102,6 +109,16 @@ def run(arguments: argparse.Namespace) -> int:
             _show_mixed(mixed)
         _print(bundle.path, calibration, images)
     return 0
+
+
+def _check_is_float(bundle: ModelBundle, *, requantize: bool) -> None:
+    """Refuse to quantise twice what nobody wants to be quantised twice."""
+    is_quantized = bundle.manifest.quantization is not None
+    if is_quantized and not requantize:
+        msg = f"{bundle.path}: its model came as int8; calibrate the bundle of its float model"
+        raise ConfigError(f"{msg}, or give --requantize to quantise this one with the images")
+    if requantize and not is_quantized:
+        raise ConfigError(f"{bundle.path}: its model is a float one; leave out --requantize")
 
 
 def _to_record(calibration: Calibration) -> dict[str, object]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_node.cli.int8_report import describe_int8
 from perception_node.cli.plan_report import show_plan
 from perception_node.engines.plans import load_stored_plan
 from perception_node.errors import ConfigError
@@ -50,9 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _inspect_bundle(bundle: ModelBundle, *, as_json: bool) -> None:
+    manifest = asdict(bundle.manifest)
+    if bundle.manifest.quantization is None:
+        del manifest["quantization"]
     record = {
         "path": str(bundle.path),
-        **asdict(bundle.manifest),
+        **manifest,
         "labels": list(bundle.labels),
         "files": [_file_record(bundle, name) for name in bundle.files],
         "gate": {name: find_problem(bundle, name) for name in GATED if name in bundle.files},
@@ -78,6 +82,7 @@ def _show_bundle(bundle: ModelBundle, record: dict[str, Any]) -> None:
     ]
     rows += [(key, _show(value)) for key, value in record["preprocessing"].items()]
     rows.append(("labels", _some(bundle.labels)))
+    rows += describe_int8(bundle)
     for file in record["files"]:
         about = f"{file['bytes'] / 1e6:.1f} MB, sha256 {file['sha256']}"
         rows.append((file["name"], about))

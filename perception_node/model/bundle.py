@@ -115,6 +115,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a model was quantised before it was imported.
+
+    Attributes:
+        form: in words.
+        int8_share: part of its multiplications that are int8, 0 to 1.
+        no_tensorrt: what TensorRT would refuse, in words; empty if nothing.
+
+    """
+
+    form: str
+    int8_share: float
+    no_tensorrt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What ``bundle.json`` says about the model; file digests are added when it is written.
 
@@ -122,6 +138,7 @@ class Manifest:
         name: a short name, shown in logs and published in ``~/vision_info``.
         license: SPDX identifier of the weights' licence.
         provenance: where the model came from: free JSON for people.
+        quantization: of a model that was int8 when it was imported; None for a float model.
 
     """
 
@@ -131,6 +148,7 @@ class Manifest:
     preprocessing: Preprocessing
     output: Output
     provenance: dict[str, Any]
+    quantization: Quantization | None = None
 
     @property
     def smallest_side(self) -> int:
@@ -146,6 +164,10 @@ class ModelBundle:
     manifest: Manifest
     labels: tuple[str, ...]
     files: dict[str, str]
+
+    def precision(self, wanted: Precision) -> Precision:
+        """Return the precision that the model runs in: one that came as int8 has no other."""
+        return wanted if self.manifest.quantization is None else "int8"
 
     def read(self, name: str = MODEL) -> bytes:
         """Return the bytes of one file of the bundle, checked against its sha256.
@@ -225,6 +247,8 @@ def add_files(bundle: ModelBundle, contents: dict[str, bytes]) -> ModelBundle:
 
 def _write_manifest(path: Path, manifest: Manifest, files: dict[str, str]) -> None:
     data = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
+    if manifest.quantization is None:
+        del data["quantization"]
     data["files"] = dict(sorted(files.items()))
     replace_file(path / MANIFEST, seal(data))
 
@@ -300,6 +324,7 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
         preprocessing=Preprocessing(**preprocessing),
         output=Output(**_with_whole_numbers(data["output"])),
         provenance=data["provenance"],
+        quantization=Quantization(**data["quantization"]) if "quantization" in data else None,
     )
 
 
