@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
 SAMPLES = 500
-SHOWN = 10  # convolutions
+SHOWN = 10  # layers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,13 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-float",
         metavar="N|auto",
-        help="leave the N convolutions that int8 hurts most in float; auto: as few as the "
+        help="leave the N layers that int8 hurts most in float; auto: as few as the "
         "accuracy gate's agreement takes",
     )
     parser.add_argument(
         "--requantize",
         action="store_true",
-        help="take the quantisers off a model that came as int8, and quantise it with these images",
+        help="take the quantisers off a model that came as int8, and measure other scales",
     )
     parser.add_argument("--json", action="store_true", help="JSON, for machines")
 
@@ -151,7 +151,7 @@ def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
 
 
 def _show_mixed(mixed: Mixed) -> None:
-    """Print the worst convolutions and those in float, and what these bring and cost."""
+    """Print the worst layers and those in float, and what these bring and cost."""
     kept = mixed.kept
     rows = [("alone in int8", "output error", "label flips", "")]
     for each in mixed.ranking[: max(SHOWN, len(kept.convolutions))]:
@@ -160,7 +160,7 @@ def _show_mixed(mixed: Mixed) -> None:
         rows.append((each.convolution, f"{each.error:.4%}", flips, mark))
     print_rows(rows)
     say(
-        f"{len(kept.convolutions)} of {len(mixed.ranking)} convolutions stay in float: "
+        f"{len(kept.convolutions)} of {len(mixed.ranking)} layers stay in float: "
         f"same label {kept.agreement_without:.1%} -> {kept.agreement:.1%}, "
         f"CPU {kept.latency_without_ms:.2f} -> {kept.latency_ms:.2f} ms "
         f"(float32 {kept.latency_float32_ms:.2f} ms)"
