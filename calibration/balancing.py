@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARES = (0.25, 0.5, 0.75)  # of a channel's size that may be moved
-WORTH_IT = 0.8  # of the squared error before: a multiplication more must pay
+WORTH_IT = 0.5  # of the squared error before: outliers are gained on, not a little noise
 SMALLEST = 1e-6  # of the largest channel: one that is never used is left as it is
 
 

@@ -27,9 +27,7 @@ def matrix_products(model: ModelProto) -> list[str]:
 
     The model knows its shapes.
     """
-    weights = {
-        each.name for each in model.graph.initializer if len(each.dims) == AXES_OF_WEIGHTS
-    }
+    weights = {each.name for each in model.graph.initializer if len(each.dims) == AXES_OF_WEIGHTS}
     rows = {each.name: _rows(each) for each in (*model.graph.value_info, *model.graph.input)}
     return [
         node.name

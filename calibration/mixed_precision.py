@@ -32,6 +32,9 @@ from perception_node.errors import CalibrationError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from perception_node.calibration.calibrate import Report, Wanted
     from perception_node.calibration.images import ImageSet
     from perception_node.calibration.sensitivity import Sensitivity
@@ -170,9 +173,7 @@ def keep_in_float(
         "without": quantize_for_cpu(model, ranges, means=means),
         "with": quantize_for_cpu(model, ranges, kept, means=means),
     }
-    taken_ms = metrics.latencies_ms(
-        {name: partial(run_session, open_session(each), values) for name, each in models.items()}
-    )
+    taken_ms = model_latencies_ms(models, values)
     return Kept(
         convolutions=tuple(kept),
         agreement=agreements[-1],
@@ -180,6 +181,15 @@ def keep_in_float(
         latency_ms=taken_ms["with"],
         latency_without_ms=taken_ms["without"],
         latency_float32_ms=taken_ms["float32"],
+    )
+
+
+def model_latencies_ms(
+    models: Mapping[str, bytes], values: NDArray[np.float32]
+) -> dict[str, float]:
+    """Return the median latency of ONNX models on one thread of this CPU, all for one input."""
+    return metrics.latencies_ms(
+        {name: partial(run_session, open_session(each), values) for name, each in models.items()}
     )
 
 

@@ -26,6 +26,7 @@ from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.inspection import (
     check_precision,
+    has_int8_products,
     inspect_plan,
     layers_of_engine,
     precision_table,
@@ -301,7 +302,9 @@ class _Build:
         inspection = inspect_plan(self.trt, built.plan)
         layers = layers_of_engine(inspection)
         if weighted_layers(layers) or not is_typed:  # else the compiler fused them beyond names
-            check_precision(layers, self.precision, is_typed=is_typed, quantized=quantized)
+            # TensorRT fuses a transformer's layers beyond counting: then none may be float32.
+            wanted = "fp16" if has_int8_products(built.layers) else self.precision
+            check_precision(layers, wanted, is_typed=is_typed, quantized=quantized)
         return {"engine_layers": precision_table(layers), "inspection": inspection}
 
     def _accept(self, built: BuiltPlan) -> dict[str, Any]:

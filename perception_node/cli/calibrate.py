@@ -8,12 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
+
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.evaluation import Limits
-from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
+from perception_node.calibration.mixed_precision import (
+    calibrate_mixed,
+    model_latencies_ms,
+    parse_keep,
+)
+from perception_node.cli.int8_report import describe_share, warn_of_little
 from perception_node.cli.options import open_sample
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import add_files, load_bundle
+from perception_node.model.bundle import INT8_ON_CPU, add_files, load_bundle
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
@@ -22,6 +29,7 @@ from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from perception_node.calibration.calibrate import Calibration
     from perception_node.calibration.images import ImageSet
@@ -100,15 +108,35 @@ def run(arguments: argparse.Namespace) -> int:
                 report=report,
             )
             calibration = mixed.calibration
+    latencies = _latencies_ms(bundle, calibration)
     add_files(bundle, calibration.files)
     if arguments.json:
         record = _to_record(calibration) | (_mixed_record(mixed) if mixed else {})
-        say_record(record)
+        say_record(record | {"cpu_latency_ms": latencies})
     else:
         if mixed:
             _show_mixed(mixed)
         _print(bundle.path, calibration, images)
+        _show_speed(calibration, latencies)
+        say(f"now measure it: perception evaluate {bundle.path} --images OTHER_IMAGES")
+    warn_of_little(calibration.int8_share)
     return 0
+
+
+def _latencies_ms(bundle: ModelBundle, calibration: Calibration) -> dict[str, float]:
+    """Return the latency of float32 and int8 on one thread of this CPU."""
+    size = bundle.manifest.input
+    values = np.zeros((1, 3, size.height, size.width), np.float32)
+    models = {"float32": bundle.read(), "int8": calibration.files[INT8_ON_CPU]}
+    return {name: round(ms, 3) for name, ms in model_latencies_ms(models, values).items()}
+
+
+def _show_speed(calibration: Calibration, latencies: Mapping[str, float]) -> None:
+    for name, share in calibration.int8_share.items():
+        say(f"{name}: int8 does {describe_share(share)}")
+    before, after = latencies["float32"], latencies["int8"]
+    verdict = "" if after < before else "; int8 is not worth it on this CPU"
+    say(f"CPU, one thread: float32 {before:.2f} ms, int8 {after:.2f} ms{verdict}")
 
 
 def _check_is_float(bundle: ModelBundle, *, requantize: bool) -> None:
@@ -129,6 +157,7 @@ def _to_record(calibration: Calibration) -> dict[str, object]:
         "skipped": dict(calibration.skipped),
         "trials": [asdict(trial) for trial in calibration.trials],
         "files": sorted(calibration.files),
+        "int8_share": calibration.int8_share,
     }
 
 
@@ -147,7 +176,6 @@ def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
         f"{'; ' + skipped if skipped else ''}"
     )
     say(f"{path}: {', '.join(sorted(calibration.files))}")
-    say(f"now measure it: perception evaluate {path} --images OTHER_IMAGES")
 
 
 def _show_mixed(mixed: Mixed) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perception_node.model.bundle import CALIBRATION
+from perception_node.model.bundle import CALIBRATION, INT8_ON_CPU
 from perception_node.model.sealed_json import parse
+from perception_node.terminal.output import complain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perception_node.model.bundle import ModelBundle, Quantization
 
 LITTLE_SHARE = 0.5
@@ -45,16 +48,24 @@ def describe_share(share: float) -> str:
     text = f"{share:.0%} of the multiplications"
     if share >= LITTLE_SHARE:
         return text
-    return f"{text} only: int8 hardly pays, fp16 may be as fast (WARNING)"
+    return f"{text} only, so it hardly pays; fp16 may be as fast"
+
+
+def warn_of_little(found: Mapping[str, float]) -> None:
+    """Complain of each model, by its share of int8, that is not int8 for the most part."""
+    for name, share in found.items():
+        if share < LITTLE_SHARE:
+            complain(f"warning: {name}: int8 does {describe_share(share)}")
 
 
 def shares(bundle: ModelBundle) -> dict[str, float]:
-    """Return the part of multiplications that is int8 of each file that calibration has made.
+    """Return the part of multiplications that is int8 of each int8 file of a bundle.
 
     Empty where it was calibrated before this was counted.
     """
     if CALIBRATION not in bundle.files:
-        return {}
+        quantization = bundle.manifest.quantization
+        return {} if quantization is None else {INT8_ON_CPU: quantization.int8_share}
     record = parse(bundle.read(CALIBRATION))
     found = record.get("int8_share", {}) if isinstance(record, dict) else {}
     return {name: float(share) for name, share in found.items() if name in bundle.files}
