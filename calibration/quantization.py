@@ -38,7 +38,7 @@ from perception_node.calibration.matrix_products import (
     matrix_products,
     other_products,
 )
-from perception_node.engines.onnx_graph import opset_version, sort_nodes
+from perception_node.engines.onnx_graph import PER_CHANNEL_FROM, opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError, first_line
 from perception_node.model.onnx_file import QUANTIZERS, look_through
@@ -57,7 +57,6 @@ FOR_CPU = [CONVOLUTION, "Add", "AveragePool", "Clip", "Concat", "MaxPool", "Mul"
 # Between the layers of a transformer, a few values are so large that 8 bits do not do.
 FOR_TRANSFORMERS = [CONVOLUTION, *MATRIX_PRODUCTS]
 ACTIVATIONS = {"Clip", "Relu"}  # a convolution's rounding does them on the CPU
-PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
@@ -163,11 +162,12 @@ def quantize_for_cpu(
     saturation, which costs accuracy there: judge the model on the machine that runs it.
     """
     alone = [*exclude, *activations_of(prepared, exclude)]
-    kind, operations, options = QuantType.QUInt8, FOR_CPU, {}
+    kind, operations = QuantType.QUInt8, FOR_CPU
+    options: dict[str, object] = {}
     if matrix_products(prepared):
         alone += [*_depthwise(prepared), *other_products(prepared)]
         operations = FOR_TRANSFORMERS
-        options = {"OpTypesToExcludeOutputQuantization": list(MATRIX_PRODUCTS)}
+        options["OpTypesToExcludeOutputQuantization"] = list(MATRIX_PRODUCTS)
     copy = _corrected(prepared, means, alone)
     quantized = _quantize(copy, ranges, alone, operations, activations=kind, options=options)
     _keep_float(quantized.graph, exclude)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
+
+
 def opset_version(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators that a model uses."""
     return int(max(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"}))

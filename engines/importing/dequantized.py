@@ -102,7 +102,7 @@ class Floats:
 
         Quantisers with an end of the range at 0 stand for the ReLU or ReLU6 before them, too.
         """
-        source, scale, *zero = node.input
+        source, scale, *zero = map(str, node.input)
         if self._maker.get(source) in BOUNDED or scale not in self._constants:
             return source
         step = self._constants.value(scale)

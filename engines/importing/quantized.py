@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from perception_node.engines.importing.dequantized import (
     DEQUANTIZE,
@@ -23,8 +23,13 @@ from perception_node.engines.importing.dequantized import (
     QUANTIZE,
     drop_unused_domains,
 )
-from perception_node.engines.onnx_graph import Constants, attribute
-from perception_node.errors import ConversionError
+from perception_node.engines.onnx_graph import (
+    PER_CHANNEL_FROM,
+    Constants,
+    attribute,
+    opset_version,
+)
+from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,7 +117,7 @@ def to_pairs(path: Path, model: ModelProto) -> ModelProto:
     graph = copy.graph
     del graph.value_info[:]
     constants = Constants(graph)
-    nodes = []
+    nodes: list[NodeProto] = []
     for node in list(graph.node):
         if node.op_type == CONCAT:
             nodes += _concat_in_pairs(node)
@@ -125,7 +130,18 @@ def to_pairs(path: Path, model: ModelProto) -> ModelProto:
     del graph.node[:]
     graph.node.extend(kept)
     drop_unused_domains(copy)
-    return copy
+    return _of_today(path, copy)
+
+
+def _of_today(path: Path, model: ModelProto) -> ModelProto:
+    """Return a model in which scales may be per channel; those of the model zoo are older."""
+    if opset_version(model) >= PER_CHANNEL_FROM:
+        return model
+    try:
+        return version_converter.convert_version(model, PER_CHANNEL_FROM)
+    except Exception as error:  # it documents none
+        problem = f"it cannot be brought to opset {PER_CHANNEL_FROM}: {first_line(error)}"
+        raise ConversionError(path, problem) from error
 
 
 def _in_pairs(
@@ -134,7 +150,8 @@ def _in_pairs(
     layout, prefix = OPERATORS[node.op_type], node.output[0]
     if attribute(node, "channels_last", 0):
         raise ConversionError(path, f"its operator {node.op_type} has channels last; use Q/DQ")
-    inputs, nodes = list(node.input), []
+    inputs = list(node.input)
+    nodes: list[NodeProto] = []
     names = [f"{prefix}_factor_{place}" for place in range(layout.factors)]
     for place, name in enumerate(names):
         axis = 0

@@ -100,6 +100,17 @@ def test_tensorrt_has_no_unsigned_integers():
     assert why_not_tensorrt(without) == "image is quantised to uint8"
 
 
+@pytest.mark.parametrize("name", ["asymmetric", "integer operators, per channel"])
+def test_models_of_older_opsets_are_understood_too(name, tmp_path):
+    network = onnx.load_model_from_string(small_network())
+    network.opset_import[0].version = 12
+    content = quantized_network(name, tmp_path, network.SerializeToString())
+    model = load_model(PATH, content)
+    assert min(each.version for each in model.opset_import if not each.domain) <= 13
+    _, blobs = split_quantized(PATH, model, None)
+    assert error(blobs["model"], small_network()) < 0.02
+
+
 @pytest.mark.parametrize("name", sorted(FOR_TENSORRT))
 def test_for_tensorrt_biases_are_float_and_weights_have_pairs(name, tmp_path):
     model = load_model(PATH, quantized_network(name, tmp_path))
