@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from perception_node.engines.onnx_graph import Constants, attribute
+from perception_node.engines.onnx_graph import Constants, all_nodes, attribute
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _spread(values: NDArray[Any], axes: int, node: NodeProto) -> NDArray[Any]:
 
 def drop_unused_domains(model: ModelProto) -> None:
     """Forget domains that no operator is of; ONNX's own stays."""
-    used = {node.domain for node in model.graph.node}
+    used = {node.domain for node in all_nodes(model.graph)}
     for index in reversed(range(len(model.opset_import))):
         if model.opset_import[index].domain not in used | {"", "ai.onnx"}:
             del model.opset_import[index]

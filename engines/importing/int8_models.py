@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 MAX_SHOWN = 80  # characters of a name
 
 
+def with_weights(model: ModelProto) -> ModelProto:
+    """Return a model with the weights in it that lie beside it in the current folder."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.load_external_data_for_model(copy, ".")
+    return copy
+
+
 def split_quantized(
     path: Path, model: ModelProto, parent: bytes | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -14,7 +14,7 @@ from perception_node.model.bundle import LABELS, MANIFEST, load_bundle, write_bu
 from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from perception_node.model.bundle import Manifest
 
@@ -40,13 +40,13 @@ def write_new_bundle(
     folder: Path,
     manifest: Manifest,
     labels: tuple[str, ...],
-    models: Mapping[str, bytes],
+    models: Mapping[str, Iterable[bytes | memoryview]],
     *,
     force: bool,
 ) -> None:
     """Write a bundle and check it; ``folder`` is complete, as it was before, or not there.
 
-    ``models`` has the content of each file with a model, by its name.
+    ``models`` has the parts of each file with a model, one after another, by its name.
 
     Raises:
         ConfigError: ``folder`` is taken or cannot be written, or the bundle would not be valid,
@@ -55,8 +55,8 @@ def write_new_bundle(
     """
     try:
         with _temporary(folder) as new:
-            for name, model in models.items():
-                replace_file(new / name, model)
+            for name, parts in models.items():
+                replace_file(new / name, *parts)
             replace_file(new / LABELS, "".join(f"{label}\n" for label in labels).encode())
             write_bundle(new, manifest)
             try:

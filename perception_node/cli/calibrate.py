@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from perception_node.calibration.calibrate import Wanted, calibrate
-from perception_node.calibration.evaluation import Limits
+from perception_node.calibration.judging import Limits
 from perception_node.calibration.mixed_precision import (
     calibrate_mixed,
     model_latencies_ms,

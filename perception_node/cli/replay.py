@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.options import add_model_arguments, to_config
+from perception_node.cli.options import add_model_arguments, add_range_arguments, to_config
 from perception_node.cli.play import check_rate
 from perception_node.cli.replay_frames import replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topic", action="append", metavar="T", help="image topic; all of them without it"
     )
     add_model_arguments(parser)
+    add_range_arguments(parser, floats=True)
     parser.add_argument(
         "--live", action="store_true", help="through real nodes over DDS, one frame at a time"
     )

@@ -60,17 +60,17 @@ def case(request):
 
 @pytest.fixture(scope="module")
 def model(case, tmp_path_factory):
-    return load_model(PATH, quantized_network(case, tmp_path_factory.mktemp("quantized")))
+    return load_model(PATH, quantized_network(case, tmp_path_factory.mktemp("quantized")), [])
 
 
 def test_its_form_is_a_fact_of_the_import(model, case):
     expected = "integer operators" if "integer" in case else "Q/DQ"
     expected = "dynamic" if case == "dynamic" else expected
-    assert inspect(PATH, model).quantized.startswith(expected)
+    assert inspect(PATH, model, {}).quantized.startswith(expected)
 
 
 def test_a_float_model_has_no_form():
-    assert quantized_form(PATH, load_model(PATH, small_network())) == ""
+    assert quantized_form(PATH, load_model(PATH, small_network(), [])) == ""
 
 
 def test_pairs_around_float_operators_compute_the_same(model):
@@ -105,7 +105,7 @@ def test_models_of_older_opsets_are_understood_too(name, tmp_path):
     network = onnx.load_model_from_string(small_network())
     network.opset_import[0].version = 12
     content = quantized_network(name, tmp_path, network.SerializeToString())
-    model = load_model(PATH, content)
+    model = load_model(PATH, content, [])
     assert min(each.version for each in model.opset_import if not each.domain) <= 13
     _, blobs = split_quantized(PATH, model, None)
     assert error(blobs["model"], small_network()) < 0.02
@@ -113,7 +113,7 @@ def test_models_of_older_opsets_are_understood_too(name, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(FOR_TENSORRT))
 def test_for_tensorrt_biases_are_float_and_weights_have_pairs(name, tmp_path):
-    model = load_model(PATH, quantized_network(name, tmp_path))
+    model = load_model(PATH, quantized_network(name, tmp_path), [])
     found = for_tensorrt(PATH, model)
     assert error(found, model) < 1e-5
     constants = {each.name: each.data_type for each in found.graph.initializer}
@@ -129,22 +129,22 @@ def test_a_bundle_gets_three_models_or_two(model, case):
 
 
 def test_a_float_parent_takes_the_names_of_the_quantised_model(tmp_path):
-    model = load_model(PATH, quantized_network("symmetric", tmp_path))
-    parent = load_model(PATH, small_network().replace(b"image", b"Photo"))
+    model = load_model(PATH, quantized_network("symmetric", tmp_path), [])
+    parent = load_model(PATH, small_network().replace(b"image", b"Photo"), [])
     _, blobs = split_quantized(PATH, model, parent.SerializeToString())
     assert error(blobs["model"], small_network()) == 0.0
 
 
 def test_a_parent_of_another_size_is_refused(tmp_path):
-    model = load_model(PATH, quantized_network("symmetric", tmp_path))
-    other = load_model(PATH, small_network())
+    model = load_model(PATH, quantized_network("symmetric", tmp_path), [])
+    other = load_model(PATH, small_network(), [])
     other.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 8
     with pytest.raises(ConversionError, match=r"its input is \[1, 3, 16, 16\], that of --float-p"):
         split_quantized(PATH, model, other.SerializeToString())
 
 
 def test_integers_that_are_clipped_are_symmetric_and_lose_the_clip():
-    model = load_model(PATH, clipped_network())
+    model = load_model(PATH, clipped_network(), [])
     about, blobs = split_quantized(PATH, model, None)
     assert about == {"int8_share": 1.0, "no_tensorrt": ""}
     assert operators(blobs["model"]) == {"Conv", "GlobalAveragePool", "Flatten"}
