@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perception_node.config.node_config import NodeConfig
-from perception_node.config.sections import ModelConfig, OutputConfig
+from perception_node.config.sections import CameraConfig, ModelConfig, OutputConfig
 from perception_node.terminal.output import parse_count, parse_number
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MODEL_PARAMETERS = (
     "plan_store",
     "configure_timeout_s",
 )
+BAG_HELP = "folder of rosbag2, or a .mcap, .db3 or (ROS 1) .bag file"
 ENGINE_TIMEOUT_MS = 60_000  # files can wait longer than a robot's camera
 
 
@@ -58,9 +59,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
 
 
+def add_size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-image-pixels``."""
+    default = CameraConfig().max_image_pixels
+    parser.add_argument(
+        "--max-image-pixels",
+        type=parse_count,
+        default=default,
+        metavar="N",
+        help=f"drop larger images before they are decoded (default {default})",
+    )
+
+
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
+    if "max_image_pixels" in arguments:
+        values["max_image_pixels"] = arguments.max_image_pixels
     return NodeConfig().with_values({**values, "engine_timeout_ms": ENGINE_TIMEOUT_MS})
 
 
