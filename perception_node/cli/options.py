@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import CameraConfig, ModelConfig, OutputConfig
-from perception_node.terminal.output import parse_count, parse_number
+from perception_node.terminal.output import note, parse_count, parse_number
 
 if TYPE_CHECKING:
     import argparse
@@ -84,8 +84,13 @@ def open_sample(
 ) -> tuple[ImageSet, dict[str, int] | None]:
     """Open the images that --images or --bag names; return them, and their classes if known."""
     from perception_node.calibration.images import open_images, read_labels
+    from perception_node.wire.bags import open_bag
 
     images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    if arguments.bag is not None:
+        with open_bag(arguments.bag) as bag:
+            for remark in bag.remarks:
+                note(remark)
     if arguments.samples is not None:
         images = images.sample(arguments.samples)
     if arguments.labels is None:

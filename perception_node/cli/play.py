@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             player.play(bag.messages(names), arguments.rate, stop)
         player.flush()
         if player.sent:
-            note(f"{player.sent} images played, {player.unheard} of them without a subscriber")
+            note(f"images played: {player.sent}; unheard, without a subscriber: {player.unheard}")
     return 0
 
 
@@ -107,6 +107,5 @@ def _wait(player: Player, count: int, stop: StopEvent) -> None:
     """Wait for subscribers, and say so where they do not come."""
     found = player.wait_for_subscribers(count, WAIT_TIMEOUT_S, stop)
     if found < count and not stop.is_set():
-        note(
-            f"{found} of {count} subscribers are there after {WAIT_TIMEOUT_S:g} s: playing anyway"
-        )
+        waited = f"subscribers after {WAIT_TIMEOUT_S:g} s: {found} of {count}"
+        note(f"{waited}; playing without the rest")

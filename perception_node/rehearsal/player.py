@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from perception_node.wire.bags import BagMessage
 
 FLUSH_TIMEOUT_S = 1.0
-POLL_S, SETTLE_S = 0.02, 0.2
+POLL_S, SETTLE_S = 0.02, 0.5
 LONE_PERIOD_S = 0.1  # of messages that have no period: a single one, or all of one moment
 LONGEST_WAIT_S = 1e8  # as long as a wait can be; the time of a damaged bag may be any number
 TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*/msg/[A-Za-z][A-Za-z0-9_]*")
@@ -128,7 +128,7 @@ class Player:
         topics = self._images or self._publishers.keys()
         end_s = time.monotonic() + timeout_s
         while True:
-            found = sum(self._publishers[topic].get_subscription_count() for topic in topics)
+            found = int(sum(self._publishers[one].get_subscription_count() for one in topics))
             if found >= count or time.monotonic() >= end_s or stop.wait(POLL_S):
                 break
         if 0 < count <= found:

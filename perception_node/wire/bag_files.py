@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from perception_node.wire.bag_metadata import METADATA, read_metadata
+from perception_node.wire.chunks import NothingLeft
 from perception_node.wire.mcap_file import McapFile
 from perception_node.wire.mcap_records import MAGIC as MCAP_MAGIC
 from perception_node.wire.ros1_file import Ros1File
@@ -137,6 +138,8 @@ def open_file(path: Path, stack: ExitStack) -> tuple[Path, BagFile]:
         return path, database
     if magic.startswith(ROS1_VERSION):
         return path, Ros1File(file)
+    if not magic:
+        raise NothingLeft("it is empty")
     raise ValueError(_describe_other(path, magic))
 
 
@@ -147,8 +150,6 @@ def _read_magic(file: BinaryIO) -> bytes:
 
 
 def _describe_other(path: Path, magic: bytes) -> str:
-    if not magic:
-        return "it is empty"
     for begin, (kind, command) in OTHERS.items():
         if magic.startswith(begin):
             return f"it is {kind}; run: {command.format(shlex.quote(str(path)))}"

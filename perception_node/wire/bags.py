@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.errors import BagError
 from perception_node.wire.bag_files import find_files, find_repair, open_file, some
-from perception_node.wire.chunks import MAX_CHUNK_BYTES
+from perception_node.wire.chunks import MAX_CHUNK_BYTES, NothingLeft
 from perception_node.wire.images import TRANSPORTS
 from perception_node.wire.unpacking import ZSTD_MAGIC, unpack
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from perception_node.wire.bag_files import BagFile
     from perception_node.wire.channels import Channel
+    from perception_node.wire.chunks import Cut
 
 
 class BagMessage(NamedTuple):
@@ -44,10 +45,11 @@ class BagMessage(NamedTuple):
 class Bag:
     """An open bag."""
 
-    def __init__(self, path: Path, files: Sequence[tuple[Path, BagFile]]) -> None:
-        """Take the open files of a bag, in their order."""
+    def __init__(self, path: Path, files: Sequence[tuple[Path, BagFile]], lost: list[str]) -> None:
+        """Take the open files of a bag, in their order, and a line for each that holds nothing."""
         self._path = path
         self._files = files
+        self._lost = lost
 
     @property
     def _channels(self) -> list[Channel]:
@@ -71,12 +73,8 @@ class Bag:
     @property
     def remarks(self) -> list[str]:
         """What is to be said of the bag: a line for each file that was cut off."""
-        return [
-            f"{path.name} was cut off or not closed: it is read up to byte {file.cut.position}, "
-            f"{_count_images(file)} images until {file.cut.last_ns / 1e9:.3f} s"
-            for path, file in self._files
-            if file.cut is not None
-        ]
+        cuts = [_describe_cut(path, file, file.cut) for path, file in self._files if file.cut]
+        return cuts + self._lost
 
     def select(
         self, wanted: list[str] | None, types: tuple[str, ...] | None = None
@@ -133,9 +131,11 @@ def _to_cdr(channel: Channel, data: bytes) -> bytes:
     return channel.to_cdr(data)
 
 
-def _count_images(file: BagFile) -> int:
-    numbers = (n for n, channel in file.channels.items() if channel.type_name in TRANSPORTS)
-    return sum(file.counts.get(number, 0) for number in numbers)
+def _describe_cut(path: Path, file: BagFile, cut: Cut) -> str:
+    numbers = [n for n, channel in file.channels.items() if channel.type_name in TRANSPORTS]
+    images = sum(file.counts.get(number, 0) for number in numbers)
+    end = f"byte {cut.position}, which is {cut.last_ns / 1e9:.3f} s"
+    return f"{path.name} was cut off or not closed: it is read up to {end}; images: {images}"
 
 
 @contextmanager
@@ -154,12 +154,16 @@ def open_bag(path: Path) -> Iterator[Bag]:
     with ExitStack() as stack:
         with _bag_errors(path):
             paths = find_files(path)
-        yield Bag(path, [_open_one(path, file, stack) for file in paths])
-
-
-def _open_one(bag: Path, path: Path, stack: ExitStack) -> tuple[Path, BagFile]:
-    with _bag_errors(bag, path):
-        return open_file(path, stack)
+        files, lost = [], []
+        for file in paths:
+            with _bag_errors(path, file):
+                try:
+                    files.append(open_file(file, stack))
+                except NothingLeft as error:
+                    if len(paths) == 1:
+                        raise
+                    lost.append(f"{file.name} is left out: {error}")
+        yield Bag(path, files, lost)
 
 
 @contextmanager

@@ -25,6 +25,10 @@ Message = tuple[int, int, bytes]  # nanoseconds, number of the channel, the seri
 Place = tuple[int, int, int, int]  # nanoseconds, number of the channel, begin and end
 
 
+class NothingLeft(ValueError):
+    """A file was cut off before anything that could be read."""
+
+
 class Chunk(NamedTuple):
     """Where a chunk lies, when its messages are from, and of which channels (none: unknown)."""
 

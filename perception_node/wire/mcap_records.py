@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from perception_node.wire.channels import MAX_NAME_BYTES
-from perception_node.wire.chunks import MAX_CHUNK_BYTES
+from perception_node.wire.chunks import MAX_CHUNK_BYTES, NothingLeft
 from perception_node.wire.unpacking import unpack, unpack_beginning
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class McapRecords:
             raise ValueError("it is no MCAP file")
         self._has_end = self._read_footer()
         kind, position, length = next(self.between(len(MAGIC), self.end), (0, 0, 0))
+        if kind == 0:
+            raise NothingLeft("it was cut off in its header")
         if kind != HEADER:
-            raise ValueError("it is no MCAP file, or was cut off in its header")
+            raise ValueError("it is no MCAP file: it has no header")
         self.begin = position + RECORD.size + length
         if self.summary and not self.begin <= self.summary <= self.end:
             raise ValueError("its summary lies elsewhere")

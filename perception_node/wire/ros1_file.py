@@ -86,7 +86,7 @@ class Ros1File:
         numbers = array("I", counts[::2])
         for number, count in zip(numbers, counts[1::2], strict=True):
             self.counts[number] += count
-        start = to_time(fields[b"start_time"]) if numbers else 0
+        start = to_time(fields[b"start_time"]) if len(numbers) else 0
         return Chunk(start, to_number(fields, b"chunk_pos"), numbers)
 
     def _scan(self) -> None:

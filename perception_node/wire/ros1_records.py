@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.wire.channels import MAX_NAME_BYTES
-from perception_node.wire.chunks import MAX_CHUNK_BYTES
+from perception_node.wire.chunks import MAX_CHUNK_BYTES, NothingLeft
 from perception_node.wire.unpacking import unpack, unpack_beginning
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ class Ros1Records:
         self.is_indexed = True
         self.end = os.fstat(file.fileno()).st_size
         first = next(self.between(len(VERSION), self.end), None)
-        if first is None or first.kind != BAG_HEADER:
-            raise ValueError("it was cut off in its header")
+        if first is None:
+            raise NothingLeft("it was cut off in its header")
+        if first.kind != BAG_HEADER:
+            raise ValueError("it is no bag of ROS 1: it has no header")
         self.header, self.begin = first.fields, first.place + first.length
         if self.header.get(b"encryptor"):
             raise ValueError(
