@@ -37,7 +37,8 @@ from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EnvironmentLacks
 from perception_node.model.bundle import Preprocessing, load_bundle
 from perception_node.system.resources import find_model
-from perception_node.vision.frame import ENCODINGS, Frame
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Frame
 from perception_node.vision.preprocess import FramePreprocessor
 
 if TYPE_CHECKING:

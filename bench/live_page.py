@@ -24,8 +24,7 @@ from perception_node.bench.camera.load import Load, parse_size
 from perception_node.bench.levels.child_process import ChildProcess
 from perception_node.bench.levels.node_level import measure_node
 from perception_node.bench.machine import read_machine
-from perception_node.bench.page_server import PageServer
-from perception_node.bench.page_viewer import EVENT, PICTURE
+from perception_node.bench.page_viewer import EVENT, PICTURE, PageServer
 from perception_node.bench.reporting.measurement import END_TO_END
 from perception_node.bench.reporting.merging import describe_machine
 from perception_node.config.sections import LatencyConfig
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.bench.reporting.progress import Progress
+    from perception_node.bench.reporting.live_table import Progress
 
 WARM_UP_FRAMES = 300  # until the server has found the node and the viewer has seen pictures
 HIGHEST_RATIO = 1.05

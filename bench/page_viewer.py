@@ -10,17 +10,57 @@ opens the page itself in headless Chromium. Writes one byte for each event and e
 from __future__ import annotations
 
 import json
+import re
+import sys
+import time
 from http import HTTPStatus
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from perception_node.bench.levels.child_process import take_task
+from perception_node.errors import EnvironmentLacks
+from perception_node.rehearsal.node_process import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Response
+
+
+START_TIMEOUT_S = 30.0
+POLL_S = 0.05
+ADDRESS = re.compile(r"http://[^\s)]+:\d+")
+
+
+class PageServer(Program):
+    """``perception serve --ros`` on a port that is free; what it says goes to its log."""
+
+    name = "perception serve"
+    stop_timeout_s = 10.0  # of which requests at work may take 5
+
+    def __init__(self, *arguments: str) -> None:
+        """Prepare to start it; ``arguments`` follow ``--ros``."""
+        command = (sys.executable, "-m", "perception_node.cli", "serve", "--port", "0", "--ros")
+        super().__init__([*command, *arguments])
+
+    def wait_for_address(self) -> str:
+        """Wait until it serves; return its address, such as http://127.0.0.1:40123.
+
+        Raises:
+            EnvironmentLacks: it does not start.
+
+        """
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            lines = self.log()
+            if found := ADDRESS.search("\n".join(lines)):
+                return found[0]
+            if self.exit_code is not None or time.monotonic() > end_s:
+                last = (lines or ["it said nothing"])[-1]
+                raise EnvironmentLacks(f"perception serve did not start: {last}")
+            time.sleep(POLL_S)
+
 
 EVENT, PICTURE = b"e", b"p"
 DATA = b"data: "

@@ -7,6 +7,8 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx
 
 
@@ -16,12 +18,55 @@ def opset_version(model: onnx.ModelProto) -> int:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put every node behind those it reads from, as ONNX demands; converters append theirs."""
+    """Put every node behind those it reads from, as ONNX demands; converters append theirs.
+
+    Raises:
+        graphlib.CycleError: two nodes read from each other.
+
+    """
     nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
-    maker = {name: index for index, node in enumerate(nodes) for name in node.output}
+    maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     makers = {
-        index: [maker[name] for name in node.input if name in maker]
+        index: [maker[name] for name in _in_order(node) if name in maker]
         for index, node in enumerate(nodes)
     }
     del graph.node[:]
     graph.node.extend(nodes[index] for index in TopologicalSorter(makers).static_order())
+
+
+def _in_order(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads, always in the same order."""
+    return [*node.input, *sorted(reads(node).difference(node.input))]
+
+
+def is_sorted(graph: onnx.GraphProto) -> bool:
+    """Tell whether every node comes behind those it reads from."""
+    coming = {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        if coming & reads(node):
+            return False
+        coming.difference_update(node.output)
+    return True
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Return the names of all tensors that a node and the graphs in it read."""
+    inner = (name for graph in subgraphs(node) for each in all_nodes(graph) for name in each.input)
+    results = (value.name for graph in subgraphs(node) for value in graph.output)
+    return {*node.input, *inner, *results} - {""}
+
+
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph or a function, and of every graph inside it."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node holds: branches, bodies of loops."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

@@ -89,7 +89,8 @@ class Pipeline:
         except BaseException:
             engine.close()
             raise
-        self._postprocess = Postprocessor(manifest.output.kind, bundle.labels)
+        output = manifest.output
+        self._postprocess = Postprocessor(output.kind, bundle.labels, output.thresholds)
 
     def run(self, frame: Frame, *, top_k: int, threshold: float) -> Prediction:
         """Classify one frame.

@@ -17,13 +17,9 @@ from perception_node.bench.camera.camera_messages import (
     serialize,
     write_compressed,
 )
-from perception_node.bench.camera.load_checks import (
-    require_choice,
-    require_picture_size,
-    require_range,
-)
 from perception_node.bench.camera.load_sources import (
     HIGHEST_BYTES,
+    HIGHEST_PIXELS,
     TYPES,
     find_images,
     hash_all,
@@ -34,15 +30,17 @@ from perception_node.bench.camera.load_sources import (
     read_pictures,
 )
 from perception_node.config.sections import MAX_CAMERAS
-from perception_node.errors import ConfigError, quote
+from perception_node.errors import ConfigError, FrameError, quote
 from perception_node.system.files import read_regular_file
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.layout import MAX_SIDE, require_size
 from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.config.sections import Transport
+
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 HIGHEST_RATE_HZ, HIGHEST_FRAMES, HIGHEST_WARM_UP = 1000.0, 10_000_000, 10_000
@@ -58,7 +56,7 @@ class Load:
         warm_up_frames: frames of each camera before them, which are not.
         width: pixels; of the first image where they come from a bag.
         height: pixels; the same.
-        encoding: a key of ``frame.ENCODINGS``; has no meaning where the images are compressed.
+        encoding: a key of ``encodings.ENCODINGS``; has no meaning where the images are compressed.
         transport: raw or compressed; a bag that has no such topic decides it by itself.
         cameras: 1 to 8, evenly staggered, all with the same pictures.
         bag: its images as they are, in the place of the sample's pictures.
@@ -206,3 +204,36 @@ def _to_message(picture: NDArray[np.uint8], load: Load) -> bytearray:
     if load.transport == "compressed":
         return write_compressed(encode_jpeg(resized))
     return serialize(encode(resized, load.encoding), load.encoding, *size)
+
+
+LOWEST_SIDE = 16
+
+
+def require_range(option: str, value: float, lowest: float, highest: float) -> None:
+    """Require a number within limits."""
+    if not lowest <= value <= highest:  # NaN is refused as well
+        raise ConfigError(f"{option} must be {lowest:g} to {highest:g}, found {value:g}")
+
+
+def require_choice(option: str, value: str, allowed: dict[str, Any]) -> None:
+    """Require one of the keys."""
+    if value not in allowed:
+        msg = f"{option} must be one of {', '.join(allowed)}, found {quote(value)}"
+        raise ConfigError(msg)
+
+
+def require_picture_size(load: Load) -> None:
+    """Require a size that cameras have and the node takes, and that suits the encoding."""
+    size = f"{load.width}x{load.height}"
+    if min(load.width, load.height) < LOWEST_SIDE:
+        msg = f"--size {size}: a side has {LOWEST_SIDE} to {MAX_SIDE} pixels"
+        raise ConfigError(msg)
+    try:
+        require_size(load.width, load.height, HIGHEST_PIXELS)
+    except FrameError as error:
+        msg = f"--size {size}: at most {MAX_SIDE} pixels a side and {HIGHEST_PIXELS} in all"
+        raise ConfigError(msg) from error
+    layout = ENCODINGS[load.encoding]
+    is_odd = load.width % 2 or (layout.rows_per_height > 1 and load.height % 2)
+    if load.transport == "raw" and layout.even and is_odd:
+        raise ConfigError(f"--size {size}: {load.encoding} needs even numbers")

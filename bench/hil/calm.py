@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.bench.hil.record import HilRecord, StepDone
+    from perception_node.bench.hil.recorder import HilRecord, StepDone
     from perception_node.bench.hil.scenario import Scenario
 
 NODE_DEADLINE_MS = 100.0  # of a device that does not say

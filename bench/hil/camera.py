@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from perception_node.bench.camera.camera_faults import FaultyCamera, play_out, with_stamp
 from perception_node.bench.camera.fault_schedule import Fault, Interval
 from perception_node.bench.camera.load_sources import TYPES
-from perception_node.bench.hil.record import SentFrame
+from perception_node.bench.hil.recorder import SentFrame
 from perception_node.ros.compat import RCLError
 from perception_node.wire.bags import BagMessage
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from perception_node.bench.camera.camera_faults import Emission
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.scenario import Scenario
     from perception_node.rehearsal.listener import Write
     from perception_node.rehearsal.player import Player

@@ -12,7 +12,7 @@ from perception_node.bench.camera.fault_schedule import SECOND_NS
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.camera import Playback
 from perception_node.bench.hil.listener import UNREACHABLE, HilListener
-from perception_node.bench.hil.record import HilRecord, StepDone
+from perception_node.bench.hil.recorder import HilRecord, StepDone
 from perception_node.bench.hil.services import DeviceServices
 from perception_node.bench.process_watch import look_at
 from perception_node.config.node_config import NodeConfig

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_msgs.srv import GetState
 from rclpy.clock import Clock, ClockType
 
-from perception_node.bench.hil.record import Age, DiagnosticChange, StateChange
+from perception_node.bench.hil.recorder import Age, DiagnosticChange, StateChange
 from perception_node.rehearsal.listener import (
     DIAGNOSTICS,
     INFO,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
     from vision_msgs.msg import Classification, VisionInfo
 
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.rehearsal.listener import Write
     from perception_node.untyped import RosObject
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.scenario import Scenario
 
 LINE_PERIOD_S = 5.0

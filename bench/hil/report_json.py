@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from perception_node.bench.check import Check
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.scenario import Scenario
     from perception_node.bench.reporting.durations import Durations
 

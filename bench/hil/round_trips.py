@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.bench.camera.fault_schedule import Interval
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
 
 NANOSECONDS_PER_MS = 1e6
 

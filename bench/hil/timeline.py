@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.round_trips import RoundTrips
 
 LANE, GAP = 28, 10  # pixels

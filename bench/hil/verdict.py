@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.round_trips import RoundTrips
     from perception_node.bench.hil.scenario import Scenario
 

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from perception_node.bench.camera.fault_schedule import Interval
-    from perception_node.bench.hil.expectations import DiagnosticDemand
-    from perception_node.bench.hil.record import DiagnosticChange, HilRecord
-    from perception_node.bench.hil.scenario import Scenario
+    from perception_node.bench.hil.recorder import DiagnosticChange, HilRecord
+    from perception_node.bench.hil.scenario import DiagnosticDemand, Scenario
 
 ALARMS = ("WARN", "ERROR")
 NOTICED_NS = 2 * SECOND_NS  # after the end of its cause

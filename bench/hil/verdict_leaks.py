@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from perception_node.bench.hil.expectations import LeakLimits
-    from perception_node.bench.hil.record import HilRecord
-    from perception_node.bench.hil.scenario import Scenario
+    from perception_node.bench.hil.recorder import HilRecord
+    from perception_node.bench.hil.scenario import LeakLimits, Scenario
     from perception_node.bench.process_watch import ProcessSample
 
 WARM_UP_SHARE, LONGEST_WARM_UP_S = 0.25, 300.0

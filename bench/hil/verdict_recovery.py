@@ -13,7 +13,7 @@ from perception_node.bench.hil.calm import find_outages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perception_node.bench.hil.record import HilRecord
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.round_trips import RoundTrips
     from perception_node.bench.hil.scenario import Scenario
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from perception_node.bench.levels.frame_records import LATENCY, Heard, SentRecord
 from perception_node.bench.levels.frames import PlayedFrame
-from perception_node.bench.reporting.progress import Progress
+from perception_node.bench.reporting.live_table import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

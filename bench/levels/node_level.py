@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from perception_node.bench.camera.load import Load
+    from perception_node.bench.reporting.live_table import Progress
     from perception_node.bench.reporting.measurement import Run
-    from perception_node.bench.reporting.progress import Progress
     from perception_node.config.parameter import Value
 
 __all__ = ["BASELINES", "RunInterrupted", "measure_node"]

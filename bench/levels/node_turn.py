@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from perception_node.bench.camera.load import Load
     from perception_node.bench.levels.child_process import ChildProcess
+    from perception_node.bench.reporting.live_table import Progress
     from perception_node.bench.reporting.measurement import Run
-    from perception_node.bench.reporting.progress import Progress
     from perception_node.rehearsal.node_process import NodeProcess
 
 ANSWER_TIMEOUT_S = 10.0  # from the first frame to the first word of the subject

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perception_node.bench.camera.load import make_messages, read_load
-from perception_node.bench.levels.measuring_process import answer
+from perception_node.bench.levels.child_process import answer
 from perception_node.bench.process_watch import read_sample
 from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.engines.pipeline import Pipeline

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perception_node.bench.camera.load import Load
-from perception_node.bench.levels.measuring_process import run_measurement
+from perception_node.bench.levels.child_process import run_measurement
 from perception_node.bench.levels.node_level import RunInterrupted
 from perception_node.bench.levels.node_run import (
     FEWEST_FRAMES,
@@ -25,8 +25,8 @@ from perception_node.bench.levels.node_run import (
 from perception_node.bench.levels.paced import Schedule
 from perception_node.bench.process_watch import read_stolen_time
 from perception_node.bench.reporting.durations import Durations
+from perception_node.bench.reporting.live_table import Progress
 from perception_node.bench.reporting.measurement import INFER, Run, Timeline
-from perception_node.bench.reporting.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.bench.reporting.comparable import find_main_stage
+from perception_node.bench.reporting.compare import find_main_stage
 from perception_node.bench.reporting.figure_style import (
     clean,
     color_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perception_node.bench.noise import Noise
+from perception_node.bench.machine import Noise
 from perception_node.bench.reporting.merging import describe_machine
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group
 from rich.markup import escape
@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from perception_node.bench.reporting.comparable import find_main_stage
+from perception_node.bench.reporting.compare import find_main_stage
 from perception_node.bench.reporting.facts import list_facts
 from perception_node.bench.reporting.rich_tables import new_table, print_whole, to_rich
 from perception_node.bench.reporting.tables import (
@@ -33,7 +33,30 @@ if TYPE_CHECKING:
 
     from perception_node.bench.reporting.compare import Difference
     from perception_node.bench.reporting.measurement import Report, Run
-    from perception_node.bench.reporting.progress import Progress
+
+
+class Progress(NamedTuple):
+    """A run that goes on.
+
+    Attributes:
+        sent: frames that were published so far, warm-up excluded.
+        answered: those with a result so far.
+        missed: those that got none within the deadline.
+        rate_hz: results per second, lately; NaN before there are any.
+        p99_ms: 99th percentile of the latest ages; NaN before there are any.
+        seconds_left: until the run is over.
+        total: frames that the run will send, warm-up excluded.
+
+    """
+
+    sent: int
+    answered: int
+    missed: int
+    rate_hz: float
+    p99_ms: float
+    seconds_left: float
+    total: int
+
 
 BAR_WIDTH = 30
 COLUMNS = ("run", "p50", "p90", "p99", "max", "answered", "missed")

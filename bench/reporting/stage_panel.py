@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import Patch
 
-from perception_node.bench.reporting.comparable import find_main_stage
+from perception_node.bench.reporting.compare import find_main_stage
 from perception_node.bench.reporting.figure_style import INK, LABEL_SIZE, MUTED, clean, color_of
 
 if TYPE_CHECKING:

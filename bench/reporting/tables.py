@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perception_node.bench.reporting.brackets import find_remarks
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.measurement import OTHER_THREADS
-from perception_node.bench.reporting.ratios import compute_ratios
+from perception_node.bench.reporting.ratios import compute_ratios, find_remarks
 from perception_node.bench.reporting.targets import ANSWERED_PERCENT, find_targets
 
 if TYPE_CHECKING:

@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING
 
 from perception_node.bench.camera.camera_messages import write_stamp
 from perception_node.bench.siege.record import SECOND_NS
+from perception_node.rehearsal.listener import LATENCY, RESULTS, Listener, read_age_ms
+from perception_node.ros.messages import to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.node import Node
     from typing_extensions import Self
+    from vision_msgs.msg import Classification
 
     from perception_node.bench.siege.pictures import Picture
     from perception_node.untyped import RosObject
+
 
 RATE_HZ, REQUESTS_HZ = 10.0, 4.0
 HELD_UP_NS = SECOND_NS // 4  # who wakes up so late was kept from its work
@@ -163,3 +169,35 @@ class Client(Repeating):
             self.answers_ns.append(time.time_ns())
         else:
             self.wrong["with another label"] += 1
+
+
+class Hearing(Listener):
+    """Hears results and ages of one node.
+
+    Attributes:
+        stamps_ns: of the results, in the order of arrival.
+        arrivals_ns: when they arrived.
+        classes: their best classes; -1 for none.
+        aged_stamps_ns: stamps of the images that ~/latency calls published.
+        ages_ms: their ages, as ~/latency states them.
+
+    """
+
+    def __init__(self, node: Node, target: str) -> None:
+        """Subscribe with ``node`` to what the node named ``target`` says."""
+        super().__init__(node)
+        self.stamps_ns, self.arrivals_ns, self.classes = array("q"), array("q"), array("q")
+        self.aged_stamps_ns, self.ages_ms = array("q"), array("d")
+        self.subscribe(target, {RESULTS: self._on_result, LATENCY: self._on_latency})
+
+    def _on_result(self, message: Classification, _received_ns: int) -> None:
+        self.arrivals_ns.append(time.time_ns())
+        self.stamps_ns.append(to_nanoseconds(message.header.stamp))
+        best = message.results[0].class_id if message.results else ""
+        self.classes.append(int(best) if best.isdecimal() else -1)
+
+    def _on_latency(self, message: DiagnosticArray, _received_ns: int) -> None:
+        age_ms = read_age_ms(message)
+        if age_ms is not None:
+            self.aged_stamps_ns.append(to_nanoseconds(message.header.stamp))
+            self.ages_ms.append(age_ms)

@@ -13,9 +13,8 @@ from rclpy.qos import QoSProfile
 
 from perception_node.bench.camera.load_sources import TYPES
 from perception_node.bench.hil.services import WAY_UP, DeviceServices
-from perception_node.bench.page_server import PageServer
-from perception_node.bench.siege.asking import Client, SiegeCamera
-from perception_node.bench.siege.hearing import Hearing
+from perception_node.bench.page_viewer import PageServer
+from perception_node.bench.siege.asking import Client, Hearing, SiegeCamera
 from perception_node.bench.siege.images import make_bombs
 from perception_node.config.node_config import ALL_PARAMETERS, NodeConfig
 from perception_node.config.parameter import When

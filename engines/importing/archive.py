@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check a TorchScript archive before PyTorch opens it.
+"""Check an archive of PyTorch's, TorchScript or ``torch.export``, before PyTorch opens it.
 
 PyTorch and Python read a zip archive with different code. Whatever two readers could understand
 differently is refused, and so is what ``torch.jit.save`` never writes: several folders, names
@@ -34,6 +34,9 @@ SIZES_FOLLOW, UTF8 = 0x8, 0x800
 KNOWN_FLAGS = SIZES_FOLLOW | UTF8  # what is encrypted has others
 IN_EXTRA = 0xFFFFFFFF  # the 32-bit field is too small, the number is elsewhere
 END_IS_FULL = (0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, IN_EXTRA, IN_EXTRA)
+
+# What torch.export.save wrote before PyTorch 2.8, without a folder.
+OLD_PROGRAM = {"version", "serialized_exported_program.json"}
 
 DAMAGE = (
     zipfile.BadZipFile,
@@ -142,7 +145,9 @@ def _check_names(names: list[str]) -> None:
             raise BrokenArchive(f"the name {ascii(name)[:80]} leads elsewhere")
     if len({name.casefold() for name in names}) != len(names):
         raise BrokenArchive("a name is there twice")
-    if len({name.partition("/")[0] for name in names}) != 1 or any("/" not in n for n in names):
+    folders = {name.partition("/")[0] if "/" in name else "" for name in names}
+    is_old = {*names} >= OLD_PROGRAM and folders <= {"", "extra_files"}
+    if not is_old and (len(folders) != 1 or "" in folders):
         raise BrokenArchive("its content is not in one folder")
 
 

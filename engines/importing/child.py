@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS = {
+    "inspect-torchscript": "script_facts",
     "export-torchscript": "torchscript",
+    "export-program": "program",
     "inspect-onnx": "inspection",
     "convert-onnx": "conversion",
 }

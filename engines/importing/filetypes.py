@@ -13,15 +13,18 @@ from perception_node.errors import ConversionError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Format = Literal["TorchScript", "ONNX"]
+Format = Literal["TorchScript", "torch.export", "ONNX"]
 
 ZIP = b"PK\x03\x04"
-SCRIPT_IT = (
-    "load them into their network and save that: torch.jit.script(model.eval()).save('model.zip')"
+EXPORT_IT = (
+    "load them into their network and export that: "
+    "torch.onnx.export(model.eval(), (torch.zeros(1, 3, 224, 224),), 'model.onnx')"
 )
+SAVE_IT = "save the program it was made of: torch.export.save(program, 'model.pt2')"
+PROGRAMS = ("/models/model.json", "serialized_exported_program.json")  # new ones, and old
 # Where the bytes are, what they are, what kind of file that is and what to do.
 REFUSED = (
-    (0, b"\x80", f"a pickle: it holds weights or runs code, but no network; {SCRIPT_IT}"),
+    (0, b"\x80", f"a pickle: it holds weights or runs code, but no network; {EXPORT_IT}"),
     (0, b"ftrt", "a TensorRT plan, which fits one GPU only; import the ONNX it was built from"),
     (0, b"ptrt", "a TensorRT plan, which fits one GPU only; import the ONNX it was built from"),
     (0, b"vtrt", "a TensorRT plan, which fits one GPU only; import the ONNX it was built from"),
@@ -33,10 +36,13 @@ REFUSED = (
 )
 # A name inside a zip archive, and the same.
 REFUSED_ARCHIVES = (
-    ("/archive_format", "a torch.export archive; export it to ONNX: torch.onnx.export(program)"),
+    (
+        "/archive_format",
+        f"machine code of AOTInductor, which fits one machine only; {SAVE_IT}",
+    ),
     ("model.weights.h5", "a Keras model; export it to ONNX with tf2onnx"),
     (".npy", "a NumPy archive: it holds arrays, but no network"),
-    ("/data.pkl", f"weights without a network (torch.save); {SCRIPT_IT}"),
+    ("/data.pkl", f"weights without a network (torch.save); {EXPORT_IT}"),
 )
 
 
@@ -55,7 +61,7 @@ def recognise(path: Path, content: bytes) -> Format:
         if content[offset : offset + len(magic)] == magic:
             raise ConversionError(path, f"this is {problem}")
     if _is_safetensors(content):
-        problem = f"this is a safetensors file: weights without a network; {SCRIPT_IT}"
+        problem = f"this is a safetensors file: weights without a network; {EXPORT_IT}"
         raise ConversionError(path, problem)
     return "ONNX"
 
@@ -68,10 +74,12 @@ def _recognise_archive(path: Path, content: bytes) -> Format:
         raise ConversionError(path, f"a damaged zip archive: {error}") from error
     if any(name.endswith("/constants.pkl") for name in names):
         return "TorchScript"
+    if any(name.endswith(PROGRAMS) for name in names):
+        return "torch.export"
     for ending, problem in REFUSED_ARCHIVES:
         if any(name.endswith(ending) for name in names):
             raise ConversionError(path, f"this is {problem}")
-    raise ConversionError(path, "a zip archive that holds no TorchScript module")
+    raise ConversionError(path, "a zip archive that holds no model of PyTorch's")
 
 
 def _is_safetensors(content: bytes) -> bool:

@@ -10,12 +10,17 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
+from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.archive import check_archive
 from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
 from perception_node.engines.importing.confinement import Limits
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
-from perception_node.engines.importing.sandbox import Sandbox
+from perception_node.engines.importing.output_kind import (
+    settle_kind,
+    settle_thresholds,
+)
+from perception_node.engines.importing.sandbox import Sandbox, temporary_folder
 from perception_node.engines.importing.settings import (
     SAID,
     Choice,
@@ -32,7 +37,7 @@ from perception_node.errors import (
 )
 from perception_node.installing import install_command
 from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
-from perception_node.printable import is_printable
+from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
@@ -42,10 +47,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from perception_node.engines.importing.apart import Parts
     from perception_node.engines.importing.filetypes import Format
-    from perception_node.model.bundle import OutputKind
 
-TOLERANCE = 1e-4  # largest absolute difference of an output value
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -88,6 +92,7 @@ class Imported:
         choices: every setting with its source.
         images: number of images that were compared.
         difference: largest absolute difference of an output value to the original model's.
+        notes: what was changed of the graph and how, each in a line.
 
     """
 
@@ -97,12 +102,14 @@ class Imported:
     choices: dict[str, Choice]
     images: int
     difference: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
     """The model on its way: what its conversion reads, and what the file itself says."""
 
+    model: Parts
     files: dict[str, bytes]
     graph: dict[str, Any]
     labels: Choice | None
@@ -115,7 +122,7 @@ def import_model(order: Order) -> Imported:
 
     Raises:
         ConversionError: the file is refused, something must be said, or the ONNX model differs
-            from the original by more than ``TOLERANCE``.
+            from the original by more than rounding can explain.
         LabelMismatch: there is not exactly one label per class.
         ConfigError: the bundle's folder is taken or cannot be written.
         EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
@@ -128,14 +135,19 @@ def import_model(order: Order) -> Imported:
     if order.trust and order.trust.lower() != digest:
         raise ConversionError(path, f"its sha256 is {digest}, not the one of --trust-model")
     kind = recognise(path, content)
+    provenance = {"file": _text(path.name), "sha256": digest, "format": kind}
     sandbox = Sandbox(path, order.limits, trusted=bool(order.trust))
-    if kind == "TorchScript":
-        source = _open_script(order, sandbox, content)
-    else:
-        source = _open_graph(order, sandbox, content)
-    return _convert(
-        order, sandbox, source, {"file": _text(path.name), "sha256": digest, "format": kind}
-    )
+    with temporary_folder() as folder:
+        if kind == "TorchScript":
+            source = _open_script(order, sandbox, content, folder)
+        else:
+            torch = ""
+            if kind == "torch.export":
+                content, torch = _export_program(order, sandbox, content)
+            model = take_apart(path, content, folder, is_whole=kind != "ONNX")
+            del content  # a large model must not lie here and in the child
+            source = _open_graph(order, sandbox, model, torch)
+        return _convert(order, sandbox, source, provenance)
 
 
 def _read(path: Path) -> bytes:
@@ -146,39 +158,70 @@ def _read(path: Path) -> bytes:
         raise ConversionError(path, problem) from error
 
 
-def _open_script(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
+def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -> _Source:
     check_archive(order.model, content)
-    _require(order.model, "torch")
-    _require(order.model, "onnx")
-    settings = settle_script(order.model, order.wishes)
-    files = {"model": content, "images": prepare_images(settings, order.photos)}
+    _require(order.model, "torch", "onnx")
+    script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
+    labels = _labels(order, script["labels"], "its attribute labels")
+    settings = settle_script(order.model, order.wishes, script, missing=_missing(labels))
+    images = prepare_images(settings, order.photos)
+    files = {"model": content, "images": images}
     answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
     if not {"model", "outputs"} <= answer.blobs.keys():
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
-    files |= {name: answer.blobs[name] for name in ("model", "outputs")}
-    graph = sandbox.run("inspect-onnx", {"model": files["model"]}, {}).facts
-    labels = _labels(order, answer.facts.get("labels"), "its attribute labels")
-    if labels is None:
-        problem = "it has no attribute labels; give --labels FILE (one class name per line)"
-        raise ConversionError(order.model, problem)
-    torch = quote(str(answer.facts.get("torch")))[1:-1]
-    return _Source(files, graph, labels, settings, torch)
+    model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
+    graph = sandbox.run("inspect-onnx", model.files, {}).facts
+    files = {"images": images, "outputs": answer.blobs["outputs"]}
+    return _Source(model, files, graph, labels, settings, _version(answer.facts))
 
 
-def _open_graph(order: Order, sandbox: Sandbox, content: bytes) -> _Source:
+def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
+    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
+    check_archive(order.model, content)
+    _require(order.model, "torch", "onnx", "onnxscript")
+    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
+    if "model" not in answer.blobs:
+        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
+    return answer.blobs["model"], _version(answer.facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    return quote(str(facts.get("torch")))[1:-1]
+
+
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
     _require(order.model, "onnx")
-    graph = sandbox.run("inspect-onnx", {"model": content}, {}).facts
-    labels = _labels(order, graph["labels"], "its metadata")
-    settings = settle_graph(order.model, order.wishes, graph, labels)
-    files = {"model": content, "images": prepare_images(settings, order.photos)}
-    return _Source(files, graph, labels, settings)
+    graph = sandbox.run("inspect-onnx", model.files, _inspection(order.wishes)).facts
+    labels = _labels(order, graph["labels"], str(graph["labels_source"]))
+    is_kind_open = graph["head"][0] is None and order.wishes.output is None
+    later = ["output"] if is_kind_open else []
+    missing = _missing(labels)
+    settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
+    images = prepare_images(settings, order.photos)
+    return _Source(model, {"images": images}, graph, labels, settings, torch)
 
 
-def _require(path: Path, package: str) -> None:
-    if find_spec(package) is None:
-        problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
-        only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
-        raise EnvironmentLacks(problem, f"run: {advice}{only}")
+def _inspection(wishes: Wishes) -> dict[str, Any]:
+    """Return the options of the step that inspects a graph."""
+    return {
+        "output": wishes.output_name,
+        "classes": None if wishes.labels is None else len(wishes.labels),
+        "fixed": wishes.fixed_inputs,
+        "layout": wishes.layout,
+    }
+
+
+def _require(path: Path, *packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        problem = f"{path}: to import it, Python needs {', '.join(missing)}"
+        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
+
+
+def _missing(labels: Choice | None) -> list[str]:
+    """Return the settings beside those of images that must be asked for."""
+    return [] if labels else ["labels"]
 
 
 def _labels(order: Order, found: object, source: str) -> Choice | None:
@@ -198,54 +241,55 @@ def _labels(order: Order, found: object, source: str) -> Choice | None:
 def _convert(
     order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
 ) -> Imported:
-    options = {"graph": source.graph, "size": source.settings.size}
-    answer = sandbox.run("convert-onnx", source.files, options)
+    labels: tuple[str, ...] = source.labels.value if source.labels is not None else ()
+    wish = order.wishes.output
+    known = Choice(wish, SAID) if wish else None
+    options = {
+        "graph": source.graph,
+        "size": source.settings.size,
+        "color": source.settings.preprocessing.color,
+        "kind": wish or source.graph["head"][0],
+        "labels": len(labels),
+    }
+    answer = sandbox.run("convert-onnx", {**source.model.files, **source.files}, options)
     facts = answer.facts
     difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
-    if not difference <= TOLERANCE:
+    limit = float(facts["tolerance"])
+    if not difference <= limit:
         problem = (
             f"as ONNX its output differs by {difference:.1e} on one of {images} images, "
-            f"more than {TOLERANCE:g}; the conversion cannot be trusted"
+            f"more than {limit:.1e}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
-    kind = _kind(order, probabilities=bool(facts["probabilities"]))
+    kind = settle_kind(order.model, known, source.graph, facts)
     choices = {**source.settings.choices, "output": kind}
-    labels: tuple[str, ...] = ()
     if source.labels is not None:
-        labels = source.labels.value
         choices["labels"] = Choice(len(labels), source.labels.source)
     if len(labels) != facts["classes"]:
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
+    thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
     height, width = source.settings.size
+    notes = tuple(printable(str(note)) for note in (*source.graph["notes"], *facts["notes"]))
     manifest = Manifest(
         name=order.name or _name(order.bundle),
         license=order.license,
         input=Input(str(facts["input"]), height, width),
         preprocessing=source.settings.preprocessing,
-        output=Output(str(facts["output"]), kind.value, int(facts["classes"])),
+        output=Output(str(facts["output"]), kind.value, len(labels), thresholds),
         provenance={
             **provenance,
+            **({"external_data": beside} if (beside := source.model.external_data) else {}),
             "imported_by": f"perception_node {__version__}",
             **({"torch": source.torch} if source.torch else {}),
             "settings": {name: choice.source for name, choice in choices.items()},
+            **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},
         },
     )
-    write_new_bundle(order.bundle, manifest, labels, answer.blobs["model"], force=order.force)
+    model = source.model.join(order.model, answer.blobs["model"])
+    write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
     format_: Format = provenance["format"]
-    return Imported(format_, manifest, labels, choices, images, difference)
-
-
-def _kind(order: Order, *, probabilities: bool) -> Choice:
-    """Tell logits from probabilities by the values: these add up to 1 for every image."""
-    found: OutputKind = "probabilities" if probabilities else "logits"
-    wish = order.wishes.output
-    if wish is None:
-        return Choice(found, "its values on the images")
-    if wish == "logits" and probabilities:
-        problem = "its values are probabilities, leave out --output logits"
-        raise ConversionError(order.model, problem)
-    return Choice(wish, SAID)
+    return Imported(format_, manifest, labels, choices, images, difference, notes)
 
 
 def _text(name: str) -> str:

@@ -14,7 +14,7 @@ from perception_node.model.bundle import LABELS, MANIFEST, MODEL, load_bundle, w
 from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from perception_node.model.bundle import Manifest
 
@@ -37,9 +37,16 @@ def check_target(folder: Path, *, force: bool) -> None:
 
 
 def write_new_bundle(
-    folder: Path, manifest: Manifest, labels: tuple[str, ...], model: bytes, *, force: bool
+    folder: Path,
+    manifest: Manifest,
+    labels: tuple[str, ...],
+    model: Iterable[bytes | memoryview],
+    *,
+    force: bool,
 ) -> None:
     """Write a bundle and check it; ``folder`` is complete, as it was before, or not there.
+
+    ``model`` are the parts of an ONNX file, one after another.
 
     Raises:
         ConfigError: ``folder`` is taken or cannot be written, or the bundle would not be valid,
@@ -48,7 +55,7 @@ def write_new_bundle(
     """
     try:
         with _temporary(folder) as new:
-            replace_file(new / MODEL, model)
+            replace_file(new / MODEL, *model)
             replace_file(new / LABELS, "".join(f"{label}\n" for label in labels).encode())
             write_bundle(new, manifest)
             try:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from perception_node.system.files import require_regular_file
 from perception_node.system.guardian import ended_with_us
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from perception_node.engines.importing.confinement import Limits
 
@@ -35,6 +36,7 @@ CHILD = "perception_node.engines.importing.child"
 UNCAUGHT = 1  # Python's exit code for an exception: a bug
 MAX_FACTS_BYTES = 4 << 20
 MEMORY_PER_BYTE = 8  # of the files: copies are made on the way
+SECONDS_PER_GIB = 600  # two runs on eight images, by one core of a small computer
 ANSWER_PER_BYTE, SMALLEST_ANSWER = 4, 64 << 20  # an ONNX file is about as large as its original
 MAX_PROBLEM = 1000  # characters
 MAX_LOG_BYTES = 8 << 10
@@ -71,7 +73,7 @@ class Sandbox:
     def run(
         self,
         step: str,
-        files: Mapping[str, bytes],
+        files: Mapping[str, bytes | Path],
         options: Mapping[str, Any],
         *,
         runs_code: bool = False,
@@ -80,7 +82,8 @@ class Sandbox:
 
         Args:
             step: its name.
-            files: what the child may read, by name.
+            files: what the child may read, by name: content, or a file that is moved there for
+                the time being.
             options: JSON for the step.
             runs_code: the step runs code of the model, so it starts only in full confinement.
 
@@ -91,14 +94,8 @@ class Sandbox:
                 Python does not load.
 
         """
-        with tempfile.TemporaryDirectory(prefix="perception-import-") as name:
-            folder = Path(name)
-            size = sum(map(len, files.values()))
-            limits = replace(
-                self._limits,
-                memory_bytes=self._limits.memory_bytes + MEMORY_PER_BYTE * size,
-                file_bytes=min(self._limits.file_bytes, SMALLEST_ANSWER + ANSWER_PER_BYTE * size),
-            )
+        with temporary_folder() as folder:
+            limits = scale_limits(self._limits, sum(map(_size, files.values())))
             here = _current_folder()
             request = {
                 "step": step,
@@ -108,16 +105,11 @@ class Sandbox:
                 "must_be_confined": runs_code and not self._trusted,
                 "options": dict(options),
             }
-            try:
-                for file, content in {**files, "request": json.dumps(request).encode()}.items():
-                    (folder / file).write_bytes(content)
-            except OSError as error:
-                msg = f"{folder}: cannot be written: {error.strerror or error}; set TMPDIR"
-                raise ConfigError(msg) from error
-            exit_code = self._spawn(folder, here)
-            return self._read(folder, exit_code, limits.file_bytes)
+            with lend(folder, {**files, "request": json.dumps(request).encode()}):
+                exit_code = self._spawn(folder, here, limits.wall_s)
+            return self._read(folder, exit_code, limits)
 
-    def _spawn(self, folder: Path, here: Path) -> int:
+    def _spawn(self, folder: Path, here: Path, wall_s: float) -> int:
         """Run the child to its end, or to the end of its time."""
         environment = {key: os.environ[key] for key in INHERITED if key in os.environ}
         for key in SEARCH_PATHS:
@@ -146,22 +138,22 @@ class Sandbox:
                 start_new_session=True,
             )
         try:
-            return process.wait(self._limits.wall_s)
+            return process.wait(wall_s)
         except subprocess.TimeoutExpired as error:
-            problem = f"its conversion took more than {self._limits.wall_s:g} s and was ended"
+            problem = f"its conversion took more than {wall_s:g} s and was ended"
             raise ConversionError(self._path, problem) from error
         finally:
             if process.poll() is None:
                 process.kill()  # it has no children
                 process.wait()
 
-    def _read(self, folder: Path, exit_code: int, limit_bytes: int) -> ChildResult:
+    def _read(self, folder: Path, exit_code: int, limits: Limits) -> ChildResult:
         if exit_code == UNCAUGHT and (log := _read_tail(folder / "log")):
             raise RuntimeError(f"{CHILD} failed:\n{log}")
         if exit_code:
-            raise ConversionError(self._path, _describe_end(exit_code, self._limits))
+            raise ConversionError(self._path, _describe_end(exit_code, limits))
         try:
-            facts, blobs = _parse(folder / "answer", limit_bytes)
+            facts, blobs = _parse(folder / "answer", limits.file_bytes)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             problem = "its conversion gave no answer that makes sense; the file is hostile"
             raise ConversionError(self._path, problem) from error
@@ -173,13 +165,73 @@ class Sandbox:
         if "unconfined" in facts:
             missing = "; ".join(map(str, facts["unconfined"]))[:MAX_PROBLEM]
             raise EnvironmentLacks(
-                f"{self._path}: a TorchScript file is code, and this kernel cannot keep it from "
+                f"{self._path}: such a file can run code, and this kernel cannot keep it from "
                 f"doing harm: missing {printable(missing)}; import it on another "
                 "machine, or pass --trust-model with its sha256 if you know where it comes from"
             )
         if "problem" in facts:
             raise ConversionError(self._path, printable(str(facts["problem"])[:MAX_PROBLEM]))
         return ChildResult(facts, blobs)
+
+
+def scale_limits(limits: Limits, size: int) -> Limits:
+    """Return the limits for files of so many bytes: what is large takes longer, and more room."""
+    seconds = round(SECONDS_PER_GIB * size / (1 << 30))
+    return replace(
+        limits,
+        wall_s=limits.wall_s + seconds,
+        cpu_s=limits.cpu_s + seconds,
+        memory_bytes=limits.memory_bytes + MEMORY_PER_BYTE * size,
+        file_bytes=min(limits.file_bytes, SMALLEST_ANSWER + ANSWER_PER_BYTE * size),
+    )
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that is removed in the end.
+
+    Raises:
+        ConfigError: it cannot be made.
+
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="perception-import-")
+    except OSError as error:
+        msg = f"no folder for temporary files can be made: {error.strerror or error}; set TMPDIR"
+        raise ConfigError(msg) from error
+    with made as name:
+        yield Path(name)
+
+
+@contextmanager
+def lend(folder: Path, files: Mapping[str, bytes | Path]) -> Iterator[None]:
+    """Put files into a folder; those that were files before go back to their places.
+
+    They are moved: ``onnx`` refuses to read from links.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+
+    """
+    moved = {folder / name: source for name, source in files.items() if isinstance(source, Path)}
+    try:
+        for name, content in files.items():
+            if isinstance(content, Path):
+                content.rename(folder / name)
+            else:
+                (folder / name).write_bytes(content)
+    except OSError as error:
+        msg = f"{folder}: cannot be written: {error.strerror or error}; set TMPDIR"
+        raise ConfigError(msg) from error
+    try:
+        yield
+    finally:
+        for place, source in moved.items():
+            place.rename(source)
+
+
+def _size(file: bytes | Path) -> int:
+    return file.stat().st_size if isinstance(file, Path) else len(file)
 
 
 def _current_folder() -> Path:
@@ -226,7 +278,7 @@ def _describe_end(exit_code: int, limits: Limits) -> str:
     gibibytes = limits.memory_bytes / (1 << 30)
     return (
         f"its conversion crashed ({name}); the file is damaged or hostile, or it needs more than "
-        f"the {gibibytes:g} GiB of memory that an import may take besides copies of the file"
+        f"the {gibibytes:.1f} GiB of memory that the import of a file of this size may take"
     )
 
 

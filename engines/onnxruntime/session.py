@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
-from perception_node.model.onnx_file import RefusedOnnx, look_through
+from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_tensor import RefusedOnnx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from perception_node.model.onnx_file import OnnxContent
+    from perception_node.model.onnx_tensor import Buffer
     from perception_node.untyped import OrtObject
 
 PROVIDER = "CPUExecutionProvider"
@@ -47,20 +49,30 @@ MULTIPLIES_SIZE = {
 _making = threading.Lock()  # between an allocator and the session that takes it
 
 
-def open_session(content: bytes, options: OrtObject = None, *, input_bytes: int = 0) -> OrtObject:
+def open_session(
+    content: bytes,
+    options: OrtObject = None,
+    *,
+    input_bytes: int = 0,
+    beside: Mapping[str, Buffer] | None = None,
+) -> OrtObject:
     """Return a session for the CPU.
 
     Args:
         content: an ONNX file.
         options: ``ort.SessionOptions``; settings are added. None for one thread.
         input_bytes: size of its input; a large one allows it more memory.
+        beside: what lies in the files, by name, in which its weights are; used where it is, and
+            not rearranged for speed.
 
     Raises:
         DamagedOnnx, RefusedOnnx: it is no ONNX file, or asks for more than a model needs.
         Exception: whatever ONNX Runtime raises; it documents none.
 
     """
-    seen = look_through(content)
+    beside = beside or {}
+    sizes = {name: len(data) for name, data in beside.items()}
+    seen = look_through(content, beside=sizes)
     if seen.has_functions:
         raise RefusedOnnx("it has functions of its own; import it again: perception import")
     if options is None:
@@ -69,7 +81,13 @@ def open_session(content: bytes, options: OrtObject = None, *, input_bytes: int 
     options.log_severity_level = LOG_FATAL_ONLY
     options.add_session_config_entry("session.load_model_format", "ONNX")
     without = NO_FOLDING if folds_too_much(seen) else []
-    limit = LEAST_MEMORY + PER_MODEL_BYTE * len(content) + PER_INPUT_BYTE * input_bytes
+    if beside:
+        options.add_external_initializers_from_files_in_memory(
+            [*sizes], [*beside.values()], [*sizes.values()]
+        )
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    model_bytes = len(content) + sum(sizes.values())
+    limit = LEAST_MEMORY + PER_MODEL_BYTE * model_bytes + PER_INPUT_BYTE * input_bytes
     is_alone = _making.acquire(timeout=LONGEST_WAIT_S)
     try:
         if _limit_next_session(limit):

@@ -89,8 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(console: Console, plan: BenchmarkPlan, out: Path | None) -> int:
     from perception_node.bench.levels.benchmark import Benchmark
     from perception_node.bench.levels.paced_run import describe_model
-    from perception_node.bench.machine import find_warnings, read_machine
-    from perception_node.bench.noise import measure_noise
+    from perception_node.bench.machine import find_warnings, measure_noise, read_machine
     from perception_node.bench.reporting.live_table import LiveTable, print_report
     from perception_node.bench.reporting.measurement import Report
     from perception_node.ros.required import require_ros

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from perception_node.calibration.calibrate import Wanted, calibrate
-from perception_node.calibration.evaluation import Limits
+from perception_node.calibration.judging import Limits
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
 from perception_node.cli.options import BAG_HELP, open_sample
 from perception_node.errors import ConfigError

@@ -8,7 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.options import BAG_HELP, add_model_arguments, add_size_argument, to_config
+from perception_node.cli.options import (
+    BAG_HELP,
+    add_model_arguments,
+    add_range_arguments,
+    add_size_argument,
+    to_config,
+)
 from perception_node.cli.play import check_rate
 from perception_node.cli.replay_frames import replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
@@ -44,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_size_argument(parser)
+    add_range_arguments(parser, floats=True)
     parser.add_argument(
         "--live", action="store_true", help="through real nodes over DDS, one frame at a time"
     )

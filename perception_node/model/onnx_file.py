@@ -10,22 +10,30 @@ tensor is visited here, as onnx.proto describes it; what is inside a tensor is o
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from perception_node.errors import quote
+from perception_node.model.onnx_tensor import (
+    MAX_RANK,
+    MAX_SHOWN,
+    NEGATIVE,
+    DamagedOnnx,
+    RefusedOnnx,
+    Span,
+    Tensor,
+    fields,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MAX_PARTS = 1_000_000  # fields of all messages; a large vision transformer has about 100 000
 MAX_DEPTH = 64  # a tensor in a branch in a branch has 12
-MAX_RANK = 32
-MAX_SHOWN = 80  # characters of a name
 ORT_FORMAT = b"ORTM"  # from byte 4 on; ONNX Runtime would take it for its own format
 SETTINGS = (1, memoryview(b"ort_config"))  # a key of a note
 FILE_OPERATORS = {"EPContext"}  # those that name a file
 
-VARINT, EIGHT_BYTES, COUNTED, FOUR_BYTES = 0, 1, 2, 5  # wire types of protobuf
 # Which field of which message holds another one that is visited.
 CHILDREN = {
     "Model": {7: "Graph", 14: "Note", 20: "Training", 25: "Function"},
@@ -46,29 +54,8 @@ FINE_GRAINED = {
 }
 NUMBERS = {7, 8, 9}  # of an attribute: floats, integers, texts
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR = 1, 2, 4
-DIMS, DATA_TYPE, STRINGS, NAME, RAW, EXTERNAL, LOCATION = 1, 2, 6, 8, 9, 13, 14
-STRING_TYPE = 8
-# Bits of an element by its type; a type that is not here is newer and has at least two.
-BITS = {
-    **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
-    **dict.fromkeys((4, 5, 10, 16), 16),
-    **dict.fromkeys((1, 6, 12), 32),
-    **dict.fromkeys((7, 11, 13, 14), 64),
-    15: 128,
-    **dict.fromkeys((21, 22, 23), 4),
-}
-SMALLEST_BITS = 2
-WHOLE = (RAW, 4, 10)  # fields of a tensor with all bits of its numbers: raw, floats, doubles
-INTEGERS = (5, 7, 11)  # fields with numbers of any length
-NEGATIVE = 1 << 63
-
-
-class DamagedOnnx(ValueError):
-    """The bytes are not those of an ONNX file."""
-
-
-class RefusedOnnx(ValueError):
-    """The file holds what no model of this package needs and what does harm; one line."""
+OPSET_IMPORT, OPSET_DOMAIN, OPSET_VERSION = 8, 1, 2
+STANDARD_DOMAINS = {b"", b"ai.onnx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +83,46 @@ class OnnxContent:
     Attributes:
         nodes: of the graph and of all graphs inside it.
         weights: number of elements of each tensor that has a name.
+        spans: those of the tensors whose numbers lie in other files.
         has_functions: some operators are written in ONNX themselves.
+        opset: version of ONNX's own operators; 0 where it is not stated.
 
     """
 
     nodes: list[OnnxNode] = field(default_factory=list)
     weights: dict[str, int] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
     has_functions: bool = False
+    opset: int = 0
 
 
-def look_through(content: bytes) -> OnnxContent:
-    """Visit all of an ONNX file; it must need no other file and hold all that it states.
+def look_through(content: bytes, *, beside: Mapping[str, int] | None = None) -> OnnxContent:
+    """Visit all of an ONNX file; it must hold all that it states, and need no other file.
+
+    Args:
+        content: the file.
+        beside: sizes in bytes of the files, by name, that it may need all the same.
 
     Raises:
         DamagedOnnx: it is no ONNX file.
         RefusedOnnx: it needs another file, states more than it holds, or has too many parts.
+
+    """
+    seen = look_for_files(content)
+    for span in seen.spans:
+        if beside is None or span.location not in beside:
+            raise RefusedOnnx("weights lie in another file; save the model in one file: onnx.save")
+        if span.offset + span.length > beside[span.location]:
+            raise RefusedOnnx(f"weights end beyond the end of {quote(span.location)}")
+    return seen
+
+
+def look_for_files(content: bytes) -> OnnxContent:
+    """Visit all of an ONNX file, which may need other files: ``spans`` says which.
+
+    Raises:
+        DamagedOnnx: it is no ONNX file.
+        RefusedOnnx: it states more than it holds, or has too many parts.
 
     """
     if content[4:8] == ORT_FORMAT:
@@ -158,8 +170,16 @@ class _Walk:
             self.visit(child, value, depth + 1)
         elif number in FINE_GRAINED[kind]:
             self._count(len(value) // 2)
+        if (kind, number) == ("Model", OPSET_IMPORT):
+            self._opset(value)
         if kind == "Attribute" and number in NUMBERS:
             self._elements += len(value)
+
+    def _opset(self, message: memoryview) -> None:
+        fields = dict(self._fields(message))
+        version = fields.get(OPSET_VERSION)
+        if fields.get(OPSET_DOMAIN, b"") in STANDARD_DOMAINS and isinstance(version, int):
+            self.found.opset = max(self.found.opset, version)
 
     def _node(self, message: memoryview, depth: int) -> None:
         operator, inputs, outputs, before = "", [], [], self._elements
@@ -181,105 +201,27 @@ class _Walk:
 
     def _tensor(self, message: memoryview) -> None:
         """Compare what a tensor states with what it holds."""
-        tensor = _Tensor()
+        tensor = Tensor()
         for number, value in self._fields(message):
             tensor.note(number, value)
         name = ascii(tensor.name)[:MAX_SHOWN]
-        if tensor.is_elsewhere:
-            raise RefusedOnnx(
-                f"the weights {name} lie in another file; save the model in one file: onnx.save"
-            )
         if len(tensor.dims) > MAX_RANK or any(axis >= NEGATIVE for axis in tensor.dims):
             raise RefusedOnnx(f"the tensor {name} has more than {MAX_RANK} axes, or one below 0")
         elements = math.prod(tensor.dims)
-        if not tensor.holds(elements):
+        if tensor.is_elsewhere:
+            self.found.spans.append(tensor.span())
+        elif not tensor.holds(elements):
             raise RefusedOnnx(f"the tensor {name} states {tensor.dims} and holds less")
         self.found.weights[tensor.name] = elements
         self._elements += elements
 
     def _fields(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Yield the fields of a message: their numbers and values."""
-        position, end = 0, len(message)
-        while position < end:
+        """Yield the fields of a message, and count them."""
+        for number, value, _ in fields(message):
             self._count(1)
-            tag, position = _varint(message, position)
-            wire = tag & 7
-            if wire == VARINT:
-                value, position = _varint(message, position)
-                yield tag >> 3, value
-                continue
-            if wire == COUNTED:
-                size, position = _varint(message, position)
-            elif wire in {EIGHT_BYTES, FOUR_BYTES}:
-                size = 8 if wire == EIGHT_BYTES else 4
-            else:
-                raise DamagedOnnx("it is no ONNX, or damaged")
-            if position + size > end:
-                raise DamagedOnnx("it is no ONNX, or damaged: it is cut off")
-            yield tag >> 3, message[position : position + size]
-            position += size
+            yield number, value
 
     def _count(self, parts: int) -> None:
         self._left -= parts
         if self._left < 0:
             raise RefusedOnnx(f"it is made of more than {MAX_PARTS} parts")
-
-
-@dataclass(slots=True)
-class _Tensor:
-    """What a tensor states, and how much it holds in each of its fields."""
-
-    name: str = ""
-    kind: int = 0
-    dims: list[int] = field(default_factory=list)
-    is_elsewhere: bool = False
-    held: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-
-    def note(self, number: int, value: int | memoryview) -> None:
-        """Take in one field."""
-        if number == EXTERNAL or (number == LOCATION and value != 0):
-            self.is_elsewhere = True
-        elif number == STRINGS:
-            self.held[number] += 1
-        elif isinstance(value, int):
-            self.held[number] += 1
-            if number == DATA_TYPE:
-                self.kind = value
-            elif number == DIMS:
-                self.dims = [*self.dims[:MAX_RANK], value]
-        elif number == NAME:
-            self.name = str(value, "utf-8")
-        elif number == DIMS:
-            self.dims += _varints(value)
-        else:
-            self.held[number] += len(value)
-
-    def holds(self, elements: int) -> bool:
-        """Tell whether there is room for so many elements in what is there."""
-        if self.kind == STRING_TYPE:
-            return elements <= self.held[STRINGS]
-        bits = BITS.get(self.kind, SMALLEST_BITS)
-        room = 8 * sum(self.held[number] for number in WHOLE)
-        if not room:  # a number takes a byte or more, whatever its type; those of 4 bits share one
-            room, bits = 8 * sum(self.held[number] for number in INTEGERS), min(bits, 8)
-        return -(-elements * bits // 8) * 8 <= room
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return a number and where the next begins."""
-    value = 0
-    for place in range(10):
-        byte = message[position + place]
-        value |= (byte & 0x7F) << 7 * place
-        if not byte & 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, position + place + 1
-    raise DamagedOnnx("it is no ONNX, or damaged")
-
-
-def _varints(message: memoryview) -> Iterator[int]:
-    position = 0
-    for _ in range(MAX_RANK + 1):
-        if position >= len(message):
-            return
-        value, position = _varint(message, position)
-        yield value

@@ -55,8 +55,8 @@ def _check(status: os.stat_result, limit_bytes: int | None) -> None:
         raise OSError(msg)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that a crash leaves the old file or the new one.
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Write ``parts`` to ``path`` so that a crash leaves the old file or the new one.
 
     Raises:
         OSError: the folder cannot be written to; nothing was changed.
@@ -65,7 +65,7 @@ def replace_file(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(descriptor)
         Path(temporary).chmod(0o644)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the engine's output to a prediction: finite check, softmax, best classes, labels."""
+"""From the engine's output to a prediction: finite check, scores, best classes, labels."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LARGEST = float(np.finfo(np.float32).max)
 ROUNDING = 1e-3  # room for that of float16
 FEW = 16
+LARGEST_LOGIT = 80.0  # its sigmoid is 1, and exp() of it is below LARGEST
+BELOW_ALL = -1.0  # no threshold is that low
 
 
 class Hypothesis(NamedTuple):
@@ -27,7 +29,7 @@ class Hypothesis(NamedTuple):
     Attributes:
         class_id: index of the class in the model's output.
         label: name of the class; names may repeat, indices do not.
-        score: probability, 0 to 1.
+        score: probability, 0 to 1; of one class of all, or of each for itself (multi-label).
 
     """
 
@@ -37,35 +39,69 @@ class Hypothesis(NamedTuple):
 
 
 class Postprocessor:
-    """Turns a row of logits or probabilities into the best hypotheses."""
+    """Turns a row of the model's output into the best hypotheses."""
 
-    def __init__(self, kind: OutputKind, labels: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        kind: OutputKind,
+        labels: tuple[str, ...],
+        thresholds: tuple[float, ...] | None = None,
+    ) -> None:
+        """Prepare for outputs of one kind.
+
+        Args:
+            kind: what the output is.
+            labels: one per class.
+            thresholds: the score that each class must reach, 0 to 1; None for no such limits.
+
+        """
         self._kind = kind
         self._labels = labels
         self._scores = np.empty(len(labels), np.float32)
+        self._to_scores = {
+            "logits": self._softmax,
+            "probabilities": self._checked,
+            "sigmoid": self._checked,
+            "sigmoid-logits": self._sigmoid,
+        }[kind]
+        self._thresholds = None if thresholds is None else np.array(thresholds, np.float32)
+        self._is_low = np.empty(len(labels), np.bool_)
 
     def best(
         self, output: NDArray[np.float32], *, top_k: int, threshold: float
     ) -> tuple[Hypothesis, ...]:
         """Return up to ``top_k`` hypotheses with a score of at least ``threshold``, best first.
 
-        Equal scores keep the order of their class indices, so results are reproducible.
+        Where the classes have thresholds of their own, these must be reached, too. Equal scores
+        keep the order of their class indices, so results are reproducible.
 
         Args:
-            output: float32 of shape (1, classes), logits or probabilities.
+            output: float32 of shape (1, classes).
             top_k: 1 or more.
             threshold: 0 to 1.
 
         Raises:
-            EngineError: the shape is another one, a value is NaN or infinite, or not a
-                probability where one was promised.
+            EngineError: the shape is another one, a value is NaN or infinite, or not between 0
+                and 1 where that was promised.
+
+        """
+        scores = self.scores(output)
+        if self._thresholds is not None:
+            np.less(scores, self._thresholds, self._is_low)
+            np.putmask(scores, self._is_low, BELOW_ALL)
+        return self._take_best(scores, top_k, threshold)
+
+    def scores(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the score of every class, float32 (classes,); valid until the next call.
+
+        Raises:
+            EngineError: see ``best``.
 
         """
         if output.shape != (1, len(self._labels)):
             msg = f"the output has shape {output.shape}, the model has {len(self._labels)} classes"
             raise EngineError(msg)
-        scores = self._softmax(output[0]) if self._kind == "logits" else self._checked(output[0])
-        return self._take_best(scores, top_k, threshold)
+        return self._to_scores(output[0])
 
     def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax with the largest logit subtracted first, so that exp() cannot overflow."""
@@ -78,15 +114,29 @@ class Postprocessor:
         np.exp(self._scores, self._scores)
         return np.divide(self._scores, np.add.reduce(self._scores), self._scores)
 
-    def _checked(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        lowest, highest = _find_range(probabilities)
+    def _sigmoid(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sigmoid of logits within limits, so that exp() cannot overflow."""
+        _find_range(logits)
+        np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=self._scores)
+        np.negative(self._scores, self._scores)
+        np.exp(self._scores, self._scores)
+        np.add(self._scores, 1.0, self._scores)
+        return np.reciprocal(self._scores, self._scores)
+
+    def _checked(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        lowest, highest = _find_range(scores)
         if lowest < -ROUNDING or highest > 1.0 + ROUNDING:
+            name, kind = (
+                ("sigmoid", "sigmoid-logits")
+                if self._kind == "sigmoid"
+                else ("probabilities", "logits")
+            )
             msg = (
                 f"the output ranges from {lowest:.3g} to {highest:.3g}, which are no "
-                'probabilities; say "kind": "logits" in the bundle'
+                f'{name}; say "kind": "{kind}" in the bundle'
             )
             raise EngineError(msg)
-        return np.clip(probabilities, 0.0, 1.0, out=self._scores)
+        return np.clip(scores, 0.0, 1.0, out=self._scores)
 
     def _take_best(
         self, scores: NDArray[np.float32], count: int, threshold: float

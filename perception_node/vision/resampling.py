@@ -113,12 +113,18 @@ def fit(
     """
     if preprocessing.resize == "stretch":
         spans = [Span(0.0, length, 0, target) for length, target in zip(image, size, strict=True)]
+    elif preprocessing.resize == "stretch-crop":
+        side = preprocessing.shorter_side
+        spans = [_centre(length, side, target) for length, target in zip(image, size, strict=True)]
     elif preprocessing.resize == "shorter-side":
         resized = [preprocessing.shorter_side * length // min(image) for length in image]
         spans = [_centre(*axis) for axis in zip(image, resized, size, strict=True)]
+    elif preprocessing.resize == "pad-square":
+        ratios = [target / max(image) for target in size]
+        spans = [_padded(*axis) for axis in zip(image, size, ratios, strict=True)]
     else:
         ratio = min(target / length for length, target in zip(image, size, strict=True))
-        spans = [_letterbox(*axis, ratio) for axis in zip(image, size, strict=True)]
+        spans = [_padded(*axis, ratio) for axis in zip(image, size, strict=True)]
     vertical, horizontal = spans
     return vertical, horizontal
 
@@ -129,7 +135,7 @@ def _centre(length: int, resized: int, target: int) -> Span:
     return Span(round((resized - target) / 2) * scale, target * scale, 0, target)
 
 
-def _letterbox(length: int, target: int, ratio: float) -> Span:
+def _padded(length: int, target: int, ratio: float) -> Span:
     """Return the span of a whole axis that fills the middle of the input."""
     filled = max(1, round(length * ratio))
     return Span(0.0, length, (target - filled) // 2, filled)

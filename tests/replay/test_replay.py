@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
@@ -67,6 +68,28 @@ def replay(capsys, color_bundle):
         return code, captured.out, captured.err
 
     return run
+
+
+def test_deep_images_become_bytes_in_the_range_of_their_topic(replay, tmp_path):
+    samples = np.zeros((8, 8, 3), "<u2")
+    samples[..., 2] = 4095
+    meters = np.full((8, 8), 3, "<f4")
+    size = {"height": 8, "width": 8}
+    messages = [
+        ("/12_bits", RAW, START_NS, image_message(samples.view("u1"), "rgb16", **size)),
+        ("/depth", RAW, START_NS + 1, image_message(meters.view("u1"), "32FC1", **size)),
+    ]
+    bag = write_bag(tmp_path / "deep", messages)
+    code, out, err = replay(bag, "--mono16-range", "auto", "--mono32-range", "0.5,5")
+    first, second = map(json.loads, out.splitlines())
+    assert (code, err) == (0, "")
+    assert first["results"][0]["label"] == "blue"
+    assert first["results"][0]["score"] == pytest.approx(0.999987, abs=1e-5)
+    assert second["results"][0]["score"] == pytest.approx(1 / 3, abs=1e-4)
+    code, out, err = replay(bag)
+    first, second = map(json.loads, out.splitlines())
+    assert err.startswith("/12_bits: the 16-bit images use only values 0 to 4095 of 65535")
+    assert second["dropped"] == "encoding"
 
 
 @pytest.fixture(params=[StoragePlugin.MCAP, StoragePlugin.SQLITE3], ids=["mcap", "sqlite3"])

@@ -15,7 +15,7 @@ from rclpy._rclpy_pybind11 import RCLError
 
 from perception_node.bench.hil.camera import Playback
 from perception_node.bench.hil.pictures import read_pictures
-from perception_node.bench.hil.record import HilRecord
+from perception_node.bench.hil.recorder import HilRecord
 from perception_node.bench.hil.scenario_file import load_scenario
 from perception_node.bench.hil.verdict import judge
 from perception_node.cli import (

@@ -57,10 +57,9 @@ def run_suite(folder, name, source):
     record(folder, name, done.returncode, done.stdout)
 
 
-@pytest.fixture
-def good_run(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def good_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
     record(folder, "doctor", printed='{"schema": 1, "complete": true}\n')
     record(folder, "demo", printed="4 of 4 photos\n")
     run_suite(folder, "unit", "def test_good(): pass")
@@ -68,6 +67,11 @@ def good_run(tmp_path):
         shutil.copy(folder / "unit.xml", folder / f"{name}.xml")
         record(folder, name)
     return folder
+
+
+@pytest.fixture
+def good_run(good_folder, tmp_path):
+    return shutil.copytree(good_folder, tmp_path / "run")
 
 
 def test_a_good_run_is_good(good_run, report, monkeypatch):

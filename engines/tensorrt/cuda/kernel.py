@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
 from perception_node.vision.resampling import SMALLEST_SIGMA, resample
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Parameters(ctypes.Structure):
         ("blue_first", ctypes.c_int),
         ("halvings", ctypes.c_int),
         ("cubic", ctypes.c_int),
-        ("fill", ctypes.c_int),
+        ("fills", ctypes.c_int * CHANNELS),  # of the border, in the order of the planes
+        ("repeats_edge", ctypes.c_int),  # the border is the outermost pixels instead
         ("factors", ctypes.c_float * CHANNELS),
         ("shifts", ctypes.c_float * CHANNELS),
     )
@@ -147,8 +148,12 @@ def plan_launch(
         columns=_axis(resampling.columns, size[1], taps),
         halvings=resampling.halvings,
         cubic=is_cubic,
-        fill=preprocessing.fill,
+        repeats_edge=preprocessing.fill == "edge",
     )
+    if isinstance(preprocessing.fill, tuple):
+        parameters.fills[:] = preprocessing.fill
+    elif isinstance(preprocessing.fill, int):
+        parameters.fills[:] = (preprocessing.fill,) * CHANNELS
     if parameters.rows.window * parameters.columns.window > WINDOW_PIXELS:
         parameters.rows.window = parameters.columns.window = 0
     _describe_pixels(parameters, layout, preprocessing.color)
@@ -206,9 +211,8 @@ def _describe_pixels(parameters: Parameters, layout: FrameLayout, color: str) ->
         parameters.chroma_start = layout.height * layout.row_bytes if planar else 0
         parameters.chroma_shift = 1 if planar else 0
         offsets = _YUV_OFFSETS[layout.encoding]
-    elif encoding.order == "GRAY":  # of two bytes, the high one
-        high = encoding.pixel_bytes - 1
-        offsets = (0 if layout.is_bigendian else high,) * CHANNELS
     else:
-        offsets = tuple(encoding.order.index(name) for name in color)
+        places = encoding.places(is_bigendian=layout.is_bigendian)
+        is_grey = encoding.order == "GRAY"
+        offsets = tuple(places[0 if is_grey else encoding.order.index(name)] for name in color)
     parameters.offsets[:] = offsets

@@ -39,7 +39,8 @@ struct Parameters {
     int blue_first;         // plane 0 is blue; for YUV only
     int halvings;
     int cubic;
-    int fill;
+    int fills[CHANNELS];  // of the border, in the order of the planes
+    int repeats_edge;     // the border is the outermost pixels instead
     float factors[CHANNELS];
     float shifts[CHANNELS];
 };
@@ -259,11 +260,16 @@ __device__ inline void prepare_tile(const Parameters &p, const unsigned char *im
     __syncthreads();
     for (int i = threadIdx.y; i < TILE && top + i < p.rows.size; i += blockDim.y) {
         for (int j = threadIdx.x; j < TILE && left + j < p.columns.size; j += blockDim.x) {
-            const int row = top + i - p.rows.first, column = left + j - p.columns.first;
+            int row = top + i - p.rows.first, column = left + j - p.columns.first;
+            if (p.repeats_edge) {
+                row = clamp(row, 0, p.rows.filled - 1);
+                column = clamp(column, 0, p.columns.filled - 1);
+            }
             const bool filled =
                 row >= 0 && row < p.rows.filled && column >= 0 && column < p.columns.filled;
             const Pixel pixel =
-                filled ? resize<TAPS>(p, image, window, row, column) : p.fill * ONES;
+                filled ? resize<TAPS>(p, image, window, row, column)
+                       : pack(p.fills[0], p.fills[1], p.fills[2]);
             const long long plane = (long long)p.rows.size * p.columns.size;
             float *target = input + (long long)(top + i) * p.columns.size + left + j;
             for (int c = 0; c < CHANNELS; ++c) {

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from perception_node.bench.hil.expectations import LeakLimits
+from perception_node.bench.hil.scenario import LeakLimits
 from perception_node.bench.hil.verdict_leaks import fit_slope, judge_drift, judge_process
 from perception_node.bench.process_watch import ProcessSample, read_sample
 

@@ -20,20 +20,20 @@ from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interv
 from perception_node.bench.check import Check
 from perception_node.bench.hil import junit, page, report_json
 from perception_node.bench.hil import recorder as recording
-from perception_node.bench.hil.expectations import Expectations
 from perception_node.bench.hil.live import RunView, Tally
-from perception_node.bench.hil.record import (
+from perception_node.bench.hil.recorder import (
     DiagnosticChange,
     HilRecord,
+    Recorder,
     SentFrame,
     StateChange,
     StepDone,
 )
-from perception_node.bench.hil.recorder import Recorder
 from perception_node.bench.hil.round_trips import find_effects, join
 from perception_node.bench.hil.scenario import (
     CameraPlan,
     DeviceUnderTest,
+    Expectations,
     Scenario,
 )
 from perception_node.bench.hil.scenario_file import SHIPPED, load_scenario

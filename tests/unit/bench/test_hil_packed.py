@@ -7,7 +7,7 @@ import sys
 
 from perception_node.bench.camera.fault_schedule import Fault
 from perception_node.bench.hil.packed import Packed
-from perception_node.bench.hil.record import HilRecord, SentFrame
+from perception_node.bench.hil.recorder import HilRecord, SentFrame
 from perception_node.rehearsal.heard import Result
 
 FRAMES = [SentFrame(1 << 60, 2, 3, Fault.OK, 0), SentFrame(-4, 5, 6, Fault.STUCK, 1)]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault
 from perception_node.bench.hil.pictures import read_golden, read_pictures
-from perception_node.bench.hil.scenario_file import find_scenario, load_scenario
-from perception_node.bench.hil.strict_yaml import MAX_BYTES
+from perception_node.bench.hil.scenario_file import MAX_BYTES, find_scenario, load_scenario
 from perception_node.errors import ConfigError
 from tests.builders import SAMPLE_BAG
 

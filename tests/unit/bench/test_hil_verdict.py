@@ -9,8 +9,7 @@ import pytest
 
 from perception_node.bench.camera.fault_schedule import SECOND_NS, Fault, Interval
 from perception_node.bench.hil.calm import find_calm, find_outages
-from perception_node.bench.hil.expectations import DiagnosticDemand, Expectations
-from perception_node.bench.hil.record import (
+from perception_node.bench.hil.recorder import (
     DiagnosticChange,
     HilRecord,
     SentFrame,
@@ -20,6 +19,8 @@ from perception_node.bench.hil.record import (
 from perception_node.bench.hil.scenario import (
     CameraPlan,
     DeviceUnderTest,
+    DiagnosticDemand,
+    Expectations,
     Scenario,
 )
 from perception_node.bench.hil.verdict import judge

@@ -13,7 +13,7 @@ import pytest
 
 from perception_node.bench.camera.load import Load, make_messages, read_load
 from perception_node.bench.levels import paced
-from perception_node.bench.levels.measuring_process import run_measurement
+from perception_node.bench.levels.child_process import run_measurement
 from perception_node.bench.levels.node_level import RunInterrupted
 from perception_node.bench.levels.paced import Schedule, pace, read_config
 from perception_node.bench.levels.paced_run import (
@@ -207,7 +207,7 @@ def test_an_interruption_ends_the_process(parameters):
 def test_what_a_library_prints_is_no_result(tmp_path, monkeypatch):
     (tmp_path / "noisy_level.py").write_text(
         "import os\n"
-        "from perception_node.bench.levels.measuring_process import answer\n"
+        "from perception_node.bench.levels.child_process import answer\n"
         "def work(task, write_row):\n"
         "    print('[1, 2]', flush=True)\n"
         "    os.write(1, b'{\"result\": 1}\\n')\n"

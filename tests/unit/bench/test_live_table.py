@@ -11,9 +11,13 @@ from contextlib import suppress
 import pytest
 
 from perception_node.bench.reporting.compare import compare, find_caveats
-from perception_node.bench.reporting.live_table import LiveTable, print_differences, print_report
+from perception_node.bench.reporting.live_table import (
+    LiveTable,
+    Progress,
+    print_differences,
+    print_report,
+)
 from perception_node.bench.reporting.markdown import to_markdown
-from perception_node.bench.reporting.progress import Progress
 from perception_node.terminal.console import make_console
 from tests.bench_builders import make_node_case, make_report, make_startup_case
 

@@ -8,8 +8,7 @@ import pytest
 
 from perception_node import __version__
 from perception_node.bench.hardware import read_hardware
-from perception_node.bench.machine import find_warnings, read_machine
-from perception_node.bench.noise import measure_noise
+from perception_node.bench.machine import find_warnings, measure_noise, read_machine
 
 CPU = "sys/devices/system/cpu"
 ZONES = "sys/class/thermal"

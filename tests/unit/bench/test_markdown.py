@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from perception_node.bench.noise import Noise
-from perception_node.bench.reporting.brackets import find_remarks
+from perception_node.bench.machine import Noise
 from perception_node.bench.reporting.durations import Durations
 from perception_node.bench.reporting.markdown import readme_table, to_markdown
 from perception_node.bench.reporting.measurement import OTHER_THREADS, Case, Run, Timeline
-from perception_node.bench.reporting.ratios import compute_ratios
+from perception_node.bench.reporting.ratios import compute_ratios, find_remarks
 from perception_node.bench.reporting.targets import (
     HIGHEST_RATE,
     OVERLOAD_MS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.calibration.images import open_images, read_labels
+from perception_node.calibration.images import open_images, read_label_sets, read_labels
 from perception_node.errors import BagError, CalibrationError, ConfigError
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.decode import Decoder
@@ -197,3 +197,28 @@ def test_labels_are_found_by_the_whole_name_or_its_last_part(tmp_path):
 def test_labels_that_do_not_match_are_refused(tmp_path, text, error, problem):
     with pytest.raises(error, match=problem):
         labels(tmp_path, text)
+
+
+def label_sets(tmp_path, text):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"file,class_index\n{text}")
+    return read_label_sets(path, ("a.jpg", "more/b.jpg"), 3)
+
+
+def test_an_image_may_have_several_labels_or_none(tmp_path):
+    found = label_sets(tmp_path, "a.jpg,2\nb.jpg,\na.jpg,0\na.jpg,2\n")
+    assert found == {"a.jpg": {0, 2}, "more/b.jpg": set()}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "problem"),
+    [
+        ("a.jpg,0 2\nb.jpg,1\n", ConfigError, "line 2 is not a file and a class"),
+        ("a.jpg\nb.jpg,1\n", ConfigError, "line 2 is not a file and a class"),
+        ("a.jpg,-1\nb.jpg,1\n", CalibrationError, "classes 0 to 2; are these"),
+        ("a.jpg,1\n", CalibrationError, r"1 of 2 .* such as more/b\.jpg; add"),
+    ],
+)
+def test_label_sets_that_do_not_match_are_refused(tmp_path, text, error, problem):
+    with pytest.raises(error, match=problem):
+        label_sets(tmp_path, text)

@@ -19,6 +19,8 @@ from perception_node.cli import main
 from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT, color_network, encode, perception, solid
 from tests.import_builders import scores_network, script, small_module
+from tests.variant_builders import COLOURS as VARIANT_LABELS
+from tests.variant_builders import FLOAT, value, with_inputs
 
 MODEL = ROOT / "models/efficientnet_lite0"
 SCALE = ("--scale", "0.00392157")
@@ -54,6 +56,24 @@ def test_an_onnx_model_becomes_a_bundle_that_classifies(tmp_path, model, labels)
     (tmp_path / "green.jpg").write_bytes(encode(solid((0, 255, 0))))
     found = perception("classify", tmp_path / "green.jpg", "--model", tmp_path / "new", "--json")
     assert json.loads(found.stdout)["results"][0]["label"] == "green"
+
+
+def test_what_is_changed_of_the_graph_is_printed(tmp_path):
+    file, names = tmp_path / "eight.onnx", tmp_path / "names.txt"
+    file.write_bytes(with_inputs(value("mystery", FLOAT, [1])))
+    names.write_text("\n".join(VARIANT_LABELS))
+    options = ("-o", tmp_path / "new", "--labels", names, *COLOURS)
+    refused = perception("import", file, *options)
+    assert "give --fix-input mystery=VALUE" in refused.stderr
+    result = perception("import", file, *options, "--fix-input", "mystery=1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "  changed       input mystery fixed at 1 (given)\n" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["keep", "keep=", "keep=x", "=1", "keep=inf"])
+def test_a_value_of_an_input_is_a_name_and_a_number(capsys, text):
+    assert main(["import", "x.onnx", "-o", "y", "--fix-input", text]) == 2
+    assert "is not NAME=VALUE" in capsys.readouterr().err
 
 
 def test_torchscript_needs_no_flags(tmp_path):
@@ -130,8 +150,17 @@ def test_the_default_model_with_its_preprocessing_inside_gives_its_golden_result
         ("--size", "wide"),
         ("--color", "GRAY"),
         ("--resize", "shorter-side"),
-        ("--resize", "stretch:3"),
+        ("--resize", "stretch:x"),
+        ("--resize", "letterbox:3"),
         ("--resize", "crop"),
+        ("--resize", "pad-square:"),
+        ("--crop-pct", "0"),
+        ("--crop-pct", "87.5"),
+        ("--fill", "256"),
+        ("--fill", "1,2"),
+        ("--fill", "mirror"),
+        ("--interpolation", "lanczos"),
+        ("--preset", "resnet"),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_refused(capsys, model, tmp_path, flags):

@@ -16,6 +16,7 @@ from perception_node.installing import REPORT
 from tests.builders import ROOT
 
 pytest.importorskip("rclpy")
+pytestmark = pytest.mark.slow
 BREAK = """
 import os, sys
 class Breaker:

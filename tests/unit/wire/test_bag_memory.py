@@ -16,6 +16,7 @@ from tests.bag_builders import Row, make_mcap
 from tests.builders import TYPES, string_message
 from tests.memory import peak_mib
 
+pytestmark = pytest.mark.slow
 IMPORTS = "from pathlib import Path\nfrom perception_node.wire.bags import open_bag"
 READ = """
 with open_bag(Path(sys.argv[1])) as bag:

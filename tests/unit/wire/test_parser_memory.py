@@ -13,6 +13,7 @@ from perception_node.errors import ConversionError
 from perception_node.model.sealed_json import BrokenSeal, check_seal, seal
 from tests.memory import peak_mib
 
+pytestmark = pytest.mark.slow
 SMALL_MIB = 60
 
 

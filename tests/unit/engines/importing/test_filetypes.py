@@ -45,9 +45,12 @@ REFUSED = {
     "gzip": (b"\x1f\x8b\x08", "compressed with gzip"),
     "safetensors": (safetensors(), "this is a safetensors file: weights without a network"),
     "NumPy": (arrays(), "this is a NumPy archive"),
-    "torch.export": (archive("m/archive_format", "m/data.pkl"), "a torch.export archive"),
+    "AOTInductor": (
+        archive("m/archive_format", "m/data/aotinductor/model/m.so"),
+        r"machine code of AOTInductor.*: torch\.export\.save\(program, 'model\.pt2'\)",
+    ),
     "weights": (archive("m/data.pkl", "m/data/0"), "this is weights without a network"),
-    "other archive": (archive("a.txt"), "holds no TorchScript module"),
+    "other archive": (archive("a.txt"), "holds no model of PyTorch's"),
     "damaged archive": (archive("a.txt")[:40], "a damaged zip archive"),
 }
 
@@ -66,7 +69,7 @@ def test_what_torch_save_writes_is_refused_and_says_what_to_do(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch().save({"w": torch().zeros(3)}, buffer, _use_new_zipfile_serialization=new)
-        with pytest.raises(ConversionError, match=r"torch\.jit\.script\(model\.eval\(\)\)"):
+        with pytest.raises(ConversionError, match=r"torch\.onnx\.export\(model\.eval\(\), "):
             recognise(tmp_path / "weights.pt", buffer.getvalue())
 
 
