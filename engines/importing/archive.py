@@ -25,6 +25,7 @@ MAX_ENTRIES = 10_000  # a ResNet-152 has about 1000
 MAX_DIRECTORY_BYTES = 1 << 22  # Python makes 20 bytes of one
 MAX_CONTENT_BYTES = 2 << 30
 MAX_RATIO = 100
+MAX_EXTRA_BYTES = 4 << 20
 END_SIGNATURE, END_SIZE = b"PK\x05\x06", 22
 END_64_LOCATOR_SIZE, END_64_SIZE = 20, 56
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -64,6 +65,17 @@ def check_archive(path: Path, content: bytes) -> None:
         )
     except DAMAGE as error:
         raise ConversionError(path, f"the archive is damaged: {error}") from error
+
+
+def read_extra_files(content: bytes) -> dict[str, bytes]:
+    """Return the small files that people add to a checked archive, as ``extra/NAME``."""
+    with open_archive(content) as archive:
+        small = [info for info in archive.infolist() if info.file_size <= MAX_EXTRA_BYTES]
+        return {
+            name: archive.read(info)
+            for info in small
+            if (name := info.filename.partition("/")[2]).startswith("extra/")
+        }
 
 
 class BrokenArchive(ValueError):
