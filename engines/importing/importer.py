@@ -179,7 +179,7 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
     graph = sandbox.run("inspect-onnx", model.files, _inspection(order.wishes)).facts
     labels = _labels(order, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and order.wishes.output is None
-    later = ["output"] if is_kind_open else []
+    later = ["output"] if is_kind_open and "output_name" not in graph["questions"] else []
     missing = _missing(labels)
     settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
     images = prepare_images(settings, order.photos)
