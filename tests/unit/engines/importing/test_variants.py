@@ -114,6 +114,7 @@ RIGHT = {
             (8, "plain", "batch fixed at 8: the graph is rewritten to 1"),
             (3, "reshape", "batch fixed at 3: the graph is rewritten to 1"),
             (4, "windows", "batch fixed at 4: the graph is rewritten to 1"),
+            (3, "computed", "batch fixed at 3: the graph is rewritten to 1"),
             (2, "token", "batch fixed at 2: the graph is rewritten to 1"),
             (3, "odd", "batch fixed at 3: it gets 3 copies of each image; export batch 1"),
         )
