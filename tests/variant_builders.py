@@ -146,8 +146,8 @@ def batch(size, form="plain"):
     Args:
         size: number of images.
         form: ``plain``: nothing else holds the number; ``reshape``: a Reshape does; ``windows``: a
-            Reshape to four windows for each image; ``computed``: the same, by nodes; ``token``: something is added that was written
-            once for each image; ``odd``: a Slice takes the images one by one.
+            Reshape to four windows for each image; ``computed``: the same, by nodes; ``token``:
+            something is added that was written once for each image; ``odd``: images are split.
 
     """
     height, width = SIDE
