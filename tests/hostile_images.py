@@ -9,7 +9,7 @@ import zlib
 import cv2
 import numpy as np
 
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
 from tests.builders import compressed_message, encode, image_message, smooth
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -136,7 +136,7 @@ def raw_sources() -> list[bytes]:
         )
         for number, encoding in enumerate(ENCODINGS)
         for height, width in SIZES
-        for padding in (0, 5)
+        for padding in (0, 6)
     ]
 
 

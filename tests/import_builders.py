@@ -142,6 +142,30 @@ def script(module) -> bytes:
     return buffer.getvalue()
 
 
+def program(module, shape, dtype=None, **options) -> bytes:
+    """Return a module as the archive that ``torch.export.save`` makes of it."""
+    export, buffer = torch().export, io.BytesIO()
+    example = torch().zeros(shape, dtype=dtype)
+    export.save(export.export(module.eval(), (example,), **options), buffer)
+    return buffer.getvalue()
+
+
+def old_program(module, shape) -> bytes:
+    """Return the same as PyTorch before 2.8 has saved it."""
+    torch()
+    from torch._export.serde.schema import SCHEMA_VERSION
+    from torch._export.serde.serialize import serialize
+
+    parts = serialize(torch().export.export(module.eval(), (torch().zeros(shape),)))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("serialized_exported_program.json", parts.exported_program)
+        for name in ("state_dict", "constants", "example_inputs"):
+            file.writestr(f"serialized_{name}.pt", getattr(parts, name))
+        file.writestr("version", ".".join(map(str, SCHEMA_VERSION)))
+    return buffer.getvalue()
+
+
 def trace(module, example) -> bytes:
     """Return a module as the archive that ``torch.jit.trace`` gives for an example input."""
     buffer = io.BytesIO()

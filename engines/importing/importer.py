@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
 from perception_node.engines.importing.apart import take_apart
-from perception_node.engines.importing.archive import check_archive
+from perception_node.engines.importing.archive import check_archive, read_extra_files
 from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
 from perception_node.engines.importing.confinement import Limits
 from perception_node.engines.importing.filetypes import recognise
+from perception_node.engines.importing.makers import read_makers
+from perception_node.engines.importing.makers.evidence import Evidence
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
 from perception_node.engines.importing.output_kind import (
     settle_kind,
@@ -24,11 +26,13 @@ from perception_node.engines.importing.sandbox import Sandbox, temporary_folder
 from perception_node.engines.importing.settings import (
     SAID,
     Choice,
+    Known,
     Settings,
     Wishes,
     settle_graph,
     settle_script,
 )
+from perception_node.engines.importing.source import open_source
 from perception_node.errors import (
     ConversionError,
     EnvironmentLacks,
@@ -41,7 +45,7 @@ from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -58,7 +62,7 @@ class Order:
     """What is to be imported, and how.
 
     Attributes:
-        model: the file.
+        model: the file, a folder with it, or a zip archive of one.
         bundle: the folder to make.
         wishes: what the user says of the model.
         name: of the model; empty for the name of the bundle's folder.
@@ -67,6 +71,7 @@ class Order:
         trust: sha256 of a file whose code may run where this kernel cannot confine it, or empty.
         force: replace a bundle that is there.
         limits: for each of the child processes.
+        beside: small files that lie beside the model, by name; ``import_model`` looks for them.
 
     """
 
@@ -79,6 +84,7 @@ class Order:
     trust: str = ""
     force: bool = False
     limits: Limits = field(default_factory=Limits)
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,7 @@ class _Source:
     graph: dict[str, Any]
     labels: Choice | None
     settings: Settings
+    known: Known
     torch: str = ""
 
 
@@ -128,8 +135,13 @@ def import_model(order: Order) -> Imported:
         EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
 
     """
-    path = order.model
     check_target(order.bundle, force=order.force)
+    with open_source(order.model) as found:
+        return _import(replace(order, model=found.model, beside=found.sidecars))
+
+
+def _import(order: Order) -> Imported:
+    path = order.model
     content = _read(path)
     digest = hashlib.sha256(content).hexdigest()
     if order.trust and order.trust.lower() != digest:
@@ -141,9 +153,12 @@ def import_model(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            model = take_apart(path, content, folder)
+            torch = ""
+            if kind == "torch.export":
+                content, torch = _export_program(order, sandbox, content)
+            model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model)
+            source = _open_graph(order, sandbox, model, torch)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -157,11 +172,14 @@ def _read(path: Path) -> bytes:
 
 def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -> _Source:
     check_archive(order.model, content)
-    _require(order.model, "torch")
-    _require(order.model, "onnx")
+    _require(order.model, "torch", "onnx")
     script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
-    labels = _labels(order, script["labels"], "its attribute labels")
-    settings = settle_script(order.model, order.wishes, script, missing=_missing(labels))
+    extra = read_extra_files(content)
+    has_labels = bool(script["labels"])
+    known = _ask_makers(order, Evidence({**order.beside, **extra}, has_labels=has_labels))
+    labels = _labels(order, known, script["labels"], "its attribute labels")
+    missing, of_images = _missing(labels), _of_images(known)
+    settings = settle_script(order.model, order.wishes, script, of_images, missing)
     images = prepare_images(settings, order.photos)
     files = {"model": content, "images": images}
     answer = sandbox.run("export-torchscript", files, {}, runs_code=True)
@@ -169,38 +187,78 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
         raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
     model = take_apart(order.model, answer.blobs["model"], folder, is_whole=True)
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
-    torch = quote(str(answer.facts.get("torch")))[1:-1]
+    del graph["metadata"]  # ours, of the export
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, torch)
+    return _Source(model, files, graph, labels, settings, known, _version(answer.facts))
 
 
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts) -> _Source:
+def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
+    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
+    check_archive(order.model, content)
+    _require(order.model, "torch", "onnx", "onnxscript")
+    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
+    if "model" not in answer.blobs:
+        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
+    return answer.blobs["model"], _version(answer.facts)
+
+
+def _version(facts: dict[str, Any]) -> str:
+    return quote(str(facts.get("torch")))[1:-1]
+
+
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
     _require(order.model, "onnx")
-    graph = sandbox.run("inspect-onnx", model.files, _inspection(order.wishes)).facts
-    labels = _labels(order, graph["labels"], str(graph["labels_source"]))
-    is_kind_open = graph["head"][0] is None and order.wishes.output is None
+    graph = sandbox.run("inspect-onnx", model.files, _inspection(order)).facts
+    size = (graph["height"], graph["width"])
+    evidence = Evidence(
+        order.beside,
+        graph.pop("metadata"),
+        None if None in size else size,
+        has_labels=bool(graph["labels"]),
+    )
+    known = _ask_makers(order, evidence)
+    labels = _labels(order, known, graph["labels"], str(graph["labels_source"]))
+    is_kind_open = graph["head"][0] is None and "output" not in known
     later = ["output"] if is_kind_open and "output_name" not in graph["questions"] else []
-    missing = _missing(labels)
-    settings = settle_graph(order.model, order.wishes, graph, missing=missing, later=later)
+    missing, of_images = _missing(labels), _of_images(known)
+    settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings)
+    return _Source(model, {"images": images}, graph, labels, settings, known, torch)
 
 
-def _inspection(wishes: Wishes) -> dict[str, Any]:
+def _ask_makers(order: Order, evidence: Evidence) -> Known:
+    """Return what the makers say, and what the user says of the output before them."""
+    known = read_makers(order.model, evidence, order.wishes)
+    if order.wishes.output is not None:
+        known["output"] = Choice(order.wishes.output, SAID)
+    return known
+
+
+def _of_images(known: Known) -> Known:
+    """Return what goes into the preprocessing."""
+    others = ("output", "labels", "license")
+    return {name: choice for name, choice in known.items() if name not in others}
+
+
+def _inspection(order: Order) -> dict[str, Any]:
     """Return the options of the step that inspects a graph."""
+    wishes = order.wishes
+    beside = read_makers(order.model, Evidence(order.beside, has_labels=True), wishes)
+    labels = wishes.labels or (beside["labels"].value if "labels" in beside else ())
     return {
         "output": wishes.output_name,
-        "classes": None if wishes.labels is None else len(wishes.labels),
+        "classes": len(labels) or None,
         "fixed": wishes.fixed_inputs,
         "layout": wishes.layout,
     }
 
 
-def _require(path: Path, package: str) -> None:
-    if find_spec(package) is None:
-        problem, advice = f"{path}: to import it, Python needs {package}", install_command(package)
-        only = " (only the import of TorchScript models needs it)" if package == "torch" else ""
-        raise EnvironmentLacks(problem, f"run: {advice}{only}")
+def _require(path: Path, *packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        problem = f"{path}: to import it, Python needs {', '.join(missing)}"
+        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
 
 
 def _missing(labels: Choice | None) -> list[str]:
@@ -208,10 +266,12 @@ def _missing(labels: Choice | None) -> list[str]:
     return [] if labels else ["labels"]
 
 
-def _labels(order: Order, found: object, source: str) -> Choice | None:
-    """Return the class names: the user's, else the model's, each checked to be one line."""
+def _labels(order: Order, known: Known, found: object, source: str) -> Choice | None:
+    """Return the class names: the user's, the maker's or the model's, each one line."""
     if order.wishes.labels is not None:
         choice = Choice(order.wishes.labels, SAID)
+    elif "labels" in known:
+        choice = known["labels"]
     elif isinstance(found, list) and found and all(isinstance(label, str) for label in found):
         choice = Choice(tuple(label.strip() for label in found), source)
     else:
@@ -226,13 +286,12 @@ def _convert(
     order: Order, sandbox: Sandbox, source: _Source, provenance: dict[str, Any]
 ) -> Imported:
     labels: tuple[str, ...] = source.labels.value if source.labels is not None else ()
-    wish = order.wishes.output
-    known = Choice(wish, SAID) if wish else None
+    known = source.known.get("output")
     options = {
         "graph": source.graph,
         "size": source.settings.size,
         "color": source.settings.preprocessing.color,
-        "kind": wish or source.graph["head"][0],
+        "kind": known.value if known else source.graph["head"][0],
         "labels": len(labels),
     }
     answer = sandbox.run("convert-onnx", {**source.model.files, **source.files}, options)
@@ -245,7 +304,7 @@ def _convert(
             f"more than {limit:.1e}; the conversion cannot be trusted"
         )
         raise ConversionError(order.model, problem)
-    kind = settle_kind(order.model, known, source.graph, facts)
+    kind = settle_kind(order.model, known, source.graph, facts, order.wishes.command)
     choices = {**source.settings.choices, "output": kind}
     if source.labels is not None:
         choices["labels"] = Choice(len(labels), source.labels.source)
@@ -256,7 +315,7 @@ def _convert(
     notes = tuple(printable(str(note)) for note in (*source.graph["notes"], *facts["notes"]))
     manifest = Manifest(
         name=order.name or _name(order.bundle),
-        license=order.license,
+        license=_license(order, source.known),
         input=Input(str(facts["input"]), height, width),
         preprocessing=source.settings.preprocessing,
         output=Output(str(facts["output"]), kind.value, len(labels), thresholds),
@@ -274,6 +333,12 @@ def _convert(
     write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
     format_: Format = provenance["format"]
     return Imported(format_, manifest, labels, choices, images, difference, notes)
+
+
+def _license(order: Order, known: Known) -> str:
+    if order.license == UNKNOWN_LICENSE and "license" in known:
+        return str(known["license"].value)
+    return order.license
 
 
 def _text(name: str) -> str:

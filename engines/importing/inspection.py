@@ -18,6 +18,7 @@ from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import LAYOUTS, find_layout
 from perception_node.engines.importing.loading import check_operators, load_model
+from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.engines.importing.narrowing import narrow
 from perception_node.engines.importing.outputs import choose_output
 from perception_node.errors import ConversionError
@@ -25,6 +26,7 @@ from perception_node.errors import ConversionError
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
+MAX_METADATA = 4096  # characters of one entry that the parent reads
 MAX_BATCH = 256
 ELEMENTS = {
     TensorProto.FLOAT: "float32",
@@ -73,10 +75,21 @@ class GraphFacts:
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the facts of ``model``, a ``GraphFacts``; see ``inspect`` for the options."""
+    """Return the facts of ``model``, a ``GraphFacts``, and its ``metadata``, without running it.
+
+    See ``inspect`` for the options.
+
+    Raises:
+        ConversionError: it is no classifier of one image, or an option does not fit it.
+
+    """
     findings = Findings()
     model = load_model(path, Path("model").read_bytes(), findings.notes)
-    return asdict(inspect(path, model, options, findings)), {}
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if problem := refuse(metadata):
+        raise ConversionError(path, problem)
+    short = {key: value for key, value in metadata.items() if len(value) <= MAX_METADATA}
+    return {**asdict(inspect(path, model, options, findings)), "metadata": short}, {}
 
 
 def inspect(

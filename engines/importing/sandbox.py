@@ -165,7 +165,7 @@ class Sandbox:
         if "unconfined" in facts:
             missing = "; ".join(map(str, facts["unconfined"]))[:MAX_PROBLEM]
             raise EnvironmentLacks(
-                f"{self._path}: a TorchScript file is code, and this kernel cannot keep it from "
+                f"{self._path}: such a file can run code, and this kernel cannot keep it from "
                 f"doing harm: missing {printable(missing)}; import it on another "
                 "machine, or pass --trust-model with its sha256 if you know where it comes from"
             )

@@ -10,26 +10,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import ONES, PRESETS, UNIT, ZEROS
 from perception_node.engines.importing.questions import ask
-from perception_node.errors import ConversionError
-from perception_node.model.bundle import CROPPING, PADDING, Preprocessing
+from perception_node.errors import ConversionError, quote
+from perception_node.model.bundle import (
+    CROPPING,
+    PADDING,
+    ColorOrder,
+    Interpolation,
+    Preprocessing,
+    ResizeMode,
+)
 from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from perception_node.model.bundle import (
-        ColorOrder,
-        Fill,
-        Interpolation,
-        OutputKind,
-        ResizeMode,
-    )
+    from perception_node.model.bundle import Fill, OutputKind
 
 Three = tuple[float, float, float]
 SCRIPT_SIZE = (224, 224)
@@ -39,6 +40,11 @@ LARGEST_OF_UNIT_SCALE = 2.0  # statistics of pixels from 0 to 1 are smaller, of 
 NEEDED = ("size", "color", "resize", "mean", "std")
 SAID_OF_IMAGES = (*NEEDED, "crop_pct", "interpolation", "scale", "fill")
 DEFAULT = "default"
+OURS: dict[str, tuple[str, ...]] = {
+    "color": get_args(ColorOrder),
+    "resize": get_args(ResizeMode),
+    "interpolation": get_args(Interpolation),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,7 @@ def settle_graph(
     if kind := _takes_pixels(graph):
         fixed |= _pixels(path, wishes, f"{GRAPH}, {kind}")
     shown: Known = {}
-    if kind == "RGBA":
+    if kind == "RGBA" and not wishes.layout:
         source = f"{GRAPH}, {kind}"
         shown = {"color": Choice("RGB", source), "resize": Choice("stretch", source)}
     is_grey = LAYOUTS[graph["layout"]].channels == 1
@@ -248,6 +254,7 @@ def _settle(
     if asked:
         raise ask(path, {*asked, *later}, wishes.command, explanations)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
+    _check_names(path, choices)
     values = {name: choice.value for name, choice in choices.items()}
     size = values.pop("size")
     preprocessing = Preprocessing(**{"shorter_side": 0, **values})
@@ -306,6 +313,15 @@ def _settle_crop(path: Path, choices: Known) -> bool:
         choices.pop("shorter_side", None)
         return True
     return bool(choices.get("shorter_side", Choice(0, DEFAULT)).value)
+
+
+def _check_names(path: Path, choices: Known) -> None:
+    """Refuse what a maker names and this package does not do."""
+    for name, ours in OURS.items():
+        if choices[name].value not in ours:
+            problem = f"{name} {quote(str(choices[name].value))} ({choices[name].source})"
+            advice = f"give --{name}, one of: {', '.join(ours)}"
+            raise ConversionError(path, f"{problem} is not ours yet", advice)
 
 
 def _check(path: Path, size: tuple[int, int], preprocessing: Preprocessing) -> None:

@@ -48,7 +48,7 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     module = load_module(path)
     outputs = [run_module(path, module, image[np.newaxis]) for image in images]
     buffer = io.BytesIO()
-    with _problems(path, "PyTorch cannot export it to ONNX"):
+    with problems(path, "PyTorch cannot export it to ONNX"):
         torch.onnx.export(
             module,
             (torch.from_numpy(images[:1]),),
@@ -71,7 +71,7 @@ def load_module(path: Path) -> TorchModule:
         ConversionError: PyTorch cannot.
 
     """
-    with _problems(path, "PyTorch cannot load it"), warnings.catch_warnings():
+    with problems(path, "PyTorch cannot load it"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and people have it
         module: TorchModule = torch.jit.load("model", map_location="cpu").eval()
     return module
@@ -88,7 +88,7 @@ def run_module(
         ConversionError: it fails, or returns something else.
 
     """
-    with _problems(path, "PyTorch cannot run it"), torch.no_grad():
+    with problems(path, "PyTorch cannot run it"), torch.no_grad():
         output = module(torch.from_numpy(image))
     if not isinstance(output, torch.Tensor):
         kind = type(output).__name__
@@ -101,13 +101,25 @@ def run_module(
 
 
 @contextmanager
-def _problems(path: Path, what: str) -> Iterator[None]:
-    """Wrap whatever PyTorch raises: it documents no exceptions."""
+def problems(path: Path, what: str) -> Iterator[None]:
+    """Wrap whatever PyTorch raises: it documents no exceptions.
+
+    Raises:
+        ConversionError: says ``what`` went wrong, and why.
+
+    """
     try:
         yield
     except Exception as error:
         text = str(error).strip()
-        reason = first_line(error)
+        reason = first_line(_first_cause(error))
         if "Traceback of TorchScript" in text:
             reason = text.splitlines()[-1].strip()[:300]
         raise ConversionError(path, f"{what}: {reason}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what went wrong first: the exporter wraps it in general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.judging import Limits
 from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
-from perception_node.cli.options import open_sample
+from perception_node.cli.options import BAG_HELP, open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import add_files, load_bundle
 from perception_node.system.process import use_one_opencv_thread
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|LIST",
         help="folder of JPEG and PNG files, or text file with one path per line",
     )
-    source.add_argument("--bag", type=Path, help="rosbag2 folder, mcap or sqlite3")
+    source.add_argument("--bag", type=Path, help=BAG_HELP)
     parser.add_argument("--topic", metavar="T", help="image topic of the bag")
     parser.add_argument(
         "--samples",

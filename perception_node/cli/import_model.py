@@ -84,7 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about.add_argument(
         "--fill", type=_fill, metavar="V", help="of the border: 0 to 255, three in order, or edge"
     )
-    about.add_argument("--interpolation", type=_interpolation, metavar="bilinear|bicubic")
+    about.add_argument(
+        "--interpolation",
+        type=_interpolation,
+        metavar="KIND",
+        help=f"{', '.join(INTERPOLATIONS)} (aliased: as OpenCV and TensorFlow resize)",
+    )
     about.add_argument(
         "--mean",
         type=_three,
@@ -296,5 +301,5 @@ def _interpolation(text: str) -> Interpolation:
     for known in INTERPOLATIONS:
         if text == known:
             return known
-    msg = f"{text!r} is not ours; bilinear and bicubic are, and the nearest to lanczos is bicubic"
+    msg = f"{text!r} is not ours; one of {', '.join(INTERPOLATIONS)}; like lanczos: bicubic"
     raise argparse.ArgumentTypeError(msg)

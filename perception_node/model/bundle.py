@@ -54,7 +54,8 @@ ResizeMode = Literal["stretch", "stretch-crop", "shorter-side", "letterbox", "pa
 CROPPING = {"stretch-crop", "shorter-side"}  # these need shorter_side
 PADDING = {"letterbox", "pad-square"}  # these need fill
 Fill = int | tuple[int, int, int] | Literal["edge"]
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "bilinear-aliased", "bicubic-aliased"]
+ANTIALIASED = {"bilinear", "bicubic"}
 OutputKind = Literal["logits", "probabilities", "sigmoid", "sigmoid-logits"]
 MULTI_LABEL: tuple[OutputKind, ...] = ("sigmoid", "sigmoid-logits")
 
@@ -80,7 +81,9 @@ class Preprocessing:
             side does, then the same; ``letterbox``: the whole image fits inside, ``fill`` around
             it; ``pad-square``: ``fill`` makes it a square, which is stretched.
         shorter_side: pixels before the crop, used by ``CROPPING`` ways only (0 otherwise).
-        interpolation: kernel of the last resampling step; larger images are halved first.
+        interpolation: kernel of the last resampling step. ``ANTIALIASED`` ones average all pixels
+            of a larger image, as Pillow does; the others look at the nearest, as OpenCV and
+            TensorFlow do.
         scale: factor on pixel values 0 to 255.
         mean: three values subtracted after ``scale``, in ``color`` order.
         std: three divisors, in ``color`` order.

@@ -13,7 +13,8 @@ from perception_node.errors import UndecodableImage
 from perception_node.vision.codecs.exif import turn_upright
 from perception_node.vision.codecs.jpeg import Jpeg
 from perception_node.vision.codecs.png import SIGNATURE, Png
-from perception_node.vision.frame import require_size
+from perception_node.vision.layout import require_size
+from perception_node.vision.samples import SampleScaler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,17 +46,22 @@ class Decoder:
     """Decodes JPEG and PNG into BGR, within limits."""
 
     def __init__(
-        self, max_pixels: int, smallest_side: int, damaged_images: DamagedImages = "drop"
+        self,
+        max_pixels: int,
+        smallest_side: int,
+        damaged_images: DamagedImages = "drop",
+        scaler: SampleScaler | None = None,
     ) -> None:
         """Accept up to ``max_pixels``.
 
         An image is decoded at 1/2, 1/4 or 1/8 of its size, which is faster for a JPEG, as long
         as its shorter side keeps ``smallest_side`` pixels. ``damaged_images`` is that of
-        ``CameraConfig``.
+        ``CameraConfig``. ``scaler`` makes bytes of samples of 16 bits.
         """
         self._max_pixels = max_pixels
         self._smallest_side = smallest_side
         self._use_damaged = damaged_images == "use"
+        self._scaler = SampleScaler() if scaler is None else scaler
 
     def decode(self, data: memoryview | bytes) -> NDArray[np.uint8]:
         """Return the image as uint8 BGR of shape (height, width, 3), upright as EXIF says.
@@ -69,8 +75,13 @@ class Decoder:
         image = _open(data)
         require_size(image.width, image.height, self._max_pixels)
         reduction = self._reduction(image.width, image.height)
-        pixels = image.decode(reduction, use_damaged=self._use_damaged)
+        is_scaled = image.is_deep and not self._scaler.is_full
+        pixels = image.decode(reduction, use_damaged=self._use_damaged, deep=is_scaled)
         _require_shape(pixels, image, reduction)
+        if is_scaled:
+            pixels = self._scaler.scale(pixels)
+        elif image.is_deep:
+            self._scaler.judge(pixels)
         return turn_upright(pixels, image.orientation)
 
     def _reduction(self, width: int, height: int) -> int:

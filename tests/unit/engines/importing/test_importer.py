@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -536,7 +538,7 @@ def test_the_sha256_must_be_that_of_the_file(convert):
 
 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path):
-    for path in (tmp_path / "none.onnx", tmp_path):
+    for path in (tmp_path / "none.onnx", Path(os.devnull)):
         with pytest.raises(ConversionError, match="cannot be read: "):
             import_model(Order(path, tmp_path / "bundle"))
 

@@ -388,7 +388,7 @@ def test_without_labels_the_only_row_is_the_obvious_one(convert):
 )
 def test_an_output_name_that_does_not_fit_is_refused(convert, name, words):
     with pytest.raises(Exception, match=words) as caught:
-        convert(variant(), replace(SAID, output_name=name))
+        convert(variant(), replace(SAID, output_name=name, output="logits"))
     assert "\n" not in str(caught.value)
 
 
