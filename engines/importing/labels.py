@@ -8,6 +8,7 @@ Numbers and WordNet ids in front of names are cut off. Numbers must be those of 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def find_labels(text: str) -> tuple[str, ...]:
 
     """
     path = Path(text)
-    if "," in text and not path.exists():
+    if "," in text and not os.path.lexists(text):  # also where it is too long for a file's name
         return tuple(name.strip() for name in text.split(","))
     try:
         content = read_regular_file(path, MAX_FILE_BYTES).decode("utf-8-sig")
