@@ -82,6 +82,8 @@ def labels_in_metadata(metadata: dict[str, str]) -> list[str] | None:
     """Return class names from a model's metadata: JSON, a Python dict, or names with commas."""
     for key in METADATA:
         text = metadata.get(key, "").strip()
+        if len(text) > MAX_FILE_BYTES:
+            continue
         try:
             if text[:1] in {"[", "{"}:
                 return labels_in(_parse_json(text))
