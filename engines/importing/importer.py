@@ -40,7 +40,16 @@ from perception_node.errors import (
     quote,
 )
 from perception_node.installing import install_command
-from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
+from perception_node.model.bundle import (
+    INT8_ON_CPU,
+    MAX_MODEL_BYTES,
+    MODEL,
+    MODEL_FILES,
+    Input,
+    Manifest,
+    Output,
+    Quantization,
+)
 from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
@@ -53,7 +62,9 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.apart import Parts
     from perception_node.engines.importing.filetypes import Format
+    from perception_node.model.bundle import ModelBundle
 
+FILES = {"model": MODEL, "cpu": INT8_ON_CPU, "tensorrt": MODEL_FILES["int8"]}  # of a bundle
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -67,6 +78,7 @@ class Order:
         wishes: what the user says of the model.
         name: of the model; empty for the name of the bundle's folder.
         license: SPDX identifier of the weights' licence.
+        float_parent: bundle of the float model that an int8 model was made of, if there is one.
         photos: uint8 BGR images of shape (height, width, 3), to check the conversion on.
         trust: sha256 of a file whose code may run where this kernel cannot confine it, or empty.
         force: replace a bundle that is there.
@@ -80,6 +92,7 @@ class Order:
     wishes: Wishes = field(default_factory=Wishes)
     name: str = ""
     license: str = UNKNOWN_LICENSE
+    float_parent: ModelBundle | None = None
     photos: Sequence[NDArray[np.uint8]] = ()
     trust: str = ""
     force: bool = False
@@ -208,7 +221,12 @@ def _version(facts: dict[str, Any]) -> str:
 
 def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
     _require(order.model, "onnx")
+    parent = order.float_parent
+    if parent is not None:
+        order = replace(order, wishes=order.wishes.or_those_of(parent))
     graph = sandbox.run("inspect-onnx", model.files, _inspection(order)).facts
+    if parent is not None and not graph["quantized"]:
+        raise ConversionError(order.model, "it is a float model; leave out --float-parent")
     size = (graph["height"], graph["width"])
     evidence = Evidence(
         order.beside,
@@ -223,7 +241,8 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _So
     missing, of_images = _missing(labels), _of_images(known)
     settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings, known, torch)
+    files = {"images": images} if parent is None else {"images": images, "parent": parent.read()}
+    return _Source(model, files, graph, labels, settings, known, torch)
 
 
 def _ask_makers(order: Order, evidence: Evidence) -> Known:
@@ -328,9 +347,14 @@ def _convert(
             **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},
         },
+        quantization=Quantization(**facts["quantization"]) if "quantization" in facts else None,
     )
-    model = source.model.join(order.model, answer.blobs["model"])
-    write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
+    models = {
+        FILES[name]: source.model.join(order.model, blob)
+        for name, blob in answer.blobs.items()
+        if name in FILES
+    }
+    write_new_bundle(order.bundle, manifest, labels, models, force=order.force)
     format_: Format = provenance["format"]
     return Imported(format_, manifest, labels, choices, images, difference, notes)
 

@@ -8,7 +8,7 @@ says becomes one error with every flag that is missing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from perception_node.engines.importing.layouts import LAYOUTS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from perception_node.model.bundle import Fill, OutputKind
+    from perception_node.model.bundle import Fill, ModelBundle, OutputKind
 
 Three = tuple[float, float, float]
 SCRIPT_SIZE = (224, 224)
@@ -78,6 +78,13 @@ class Wishes:
     thresholds: tuple[float, ...] | None = None
     preset: str | None = None
     command: str = "perception import MODEL -o BUNDLE"
+
+    def or_those_of(self, bundle: ModelBundle) -> Wishes:
+        """Return these wishes, and what a bundle says where nothing is wished."""
+        known = {**asdict(bundle.manifest.preprocessing), "labels": bundle.labels}
+        known["output"] = bundle.manifest.output.kind
+        silent = {each.name for each in fields(self) if not getattr(self, each.name)}
+        return replace(self, **{name: known[name] for name in silent & known.keys()})
 
 
 class Choice(NamedTuple):
