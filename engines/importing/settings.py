@@ -261,6 +261,8 @@ def _settle(
     if asked:
         raise ask(path, {*asked, *later}, wishes.command, explanations)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
+    if choices["resize"].value in PADDING:
+        choices.setdefault("fill", Choice(0, DEFAULT))
     _check_names(path, choices)
     values = {name: choice.value for name, choice in choices.items()}
     size = values.pop("size")
@@ -306,8 +308,10 @@ def _settle_crop(path: Path, choices: Known) -> bool:
     if part is not None:
         height, width = choices["size"].value
         if height != width:
-            problem = f"a part to keep (crop_pct, {part.source}) is said of square inputs only"
-            raise ConversionError(path, problem, f"give --resize shorter-side:N or {how.value}")
+            if part.source != SAID:
+                return False
+            advice = f"give --resize {how.value.removesuffix('-crop')}:N"
+            raise ConversionError(path, "--crop-pct is for square inputs", advice)
         if how.value not in {"stretch", *CROPPING}:
             raise ConversionError(
                 path, f"--resize {how.value} crops nothing, leave out --crop-pct"

@@ -453,8 +453,10 @@ def test_a_model_that_differs_after_the_conversion_is_refused(convert, monkeypat
 
 
 def test_the_number_of_labels_must_fit(convert):
-    with pytest.raises(LabelMismatch, match="2 labels for a model with 5 classes"):
+    with pytest.raises(LabelMismatch, match="2 labels for a model with 5 classes; one line"):
         convert(scores_network(), replace(SAID, labels=("a", "b")))
+    with pytest.raises(LabelMismatch, match=r"begin with a background class\?$"):
+        convert(scores_network(), replace(SAID, labels=NAMES[1:]))
 
 
 @pytest.mark.parametrize("label", ["", "two\nlines", "\x1b[31m"])
