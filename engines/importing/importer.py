@@ -225,7 +225,7 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts, versions: dict[str
     known = _ask_makers(order, evidence)
     labels = _labels(order, known, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and "output" not in known
-    later = ["output"] if is_kind_open else []
+    later = ["output"] if is_kind_open and "output_name" not in graph["questions"] else []
     missing, of_images = _missing(labels), _of_images(known)
     settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
