@@ -12,7 +12,7 @@ EXTRAS = {
     "bench": ["hdrhistogram", "jinja2", "junitparser", "matplotlib", "pillow", "pyyaml"],
     "build": ["onnx"],  # perception build, to derive a model in half precision
     "gpu": ["pycuda>=2025.1.2"],  # the first one that compiles with CUDA 13; TensorRT: JetPack
-    "import": ["onnx", "torch==2.13.0"],  # perception import
+    "import": ["onnx", "onnxscript", "torch==2.13.0"],  # perception import
     # perception serve, on a machine without ROS: all that it imports, as requirements/serve.in
     "serve": [
         "flask>=3.1",  # these four as in doctor/http_findings.py

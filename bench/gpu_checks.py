@@ -24,7 +24,8 @@ from perception_node.errors import EngineError, EngineLost, PerceptionError
 from perception_node.model.bundle import load_bundle
 from perception_node.system.guardian import ended_with_us
 from perception_node.system.resources import find_model
-from perception_node.vision.frame import ENCODINGS, Frame
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -87,6 +87,10 @@ def pillow(
 
 
 def _resize(image: Image.Image, recipe: Preprocessing, size: tuple[int, int]) -> Image.Image:
+    if recipe.resize not in {"stretch", "shorter-side", "letterbox"} or recipe.fill not in range(
+        256
+    ):
+        raise ValueError(f"there is no reference for {recipe.resize} with fill {recipe.fill}")
     height, width = size
     resampling = Image.Resampling[recipe.interpolation.upper()]
     if recipe.resize == "stretch":
@@ -94,7 +98,7 @@ def _resize(image: Image.Image, recipe: Preprocessing, size: tuple[int, int]) ->
     if recipe.resize == "letterbox":
         ratio = min(width / image.width, height / image.height)
         small = image.resize((round(image.width * ratio), round(image.height * ratio)), resampling)
-        canvas = Image.new("RGB", (width, height), (recipe.fill,) * 3)
+        canvas = Image.new("RGB", (width, height), f"rgb{(recipe.fill,) * 3}")
         canvas.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
         return canvas
     shorter = min(image.size)

@@ -18,6 +18,7 @@ import onnxruntime
 
 from perception_node import __version__
 from perception_node.calibration import metrics
+from perception_node.calibration.judging import DEFAULT_LIMITS, WORST, judge
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine, default_threads
 from perception_node.errors import CalibrationError, ConfigError, EngineError
 from perception_node.model.accuracy import subject
@@ -33,51 +34,21 @@ from perception_node.vision.opencv import resize
 from perception_node.vision.postprocess import Postprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from perception_node.calibration.calibrate import Report
     from perception_node.calibration.images import ImageSet, PreparedImage
+    from perception_node.calibration.judging import Limits, Truth
     from perception_node.config.sections import Precision
     from perception_node.model.bundle import ModelBundle
     from perception_node.vision.postprocess import Hypothesis
 
 SCHEMA_VERSION = 1
-FEWEST_IMAGES = 50  # one image more or less is then at most two points
-WORST = 12  # flips and classes that are kept of each model
 THUMBNAIL_SIDE = 160
 JPEG_QUALITY = 80
-HIGHEST_DROP = 100.0  # points are percent
 RUNS_ON_CPU = (MODEL, INT8_ON_CPU)  # others are timed where they run: on the GPU
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the accuracy gate allows.
-
-    Attributes:
-        max_drop: points of top-1 accuracy below float32, where the images are labelled.
-        min_agreement: part of the images with the same best class as in float32, 0 to 1.
-
-    """
-
-    max_drop: float = 1.0
-    min_agreement: float = 0.95
-
-    def __post_init__(self) -> None:
-        """Check both.
-
-        Raises:
-            ConfigError: a limit that means nothing.
-
-        """
-        if not 0.0 <= self.max_drop <= HIGHEST_DROP:
-            msg = f"--max-drop is {self.max_drop:g}; it must be 0 to 100 points"
-            raise ConfigError(msg)
-        if not 0.0 <= self.min_agreement <= 1.0:
-            msg = f"--min-agreement is {self.min_agreement:g}; it must be 0 to 1"
-            raise ConfigError(msg)
 
 
 class Flip(NamedTuple):
@@ -147,8 +118,8 @@ def evaluate(
     images: ImageSet,
     models: Sequence[str],
     *,
-    truth: Mapping[str, int] | None = None,
-    limits: Limits = Limits(),
+    truth: Mapping[str, Truth] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     report: Report = lambda _phase, _done, _total: None,
 ) -> Evaluation:
     """Run every model on every image.
@@ -157,7 +128,8 @@ def evaluate(
         bundle: the models'.
         images: read once, one at a time.
         models: the bundle's files to judge, the first one the float32 reference.
-        truth: class index of each image by name, None where nobody knows.
+        truth: class index of each image by name, of a multi-label model all its indices; None
+            where nobody knows.
         limits: the gate's.
         report: called after each image.
 
@@ -169,7 +141,7 @@ def evaluate(
     """
     running = [_Running(bundle, name) for name in models]
     try:
-        count, classes = _run_all(running, images, truth, report)
+        count, shown = _run_all(running, images, truth, report)
         timed = {model.name: model.engine.infer for model in running if model.name in RUNS_ON_CPU}
         latencies = {name: round(ms, 3) for name, ms in metrics.latencies_ms(timed).items()}
     finally:
@@ -182,7 +154,7 @@ def evaluate(
     verdicts = {
         model.name: {
             "sha256": bundle.files[model.name],
-            **_judge(bundle, model.answers, reference, classes, limits),
+            **judge(bundle, model.answers, reference, shown, limits),
             "latency_ms": latencies.get(model.name),
         }
         for model in running
@@ -198,7 +170,7 @@ def evaluate(
             "source": images.source.kind,
             "count": count,
             "skipped": len(images.skipped),
-            "labelled": classes is not None,
+            "labelled": shown is not None,
             "calibrated_with": bool(warning),
             "sha256": images.digest(),
         },
@@ -252,6 +224,8 @@ class _Running:
         self.answers.best.append(tuple(hypothesis.class_id for hypothesis in self._best))
         self.answers.confidences.append(self._best[0].score)
         self.answers.cosines.append(metrics.cosine(self.engine.output, reference))
+        if self.bundle.manifest.output.is_multi_label:
+            self.answers.scores.append(self._postprocess.scores(self.engine.output).copy())
 
     def add_flip(self, image: PreparedImage, before: Hypothesis, truth: int | None) -> None:
         """Remember a flip if it is among the worst: both sure, and not the same."""
@@ -271,13 +245,15 @@ class _Running:
 def _run_all(
     models: list[_Running],
     images: ImageSet,
-    truth: Mapping[str, int] | None,
+    truth: Mapping[str, Truth] | None,
     report: Report,
-) -> tuple[int, NDArray[np.int64] | None]:
-    """Run all models on all images; return how many there were, and their classes if known."""
+) -> tuple[int, list[Truth] | None]:
+    """Run all models on all images; return how many there were, and what they show if known."""
     reference = models[0]
-    classes = []
+    shown: list[Truth] = []
+    count = 0
     for image in images:
+        count += 1
         right = None if truth is None else truth[image.name]
         before = reference.answer(image)
         reference.add(reference.engine.output)
@@ -285,52 +261,11 @@ def _run_all(
             after = model.answer(image)
             model.add(reference.engine.output)
             if after.class_id != before.class_id:
-                model.add_flip(image, before, right)
-        classes.append(right)
-        report("evaluating", len(classes), len(images))
-    return len(classes), None if truth is None else np.array(classes, np.int64)
-
-
-def _judge(
-    bundle: ModelBundle,
-    answers: metrics.Predictions,
-    reference: metrics.Predictions,
-    truth: NDArray[np.int64] | None,
-    limits: Limits,
-) -> dict[str, Any]:
-    """Return what was measured of one model, and whether it passes."""
-    measured: dict[str, Any] = {
-        "agreement": metrics.agreement(answers, reference),
-        "cosine": answers.cosine,
-    }
-    if truth is not None:
-        bins = metrics.reliability(answers, truth)
-        top_1 = metrics.top_accuracy(answers, truth, 1)
-        drop = 100 * (metrics.top_accuracy(reference, truth, 1) - top_1)
-        drops = metrics.worst_drops(answers, reference, truth, WORST)
-        measured |= {
-            "top_1": top_1,
-            "top_5": metrics.top_accuracy(answers, truth, metrics.TOP),
-            "drop": metrics.rounded(drop),
-            "calibration_error": metrics.calibration_error(bins),
-            "reliability": [one._asdict() for one in bins],
-            "worst_classes": [
-                {**one._asdict(), "label": bundle.labels[one.class_id]} for one in drops
-            ],
-        }
-    why = [] if answers is reference else list(_reasons(len(answers), measured, limits))
-    return {"passed": not why, "why": why, **measured}
-
-
-def _reasons(images: int, measured: Mapping[str, Any], limits: Limits) -> Iterable[str]:
-    """Yield why a model does not pass, a few words each."""
-    if images < FEWEST_IMAGES:
-        yield f"{images} image(s) cannot judge, {FEWEST_IMAGES} or more can"
-    if measured.get("drop", 0.0) > limits.max_drop:
-        yield f"top-1 is {measured['drop']:.2f} points below float32, over {limits.max_drop:g}"
-    if measured["agreement"] < limits.min_agreement:
-        found, wanted = measured["agreement"], limits.min_agreement
-        yield f"agrees with float32 on {found:.2%} of the images, under {wanted:.2%}"
+                model.add_flip(image, before, right if isinstance(right, int) else None)
+        if right is not None:
+            shown.append(right)
+        report("evaluating", count, len(images))
+    return count, None if truth is None else shown
 
 
 def _warning(bundle: ModelBundle, images: ImageSet) -> str:

@@ -13,7 +13,7 @@ import os
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from perception_node.wire.bags import open_bag
 from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from perception_node.wire.bags import BagMessage
 
     Read = Callable[[], tuple[bytes, Frame]]
+
+Row = TypeVar("Row")
 
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20  # of a list of files or of labels
@@ -274,36 +276,65 @@ def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, i
         CalibrationError: a class does not exist, or an image has no row.
 
     """
-    rows = _read_csv(path)
-    for file, index in rows.items():
+    rows = _read_csv(path, int)
+    _check_classes(path, rows, classes)
+    return _find_rows(path, dict(rows), names)
+
+
+def read_label_sets(path: Path, names: Collection[str], classes: int) -> dict[str, frozenset[int]]:
+    """Return all class indices of each image from a CSV ``file,class_index``, one in a row.
+
+    An image with several classes has several rows; one without any has a row with none.
+
+    Raises:
+        ConfigError: the file is no such CSV.
+        CalibrationError: a class does not exist, or an image has no row.
+
+    """
+    rows = _read_csv(path, lambda text: int(text) if text.strip() else None)
+    said = [(file, index) for file, index in rows if index is not None]
+    _check_classes(path, said, classes)
+    found: dict[str, set[int]] = {file: set() for file, _ in rows}
+    for file, index in said:
+        found[file].add(index)
+    sets = {file: frozenset(indices) for file, indices in found.items()}
+    return _find_rows(path, sets, names)
+
+
+def _check_classes(path: Path, rows: Iterable[tuple[str, int]], classes: int) -> None:
+    for file, index in rows:
         if not 0 <= index < classes:
             msg = f"{path}: {file} has class {index}, the model has classes 0 to {classes - 1}"
             raise CalibrationError(f"{msg}; are these the labels of another model?")
+
+
+def _find_rows(path: Path, rows: Mapping[str, Row], names: Collection[str]) -> dict[str, Row]:
+    """Return what is said of each image."""
     found = {name: rows.get(name, rows.get(name.rpartition("/")[2])) for name in names}
-    missing = [name for name, index in found.items() if index is None]
+    missing = [name for name, row in found.items() if row is None]
     if names and len(missing) == len(found):
         msg = f"{path}: has none of the images, such as {missing[0]}"
         raise CalibrationError(f"{msg}; it has {next(iter(rows), 'no rows')}")
     if missing:
         msg = f"{path}: {len(missing)} of {len(found)} images have no row, such as {missing[0]}"
         raise CalibrationError(f"{msg}; add them, or take these images away")
-    return {name: index for name, index in found.items() if index is not None}
+    return {name: row for name, row in found.items() if row is not None}
 
 
-def _read_csv(path: Path) -> dict[str, int]:
+def _read_csv(path: Path, parse: Callable[[str], Row]) -> list[tuple[str, Row]]:
     reader = csv.DictReader(_read_text(path).splitlines())
     fields = ("file", "class_index")
     if not set(fields) <= set(reader.fieldnames or ()):
         msg = f"{path}: its first line must be file,class_index"
         raise ConfigError(msg)
-    rows: dict[str, int] = {}
+    rows: list[tuple[str, Row]] = []
     try:
         for row in reader:
-            rows[row["file"]] = int(row["class_index"])
+            rows.append((row["file"], parse(row["class_index"])))
             if len(rows) > MAX_LINES:
                 msg = f"{path}: more than {MAX_LINES} rows; give those of the images alone"
                 raise ConfigError(msg)
-    except (csv.Error, TypeError, ValueError) as error:
+    except (AttributeError, csv.Error, TypeError, ValueError) as error:
         msg = f"{path}: line {reader.line_num} is not a file and a class index: {error}"
         raise ConfigError(msg) from error
     return rows

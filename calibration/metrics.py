@@ -29,12 +29,14 @@ class Predictions:
         best: the best classes, best first, as many for every image.
         confidences: probability of the best one.
         cosines: between this model's output and that of the float32 model.
+        scores: of all classes, float32 (classes,); of multi-label models only.
 
     """
 
     best: list[tuple[int, ...]] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     cosines: list[float] = field(default_factory=list)
+    scores: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return how many images were answered."""

@@ -26,6 +26,11 @@ TITLES = {
     INT8_ON_CPU: "INT8, CPU",
 }
 COLORS = dict(zip(TITLES, ("reference", "fp16", "int8", "cpu"), strict=True))
+LABEL_COLUMNS = {
+    "precision": "precision",
+    "recall": "recall",
+    "average_precision": "average precision",
+}
 SMALLEST_DROP_SCALE, SMALLEST_FLIP_SCALE = 0.5, 0.01  # points; part of the images
 
 
@@ -37,7 +42,8 @@ def to_html(bundle: ModelBundle, evaluation: Evaluation) -> str:
     if len(models) > 1:
         parts.append(_budgets(models, limits))
     if record["images"]["labelled"]:
-        parts += [_reliability(models), _classes(models)]
+        is_multi_label = bundle.manifest.output.is_multi_label
+        parts += [_labels(models)] if is_multi_label else [_reliability(models), _classes(models)]
     parts += [_flips(name, flips, bundle.labels) for name, flips in evaluation.flips.items()]
     return to_page(f"{bundle.manifest.name}: accuracy", "\n".join(parts))
 
@@ -72,6 +78,9 @@ def _table(models: dict[str, Any]) -> str:
     columns = {
         "top-1": ("top_1", "{:.1%}"),
         "top-5": ("top_5", "{:.1%}"),
+        "mAP": ("mean_average_precision", "{:.1%}"),
+        "precision": ("precision", "{:.1%}"),
+        "recall": ("recall", "{:.1%}"),
         "lost points": ("drop", "{:.2f}"),
         "agreement": ("agreement", "{:.1%}"),
         "logit cosine": ("cosine", "{:.4f}"),
@@ -104,14 +113,16 @@ def _budgets(models: dict[str, Any], limits: dict[str, float]) -> str:
     ]
     if all("drop" in verdict for verdict in judged.values()):
         drops = {name: verdict["drop"] for name, verdict in judged.items()}
-        text = f"Points of top-1 lost against float32; {limits['max_drop']:g} are allowed."
+        field, short, title = _accuracy_of(models)
+        text = f"Points of {short} lost against float32; {limits['max_drop']:g} are allowed."
         chart = _budget(drops, limits["max_drop"], SMALLEST_DROP_SCALE, "{:.2f}")
         cards.insert(0, ("Accuracy lost", text, chart))
         tops = [
-            Bar(TITLES[name], verdict["top_1"], f"{verdict['top_1']:.1%}", COLORS[name])
+            Bar(TITLES[name], verdict[field], f"{verdict[field]:.1%}", COLORS[name])
             for name, verdict in models.items()
         ]
-        cards.append(("Top-1 accuracy", "Of all images.", bars(tops, 1.0, "top-1 accuracy")))
+        words = "Of all images." if field == "top_1" else "Mean over the labels."
+        cards.append((title, words, bars(tops, 1.0, title.lower())))
     timed = [
         Bar(TITLES[name], verdict["latency_ms"], f"{verdict['latency_ms']:.2f} ms", COLORS[name])
         for name, verdict in models.items()
@@ -123,6 +134,13 @@ def _budgets(models: dict[str, Any], limits: dict[str, float]) -> str:
         text = "Median of one inference, all in the same run."
         cards.append(("Latency on the CPU", text, chart))
     return f'<div class="two">{"".join(map(_section, *zip(*cards, strict=True)))}</div>'
+
+
+def _accuracy_of(models: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the field by which the models are compared, its short and its long name."""
+    if "top_1" in models[MODEL]:
+        return "top_1", "top-1", "Top-1 accuracy"
+    return "mean_average_precision", "mAP", "Mean average precision"
 
 
 def _budget(values: dict[str, float], limit: float, smallest: float, form: str) -> str:
@@ -170,6 +188,22 @@ def _classes(models: dict[str, Any]) -> str:
     headings = ["class", "images", "right, float32 → here"]
     table = _html_table(headings, rows)
     return f"<section><h2>Classes that lost most</h2>{table}</section>"
+
+
+def _labels(models: dict[str, Any]) -> str:
+    """Return a row for each label of each model."""
+    rows = [
+        [
+            f"{_key(name)}: {printable_html(one['label'])}",
+            str(one["images"]),
+            *(_cell(one[field], "{:.1%}") for field in LABEL_COLUMNS),
+        ]
+        for name, verdict in models.items()
+        for one in verdict["labels"]
+        if one["images"]
+    ]
+    table = _html_table(["label", "images", *LABEL_COLUMNS.values()], rows)
+    return f"<section><h2>Labels</h2>{table}</section>"
 
 
 def _flips(name: str, flips: list[Flip], labels: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@
     │   ├── InvalidStamp          the header's time is not a time
     │   ├── MissingStamp          the header's time was never set
     │   ├── UnsupportedEncoding   an encoding this package does not read
-    │   ├── UndecodableImage      a JPEG or PNG that cannot be decoded
+    │   ├── UndecodableImage      a compressed image that cannot be decoded
     │   ├── FrameTooLarge         more pixels than the node accepts
     │   ├── SlowDecoding          decoded, but too late to be classified
     │   ├── StaleFrame            too old to be classified in time
@@ -172,12 +172,12 @@ class UnsupportedEncoding(FrameError):
 
     kind = "encoding"
 
-    def __init__(self, encoding: str, known: str) -> None:
-        super().__init__(f"encoding {quote(encoding)} is not supported", f"use one of: {known}")
+    def __init__(self, encoding: str, advice: str) -> None:
+        super().__init__(f"encoding {quote(encoding)} is not supported", advice)
 
 
 class UndecodableImage(FrameError):
-    """A compressed image is neither a JPEG nor a PNG that can be decoded."""
+    """A compressed image is of no format that is decoded, or is damaged."""
 
     kind = "codec"
 
@@ -233,9 +233,10 @@ class LabelMismatch(ModelError):
     """The number of labels differs from the number of classes."""
 
     def __init__(self, path: Path, labels: int, classes: int) -> None:
-        super().__init__(
-            path, f"{labels} labels for a model with {classes} classes", "one line per class"
-        )
+        advice = "one line per class"
+        if classes == labels + 1:
+            advice += "; does the model begin with a background class?"
+        super().__init__(path, f"{labels} labels for a model with {classes} classes", advice)
 
 
 class ConversionError(ModelError):
@@ -284,8 +285,8 @@ class PlanIntegrityError(PlanError):
 class BagError(PerceptionError):
     """A bag cannot be read; the message begins with its path."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
+    def __init__(self, path: Path, problem: str, advice: str = "") -> None:
+        super().__init__(f"{path}: {problem}", advice)
 
 
 class RequestError(PerceptionError):

@@ -31,9 +31,11 @@ PIP = {
     "flask_cors": "flask-cors",
     "hdrh": "hdrhistogram",
     "junitparser": "junitparser",
+    "keras": "keras",
     "lz4": "rosbags",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
+    "onnxscript": "onnxscript",
     "prometheus_client": "prometheus-client",
     "pycuda": "pycuda",
     "rosbags": "rosbags",
@@ -48,7 +50,7 @@ TENSORRT = {  # by the name of its product
     ),
     "tensorrt-rtx": "run: pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
 }
-NEED_NUMPY = {"onnx", "onnxruntime", "pycuda", "rosbags", "simplejpeg"}
+NEED_NUMPY = {"onnx", "onnxruntime", "onnxscript", "pycuda", "rosbags", "simplejpeg"}
 REPORT = "perception doctor --json > doctor.json, and attach it to a report"  # nothing else helps
 # What OpenCV says that was built for NumPy 1, as Ubuntu's is, once pip has brought NumPy 2.
 NUMPY_IS_TOO_NEW = "numpy.core.multiarray failed to import"

@@ -9,7 +9,7 @@ import zlib
 import cv2
 import numpy as np
 
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
 from tests.builders import compressed_message, encode, image_message, smooth
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -136,12 +136,12 @@ def raw_sources() -> list[bytes]:
         )
         for number, encoding in enumerate(ENCODINGS)
         for height, width in SIZES
-        for padding in (0, 5)
+        for padding in (0, 6)
     ]
 
 
 def compressed_sources() -> list[bytes]:
-    """Whole messages with JPEG and PNG files of several kinds."""
+    """Whole messages with files of several kinds."""
     picture = smooth(12, 20)
     jpeg = encode(picture)
     gray = np.ascontiguousarray(picture[..., 0])
@@ -154,6 +154,7 @@ def compressed_sources() -> list[bytes]:
         encode(picture, ".png"),
         cv2.imencode(".png", gray.astype(np.uint16) * 257)[1].tobytes(),
         png(chunk(b"eXIf", orientation(3))),
+        *(encode(picture, suffix) for suffix in (".webp", ".tiff")),
     )
     return [
         compressed_message(data, little_endian=bool(number % 3), format_name=name)

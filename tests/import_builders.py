@@ -49,6 +49,15 @@ TYPES = {
 SAID = Wishes(
     color="RGB", resize="stretch", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), labels=NAMES
 )
+# What must be said of a TorchScript module that is not one of the reference application.
+SCRIPT_SAID = Wishes(
+    size=(4, 6),
+    color="RGB",
+    resize="stretch",
+    scale=1 / 255,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
 
 
 def scores_weights() -> np.ndarray:
@@ -130,6 +139,39 @@ def script(module) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and people have it
         torch().jit.save(torch().jit.script(module.eval()), buffer)
+    return buffer.getvalue()
+
+
+def program(module, shape, dtype=None, **options) -> bytes:
+    """Return a module as the archive that ``torch.export.save`` makes of it."""
+    export, buffer = torch().export, io.BytesIO()
+    example = torch().zeros(shape, dtype=dtype)
+    export.save(export.export(module.eval(), (example,), **options), buffer)
+    return buffer.getvalue()
+
+
+def old_program(module, shape) -> bytes:
+    """Return the same as PyTorch before 2.8 has saved it."""
+    torch()
+    from torch._export.serde.schema import SCHEMA_VERSION
+    from torch._export.serde.serialize import serialize
+
+    parts = serialize(torch().export.export(module.eval(), (torch().zeros(shape),)))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("serialized_exported_program.json", parts.exported_program)
+        for name in ("state_dict", "constants", "example_inputs"):
+            file.writestr(f"serialized_{name}.pt", getattr(parts, name))
+        file.writestr("version", ".".join(map(str, SCHEMA_VERSION)))
+    return buffer.getvalue()
+
+
+def trace(module, example) -> bytes:
+    """Return a module as the archive that ``torch.jit.trace`` gives for an example input."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch().jit.save(torch().jit.trace(module.eval(), example), buffer)
     return buffer.getvalue()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
+from perception_node.vision.encodings import ENCODINGS
 from perception_node.wire.images import LITTLE_ENDIAN, NANOSECONDS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def encode(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
 
     Args:
         picture: uint8 BGR (height, width, 3); even sides where the encoding shares colour.
-        encoding: a key of ``frame.ENCODINGS``.
+        encoding: a key of ``encodings.ENCODINGS``.
 
     Returns:
         uint8 (rows in memory, bytes per row).
@@ -107,9 +108,16 @@ def _keep(picture: NDArray[np.uint8], _encoding: str) -> NDArray[np.uint8]:
     return picture
 
 
-def _make_mono16(picture: NDArray[np.uint8], _encoding: str) -> NDArray[np.uint8]:
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype("<u2")
-    return (grey * 257).view(np.uint8)
+def _make_words(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Make 16-bit samples, little endian."""
+    narrow = ENCODINGS[encoding].narrow
+    return (MAKERS[narrow](picture, narrow).astype("<u2") * 257).view(np.uint8)
+
+
+def _make_filled(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Put a byte without meaning before each pixel."""
+    colors = picture[..., ::-1] if encoding == "xrgb8" else picture
+    return np.concatenate([np.zeros_like(colors[..., :1]), colors], axis=2)
 
 
 def _make_bayer(picture: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
@@ -152,13 +160,14 @@ MAKERS: dict[str, Callable[[NDArray[np.uint8], str], NDArray[np.uint8]]] = {
     "rgb8": _convert(cv2.COLOR_BGR2RGB),
     "bgr8": _keep,
     "8UC3": _keep,
-    "rgba8": _convert(cv2.COLOR_BGR2RGBA),
-    "bgra8": _convert(cv2.COLOR_BGR2BGRA),
-    "8UC4": _convert(cv2.COLOR_BGR2BGRA),
-    "mono8": _convert(cv2.COLOR_BGR2GRAY),
-    "8UC1": _convert(cv2.COLOR_BGR2GRAY),
-    "mono16": _make_mono16,
+    **dict.fromkeys(("rgba8", "rgbx8"), _convert(cv2.COLOR_BGR2RGBA)),
+    **dict.fromkeys(("bgra8", "8UC4", "bgrx8"), _convert(cv2.COLOR_BGR2BGRA)),
+    **dict.fromkeys(("xrgb8", "xbgr8"), _make_filled),
+    **dict.fromkeys(("mono8", "8UC1"), _convert(cv2.COLOR_BGR2GRAY)),
+    **{name: _make_words for name, form in ENCODINGS.items() if form.sample_bytes > 1},
     **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), _make_bayer),
     **dict.fromkeys(("yuyv", "yuv422_yuy2", "uyvy", "yuv422"), _make_packed_yuv),
     **dict.fromkeys(("nv12", "nv21", "nv24"), _make_semi_planar),
+    "i420": _convert(cv2.COLOR_BGR2YUV_I420),
+    "yv12": _convert(cv2.COLOR_BGR2YUV_YV12),
 }

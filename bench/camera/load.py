@@ -32,7 +32,8 @@ from perception_node.bench.camera.load_sources import (
 from perception_node.config.sections import MAX_CAMERAS
 from perception_node.errors import ConfigError, FrameError, quote
 from perception_node.system.files import read_regular_file
-from perception_node.vision.frame import ENCODINGS, MAX_SIDE, require_size
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.layout import MAX_SIDE, require_size
 from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Load:
         warm_up_frames: frames of each camera before them, which are not.
         width: pixels; of the first image where they come from a bag.
         height: pixels; the same.
-        encoding: a key of ``frame.ENCODINGS``; has no meaning where the images are compressed.
+        encoding: a key of ``encodings.ENCODINGS``; has no meaning where the images are compressed.
         transport: raw or compressed; a bag that has no such topic decides it by itself.
         cameras: 1 to 8, evenly staggered, all with the same pictures.
         bag: its images as they are, in the place of the sample's pictures.

@@ -109,7 +109,7 @@ def wrong_layouts(picture: Picture, source: random.Random) -> dict[str, bytearra
     most = (1 << 32) - 1
     other = source.randbytes(64).decode("latin-1").replace("\0", " ")
     return {
-        "step too small": write_image(480, 640, "bgr8", 640, data),
+        "step too small": write_image(480, 640, "bgr8", 640, data[:-1]),
         "data too short": write_image(480, 640, "bgr8", 1920, data[:-1]),
         "no data": write_image(480, 640, "bgr8", 1920, b""),
         "no height": write_image(0, 640, "bgr8", 1920, b""),

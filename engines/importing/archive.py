@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check a TorchScript archive before PyTorch opens it.
+"""Check an archive of PyTorch's, TorchScript or ``torch.export``, before PyTorch opens it.
 
 PyTorch and Python read a zip archive with different code. Whatever two readers could understand
 differently is refused, and so is what ``torch.jit.save`` never writes: several folders, names
@@ -25,6 +25,7 @@ MAX_ENTRIES = 10_000  # a ResNet-152 has about 1000
 MAX_DIRECTORY_BYTES = 1 << 22  # Python makes 20 bytes of one
 MAX_CONTENT_BYTES = 2 << 30
 MAX_RATIO = 100
+MAX_EXTRA_BYTES = 4 << 20
 END_SIGNATURE, END_SIZE = b"PK\x05\x06", 22
 END_64_LOCATOR_SIZE, END_64_SIZE = 20, 56
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -34,6 +35,9 @@ SIZES_FOLLOW, UTF8 = 0x8, 0x800
 KNOWN_FLAGS = SIZES_FOLLOW | UTF8  # what is encrypted has others
 IN_EXTRA = 0xFFFFFFFF  # the 32-bit field is too small, the number is elsewhere
 END_IS_FULL = (0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, IN_EXTRA, IN_EXTRA)
+
+# What torch.export.save wrote before PyTorch 2.8, without a folder.
+OLD_PROGRAM = {"version", "serialized_exported_program.json"}
 
 DAMAGE = (
     zipfile.BadZipFile,
@@ -61,6 +65,17 @@ def check_archive(path: Path, content: bytes) -> None:
         )
     except DAMAGE as error:
         raise ConversionError(path, f"the archive is damaged: {error}") from error
+
+
+def read_extra_files(content: bytes) -> dict[str, bytes]:
+    """Return the small files that people add to a checked archive, as ``extra/NAME``."""
+    with open_archive(content) as archive:
+        small = [info for info in archive.infolist() if info.file_size <= MAX_EXTRA_BYTES]
+        return {
+            name: archive.read(info)
+            for info in small
+            if (name := info.filename.partition("/")[2]).startswith("extra/")
+        }
 
 
 class BrokenArchive(ValueError):
@@ -142,7 +157,9 @@ def _check_names(names: list[str]) -> None:
             raise BrokenArchive(f"the name {ascii(name)[:80]} leads elsewhere")
     if len({name.casefold() for name in names}) != len(names):
         raise BrokenArchive("a name is there twice")
-    if len({name.partition("/")[0] for name in names}) != 1 or any("/" not in n for n in names):
+    folders = {name.partition("/")[0] if "/" in name else "" for name in names}
+    is_old = {*names} >= OLD_PROGRAM and folders <= {"", "extra_files"}
+    if not is_old and (len(folders) != 1 or "" in folders):
         raise BrokenArchive("its content is not in one folder")
 
 

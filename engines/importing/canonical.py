@@ -15,18 +15,30 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from perception_node.engines.importing.layouts import LAYOUTS, OPAQUE
-from perception_node.engines.importing.loading import all_nodes, subgraphs
+from perception_node.engines.importing.dequantized import drop_unused_domains
+from perception_node.engines.importing.doubles import make_single
+from perception_node.engines.importing.inputs import fix
+from perception_node.engines.importing.layouts import LAYOUTS, OPAQUE, grey_weights
+from perception_node.engines.importing.loading import WEIGHTS_ARE_NO_INPUTS_FROM
+from perception_node.engines.onnx_graph import reads, unused_name
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto
 
+    from perception_node.engines.importing.batches import Change
     from perception_node.engines.importing.inspection import GraphFacts
+    from perception_node.engines.importing.layouts import Layout
 
-WEIGHTS_ARE_NO_INPUTS_FROM = 4  # version of ONNX's file format
+CAST = {
+    "float16": TensorProto.FLOAT16,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+}
+WHOLE_NUMBERS = {"uint8", "int32", "int64"}
 
 # Nodes that give back what they get, at other places.
 MOVING = {
@@ -50,11 +62,16 @@ def canonicalise(
     facts: GraphFacts,
     size: tuple[int, int],
     scores: tuple[int, ...],
+    *,
+    color: str = "RGB",
+    change: Change | None,
 ) -> ModelProto:
-    """Return the rewritten model; ``model``, with one input and one output, is left as it is.
+    """Return the rewritten model; ``model``, whose only output is the scores, is left as it is.
 
     ``size`` is the height and width of the input in pixels, ``scores`` the shape in which the
-    model gives the output for one image.
+    model gives the output for one image, ``color`` the order of the channels from which grey is
+    made. ``change`` makes the graph one for a batch of 1; without it, a graph for a larger batch
+    gets copies of the image.
 
     Raises:
         ConversionError: its uint8 input is used in a way that cannot be rewritten.
@@ -63,59 +80,78 @@ def canonicalise(
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
     graph = rewritten.graph
+    fix(graph, facts.fixed)
     del graph.input[:], graph.value_info[:]  # weights need not be inputs, shapes are worked out
     del rewritten.training_info[:]
     rewritten.ir_version = max(rewritten.ir_version, WEIGHTS_ARE_NO_INPUTS_FROM)
+    make_single(graph)
     if facts.element == "uint8":
         _carry_floats(path, graph, facts.input)
-    _rewrite_input(graph, facts, size)
-    _rewrite_output(graph, facts.output, scores)
+    if change is not None:
+        change(graph)
+    copies = facts.batch if change is None else 1
+    _rewrite_input(graph, facts, size, grey_weights(color), copies)
+    _rewrite_output(graph, facts.output, scores, copies)
+    drop_unused_domains(rewritten)
     _drop_notes(rewritten)
     return rewritten
 
 
-def _rewrite_input(graph: GraphProto, facts: GraphFacts, size: tuple[int, int]) -> None:
+def _rewrite_input(
+    graph: GraphProto,
+    facts: GraphFacts,
+    size: tuple[int, int],
+    grey: NDArray[np.float32],
+    copies: int,
+) -> None:
     """Add the nodes between our input and the model's own."""
     layout = LAYOUTS[facts.layout]
-    shape = [1, 3, *size]
-    steps: list[tuple[str, dict[str, Any]]] = []
-    if layout.alpha:
-        steps.append(("Concat", {"axis": 1}))
-    if layout.order != (0, 1, 2, 3):
-        steps.append(("Transpose", {"perm": list(layout.order)}))
-    if not layout.batched:
-        steps.append(("Reshape", {}))
-    if facts.element == "float16":
-        steps.append(("Cast", {"to": TensorProto.FLOAT16}))
+    steps = _input_steps(layout, facts.element, size, grey)
+    if copies > 1:
+        steps.append(("Concat", {"axis": 0}, None))
     name = unused_name(graph, "image") if steps else facts.input
-    graph.input.insert(0, helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    for place, (operator, attributes) in enumerate(steps):
+    image = helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, *size])
+    graph.input.insert(0, image)
+    for place, (operator, attributes, constant) in enumerate(steps):
         target = facts.input if place + 1 == len(steps) else unused_name(graph, operator.lower())
-        inputs = [name, *_constants(graph, operator, layout.order, shape, alpha=layout.alpha)]
+        inputs = [name]
+        if constant is not None:
+            inputs.append(unused_name(graph, f"image_{operator.lower()}"))
+            graph.initializer.append(numpy_helper.from_array(constant, inputs[1]))
+        elif operator == "Concat":
+            inputs *= copies
         graph.node.insert(place, helper.make_node(operator, inputs, [target], **attributes))
         name = target
 
 
-def _constants(
-    graph: GraphProto, operator: str, order: tuple[int, ...], shape: list[int], *, alpha: bool
-) -> list[str]:
-    """Add the constant that a node of the input needs, and return its name."""
-    if operator == "Concat":
-        value = np.full((1, 1, *shape[2:]), OPAQUE, np.float32)
-    elif operator == "Reshape":
-        channels = 4 if alpha else 3
-        axes = (1, channels, *shape[2:])
-        value = np.array([axes[place] for place in order[1:]], np.int64)
-    else:
-        return []
-    name = unused_name(graph, f"image_{operator.lower()}")
-    graph.initializer.append(numpy_helper.from_array(value, name))
-    return [name]
+def _input_steps(
+    layout: Layout, element: str, size: tuple[int, int], grey: NDArray[np.float32]
+) -> list[tuple[str, dict[str, Any], NDArray[Any] | None]]:
+    """Return operator, attributes and constant of each node that the input needs."""
+    steps: list[tuple[str, dict[str, Any], NDArray[Any] | None]] = []
+    if layout.alpha:
+        steps.append(("Concat", {"axis": 1}, np.full((1, 1, *size), OPAQUE, np.float32)))
+    elif layout.channels == 1:
+        steps.append(("Conv", {}, grey.reshape(1, 3, 1, 1)))
+        if element in WHOLE_NUMBERS:
+            steps.append(("Round", {}, None))
+    if layout.order != (0, 1, 2, 3):
+        steps.append(("Transpose", {"perm": list(layout.order)}, None))
+    if len(layout.axes) != len("NCHW"):
+        steps.append(("Reshape", {}, np.array(layout.shape(*size), np.int64)))
+    if element in CAST:
+        steps.append(("Cast", {"to": CAST[element]}, None))
+    return steps
 
 
-def _rewrite_output(graph: GraphProto, name: str, scores: tuple[int, ...]) -> None:
+def _rewrite_output(graph: GraphProto, name: str, scores: tuple[int, ...], copies: int) -> None:
     """Give the output the shape (1, classes) and the type float32."""
     row = [1, math.prod(scores)]
+    if copies > 1:
+        first, target = unused_name(graph, "first"), unused_name(graph, "scores")
+        graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), first))
+        graph.node.append(helper.make_node("Gather", [name, first], [target], axis=0))
+        name = target
     if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         target = unused_name(graph, "scores")
         graph.node.append(helper.make_node("Cast", [name], [target], to=TensorProto.FLOAT))
@@ -137,8 +173,7 @@ def _carry_floats(path: Path, graph: GraphProto, name: str) -> None:
             continue
         seen.add(name)
         for node in graph.node:
-            inside = [inner for graph in subgraphs(node) for inner in all_nodes(graph)]
-            if not any(name in reader.input for reader in (node, *inside)):
+            if name not in reads(node):
                 continue
             if node.op_type == "Cast":
                 continue
@@ -149,18 +184,6 @@ def _carry_floats(path: Path, graph: GraphProto, name: str) -> None:
                 )
                 raise ConversionError(path, problem)
             waiting.extend(node.output)
-
-
-def unused_name(graph: GraphProto, wish: str) -> str:
-    """Return a name that no tensor of the graph has."""
-    taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    for node in all_nodes(graph):
-        taken |= set(node.input) | set(node.output)
-    name, number = wish, 0
-    while name in taken:
-        number += 1
-        name = f"{wish}_{number}"
-    return name
 
 
 def _drop_notes(model: ModelProto) -> None:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS = {
+    "inspect-torchscript": "script_facts",
     "export-torchscript": "torchscript",
+    "export-keras": "keras_model",
+    "export-program": "program",
     "inspect-onnx": "inspection",
     "convert-onnx": "conversion",
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,26 @@ import numpy as np
 import onnx
 
 from perception_node.engines.importing.canonical import canonicalise
+from perception_node.engines.importing.inputs import feeds
 from perception_node.engines.importing.inspection import GraphFacts
+from perception_node.engines.importing.int8_models import split_quantized, with_weights
+from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
+from perception_node.engines.importing.narrowing import narrow
 from perception_node.engines.importing.one_score import split_score, with_other_score
-from perception_node.engines.importing.weights import WEIGHTS, map_file
-from perception_node.engines.onnxruntime.session import open_session
+from perception_node.engines.importing.running import record_shapes, run, tolerance
+from perception_node.engines.importing.ways import ways
 from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from numpy.typing import NDArray
+
+    from perception_node.engines.importing.ways import Way
+
+    _Attempt = tuple[onnx.ModelProto, dict[str, Any]]
 
 SUM_TOLERANCE = 1e-3  # of the probabilities of one image
 
@@ -30,40 +41,81 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
 
     It is compared with ``outputs``, float32 of shape (n, classes), if that file is there, and
     otherwise with the model as it was. The options are ``graph``, the fields of ``GraphFacts``;
-    ``size``, height and width; ``kind``, what the output is, as far as it is known; and
-    ``labels``, how many there are.
+    ``size``, height and width; ``color``, the order of the images' channels; ``kind``, what the
+    output is, as far as it is known; and ``labels``, how many there are.
 
     Returns:
-        Names of input and output, what ``compare`` returns, and ``kind``, which is not None where
-        one score has become two; the blob ``model``.
+        Names of input and output; what ``compare`` returns, and the ``tolerance``; ``kind``, which
+        is not None where one score has become two; ``notes``, lines on what was changed; the blob
+        ``model``. Of a quantised model also ``quantization``, and what ``split_quantized``
+        returns; ``parent`` is the float model it was made of, if that file is there.
 
     Raises:
         ConversionError: it cannot be rewritten or run.
 
     """
     facts = GraphFacts(**options["graph"])
-    height, width = options["size"]
+    color = options["color"]
     images = np.load("images", allow_pickle=False)
-    model = load_model(path, Path("model").read_bytes())
-    arranged = [arrange(image[np.newaxis], facts.layout, facts.element) for image in images]
-    before = run(path, model, facts.input, arranged)
-    rewritten = canonicalise(path, model, facts, (height, width), before[0].shape)
-    kind = split_score(path, rewritten, options["kind"], options["labels"])
-    _check_types(path, rewritten)
-    name = rewritten.graph.input[0].name
-    after = np.stack(run(path, rewritten, name, [image[np.newaxis] for image in images]))[:, 0]
+    model = load_model(path, Path("model").read_bytes(), [])
+    cut_label_maps(model.graph, [])
+    narrow(model, facts.output)
+    arranged = [arrange(image[np.newaxis], facts.layout, facts.element, color) for image in images]
+    before = run(path, model, facts.output, feeds(model, facts, arranged), facts.batch)
     expected = np.stack([row.ravel() for row in before])
     if Path("outputs").exists():
         expected = np.load(io.BytesIO(Path("outputs").read_bytes()), allow_pickle=False)
-    if after.shape[1] > expected.shape[1] == 1:
-        expected = with_other_score(expected, kind)
-    found = {
-        "kind": kind,
-        "input": name,
-        "output": rewritten.graph.output[0].name,
-        **compare(path, expected, after),
-    }
-    return found, {"model": rewritten.SerializeToString(deterministic=True)}
+
+    def attempt(way: Way) -> _Attempt:
+        arguments = (path, way.model, facts, options["size"], before[0].shape)
+        rewritten = canonicalise(*arguments, color=color, change=way.change)
+        kind = split_score(path, rewritten, options["kind"], options["labels"])
+        _check_types(path, rewritten)
+        name, output = rewritten.graph.input[0].name, rewritten.graph.output[0].name
+        after = run(path, rewritten, output, ({name: image[np.newaxis]} for image in images))
+        scores = np.stack(after)[:, 0]
+        is_split = scores.shape[1] > expected.shape[1] == 1
+        wanted = with_other_score(expected, kind) if is_split else expected
+        names = {"input": name, "output": output, "kind": kind, "notes": way.notes}
+        return rewritten, {**names, **compare(path, wanted, scores)}
+
+    record = cache(lambda: record_shapes(model, facts, next(feeds(model, facts, arranged))))
+    limit = tolerance(model, expected)
+    rewritten, found = _first_good(ways(model, facts.batch, record), attempt, limit)
+    found["tolerance"] = limit
+    if not facts.quantized:
+        return found, {"model": rewritten.SerializeToString(deterministic=True)}
+    parent = Path("parent").read_bytes() if Path("parent").exists() else None
+    about, blobs = split_quantized(path, with_weights(rewritten), parent)
+    reference = onnx.load_model_from_string(blobs["model"])
+    run(path, reference, found["output"], [{found["input"]: images[:1]}])
+    return {**found, "quantization": {"form": facts.quantized, **about}}, blobs
+
+
+def _first_good(
+    candidates: Iterable[Way], attempt: Callable[[Way], _Attempt], limit: float
+) -> _Attempt:
+    """Return the first attempt that differs by ``limit`` at most, else the one that comes closest.
+
+    Raises:
+        ConversionError: each of them failed.
+
+    """
+    best: _Attempt | None = None
+    problem: ConversionError | None = None
+    for way in candidates:
+        try:
+            tried = attempt(way)
+        except ConversionError as error:
+            problem = error
+            continue
+        if best is None or tried[1]["difference"] < best[1]["difference"]:
+            best = tried
+        if best[1]["difference"] <= limit:
+            break
+    if best is None:
+        raise problem or AssertionError("there is always a way to try")
+    return best
 
 
 def compare(
@@ -93,36 +145,6 @@ def compare(
         "probabilities": bool(is_row_of_probabilities),
         "difference": float(np.abs(found.astype(np.float64) - expected).max()),
     }
-
-
-def run(
-    path: Path, model: onnx.ModelProto, name: str, images: list[NDArray[Any]]
-) -> list[NDArray[np.float32]]:
-    """Run a model in ONNX Runtime on each image; return its outputs as float32, in their shape.
-
-    Raises:
-        ConversionError: ONNX Runtime cannot load or run it.
-
-    """
-    content = model.SerializeToString()
-    try:
-        beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
-        session = open_session(content, input_bytes=images[0].nbytes, beside=beside)
-        outputs = [session.run(None, {name: image})[0] for image in images]
-    except Exception as error:  # it documents no exceptions
-        problem = f"ONNX Runtime cannot run it: {first_line(error)}"
-        raise ConversionError(path, problem) from error
-    if outputs[0].size == 0:
-        problem = (
-            f"its output has the shape {outputs[0].shape}; a classifier has a score per class"
-        )
-        raise ConversionError(path, problem)
-    if len({output.shape for output in outputs}) > 1:
-        raise ConversionError(path, "the shape of its output depends on the image")
-    if sum(axis > 1 for axis in outputs[0].shape) > 1:
-        problem = f"its output has the shape {outputs[0].shape}, not one row of scores"
-        raise ConversionError(path, problem)
-    return [np.asarray(output, np.float32) for output in outputs]
 
 
 def _check_types(path: Path, model: onnx.ModelProto) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto, numpy_helper
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, NodeProto
+    from onnx import GraphProto, NodeProto
 
 # Operators whose first output has the values of the first input, or a part of them.
 MOVING = {
@@ -89,6 +89,17 @@ class GraphValues:
         """Tell whether a Cast only rounds."""
         return any(each.name == "to" and each.i in FLOATS for each in node.attribute)
 
+    def tests_for_nan(self, name: str) -> bool:
+        """Tell whether a tensor says where another one is NaN or infinite."""
+        node = self.maker(name)
+        if node is not None and node.op_type in {"And", "Or"}:
+            return any(self._is_nan_test(each) for each in node.input)
+        return self._is_nan_test(name)
+
+    def _is_nan_test(self, name: str) -> bool:
+        node = self.maker(name)
+        return node is not None and node.op_type in {"IsNaN", "IsInf"}
+
     def is_sum(self, name: str, steps: int = MAX_STEPS) -> bool:
         """Tell whether a tensor is a sum over an axis, but for a small constant or a limit."""
         node = self.maker(name)
@@ -121,12 +132,14 @@ class GraphValues:
 
 
 def _constant_of(node: NodeProto) -> float:
-    attribute: AttributeProto = node.attribute[0]
-    if attribute.name == "value":
-        return _number(attribute.t)
-    if attribute.name == "value_float":
-        return float(attribute.f)
-    return float(attribute.i) if attribute.name == "value_int" else math.nan
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            return _number(attribute.t)
+        if attribute.name == "value_float":
+            return float(attribute.f)
+        if attribute.name == "value_int":
+            return float(attribute.i)
+    return math.nan
 
 
 def _number(tensor: TensorProto) -> float:

@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from perception_node.engines.importing.graph_values import MOVING, GraphValues
+from perception_node.engines.importing.output_kind import POOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,14 +41,7 @@ LAYERS = {
     "QLinearConv",
     "QLinearMatMul",
 }
-POOLS = {
-    "AveragePool",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "MaxPool",
-    "ReduceMax",
-    "ReduceMean",
-}
+OF_TWO = {"Div", "Mul", "Sub"}
 QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
 MAX_STEPS = 60  # between the output and what decides
 SLACK = 0.01  # a limit that cuts off less of the scores' range is there for safety
@@ -133,6 +127,7 @@ class _Tracer:
             "Reciprocal": lambda node, steps: self._invert(node, 1.0, self._first(node, steps)),
             "ReduceSum": self._reduce_sum,
             "Sub": self._subtract,
+            "Where": self._where,
         }
 
     def follow(self, name: str, steps: int) -> _Value:
@@ -152,7 +147,8 @@ class _Tracer:
         if operator in DECIDING:
             return DECIDING[operator]
         rule = self._rules.get(operator)
-        if rule is None or steps <= 0 or not node.input:
+        is_short = len(node.input) < (2 if operator in OF_TWO else 1)
+        if rule is None or steps <= 0 or is_short:
             return _Value("unknown", operator)
         return rule(node, steps)
 
@@ -205,7 +201,7 @@ class _Tracer:
         return self._first(node, steps).unknown("Mul")
 
     def _divide(self, node: NodeProto, steps: int) -> _Value:
-        above, below = (self._graph.constant(name) for name in node.input)
+        above, below = (self._graph.constant(name) for name in node.input[:2])
         if below is not None:
             factor = 1.0 / below if below else math.nan
             return self._first(node, steps).affine(factor, 0.0)
@@ -238,7 +234,7 @@ class _Tracer:
         return _together(values, {"linear", "probabilities"}, node.op_type)
 
     def _subtract(self, node: NodeProto, steps: int) -> _Value:
-        above, below = (self._graph.constant(name) for name in node.input)
+        above, below = (self._graph.constant(name) for name in node.input[:2])
         if below is not None:
             return self._first(node, steps).affine(1.0, -below)
         if above is not None:
@@ -273,13 +269,26 @@ class _Tracer:
     def _concat(self, node: NodeProto, steps: int) -> _Value:
         """Join heads of one form; ``1 - p`` beside ``p`` is one class or the other."""
         values = self._variables(node, steps)
-        if any(value.form != "sigmoid" for value in values):
-            return _together(values, {"linear"}, "Concat")
+        if not values or any(value.form != "sigmoid" for value in values):
+            return _together(values, {"linear", "probabilities"}, "Concat")
         if not all(value.is_plain or value.is_turned for value in values):
             return _Value("unknown", "Concat")
         turned = sorted(value.is_turned for value in values)
         form: Form = "probabilities" if turned == [False, True] else "sigmoid"
         return _Value(form, values[0].operator)
+
+    def _where(self, node: NodeProto, steps: int) -> _Value:
+        """Two ways to the same scores; or a constant in the place of NaN and infinities."""
+        numbers = [self._graph.constant(name) for name in node.input[1:]]
+        if numbers.count(None) != len(numbers) and not self._graph.tests_for_nan(node.input[0]):
+            return _Value("unknown", "Where")
+        values = [
+            self.follow(name, steps)
+            for name, number in zip(node.input[1:], numbers, strict=True)
+            if number is None
+        ]
+        is_same = len({(value.form, value.scale, value.offset) for value in values}) == 1
+        return values[0] if is_same else _Value("unknown", "Where")
 
     def _variables(self, node: NodeProto, steps: int) -> list[_Value]:
         """Return what those inputs hold that are no constants."""

@@ -3,44 +3,63 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto
 
+from perception_node.engines.importing.alpha import drops_alpha
+from perception_node.engines.importing.dequantized import to_float
+from perception_node.engines.importing.doubles import has_doubles
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.head import Head, find_head
-from perception_node.engines.importing.layouts import find_layout
-from perception_node.engines.importing.loading import load_model
+from perception_node.engines.importing.inputs import choose_image
+from perception_node.engines.importing.int8_models import with_weights
+from perception_node.engines.importing.label_maps import cut_label_maps
+from perception_node.engines.importing.labels import labels_in_metadata
+from perception_node.engines.importing.layouts import LAYOUTS, find_layout
+from perception_node.engines.importing.loading import check_operators, load_model
+from perception_node.engines.importing.makers.ultralytics import refuse
+from perception_node.engines.importing.narrowing import narrow
+from perception_node.engines.importing.outputs import choose_output
+from perception_node.engines.importing.quantized import quantized_form, to_pairs
 from perception_node.errors import ConversionError
-from perception_node.printable import is_printable
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-MAX_NAMED = 5
+MAX_METADATA = 4096  # characters of one entry that the parent reads
+MAX_BATCH = 256
 ELEMENTS = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
+    TensorProto.DOUBLE: "float64",
     TensorProto.UINT8: "uint8",
+    TensorProto.INT32: "int32",
+    TensorProto.INT64: "int64",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class GraphFacts:
-    """What a graph with one input and one output is made for.
+    """What a graph takes and gives.
 
     Attributes:
-        input: name of the input.
-        element: element type of the input: ``float32``, ``float16`` or ``uint8``.
+        input: name of the input that takes the image.
+        element: element type of the input, a value of ``ELEMENTS``.
         layout: order of the input's axes, a key of ``layouts.LAYOUTS``.
         height: of the input in pixels; None where it is left open.
         width: the same.
-        output: name of the output.
-        labels: class names from the model's metadata; None where it has none.
-        head: what the output is.
+        batch: number of images that it takes at once.
+        output: name of the tensor that holds the scores.
+        fixed: values of its other inputs, by name.
+        labels: class names from the model's metadata or its end; None where it has none.
+        labels_source: where they are.
+        head: what the scores are.
+        notes: what is changed of the graph and how, each in a line.
+        questions: what must be said before the facts can be used, see ``Findings``.
+        quantized: how the model is quantised already, in words; empty for a float one.
 
     """
 
@@ -49,69 +68,128 @@ class GraphFacts:
     layout: str
     height: int | None
     width: int | None
+    batch: int
     output: str
+    fixed: dict[str, float]
     labels: list[str] | None
+    labels_source: str
     head: Head
+    notes: list[str]
+    questions: dict[str, str]
+    quantized: str = ""
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the facts of ``model``, without running it."""
-    del options
-    return asdict(inspect(path, load_model(path, Path("model").read_bytes()))), {}
+    """Return the facts of ``model``, a ``GraphFacts``, and its ``metadata``, without running it.
 
-
-def inspect(path: Path, model: ModelProto) -> GraphFacts:
-    """Return what a model takes and gives.
+    See ``inspect`` for the options.
 
     Raises:
-        ConversionError: it is no classifier of one image.
+        ConversionError: it is no classifier of one image, or an option does not fit it.
 
     """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    image = _only(path, inputs, "input")
-    scores = _only(path, list(model.graph.output), "output")
-    shape, element = _shape(path, image), _element(path, image)
-    if _element(path, scores) == "uint8":
-        raise ConversionError(path, f"its output {scores.name} is uint8, not logits")
-    found = find_layout(shape)
+    findings = Findings()
+    model = load_model(path, Path("model").read_bytes(), findings.notes)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if problem := refuse(metadata):
+        raise ConversionError(path, problem)
+    short = {key: value for key, value in metadata.items() if len(value) <= MAX_METADATA}
+    return {**asdict(inspect(path, model, options, findings)), "metadata": short}, {}
+
+
+def inspect(
+    path: Path, model: ModelProto, options: dict[str, Any], findings: Findings
+) -> GraphFacts:
+    """Return what a model takes and gives; ``model`` is left with what the scores need.
+
+    The options are what the user said, each may be absent: ``output``, the name of the tensor
+    with the scores; ``classes``, the number of labels; ``fixed``, values of inputs by name;
+    ``layout``, a key of ``layouts.LAYOUTS``. ``findings`` may hold notes already; where it has
+    questions then, some of the facts are guessed.
+
+    Raises:
+        ConversionError: it is no classifier of one image, or an option does not fit it.
+
+    """
+    named = cut_label_maps(model.graph, findings.notes)
+    labels = named or labels_in_metadata(
+        {entry.key: entry.value for entry in model.metadata_props}
+    )
+    classes = options.get("classes") or (len(labels) if labels else None)
+    output = choose_output(path, model, options.get("output") or "", classes, findings)
+    narrow(model, output)
+    check_operators(path, model.graph)
+    quantized = quantized_form(path, model)
+    image, fixed = choose_image(path, model, options.get("fixed") or {}, findings)
+    wish = options.get("layout") or ""
+    layout, batch, height, width = _read_shape(path, image, wish, findings)
+    kind = LAYOUTS[layout]
+    if kind.alpha and not wish and not drops_alpha(model, image.name, kind):
+        problem = "its input has 4 channels, and the graph does not leave out the fourth itself"
+        advice = f"export it with 3 channels, or give --layout {layout} if it takes RGBA pixels"
+        raise ConversionError(path, f"{problem}; {advice}")
+    if kind.channels == 1:
+        findings.notes.append("input of one channel: grey is made of the colours (ITU-R BT.601)")
+    if has_doubles(model.graph):
+        findings.notes.append("float64 is computed in float32")
+    return GraphFacts(
+        input=image.name,
+        element=_element(path, image),
+        layout=layout,
+        height=height,
+        width=width,
+        batch=batch,
+        output=output,
+        fixed=fixed,
+        labels=labels,
+        labels_source="its ZipMap" if named else "its metadata",
+        head=_find_head(path, model, output, quantized),
+        notes=findings.notes,
+        questions=findings.questions,
+        quantized=quantized,
+    )
+
+
+def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> Head:
+    """Return what the scores are; where integers hide it, what they are without quantisers."""
+    head = find_head(model.graph, output)
+    if head.kind is not None or not quantized:
+        return head
+    bare = to_float(path, to_pairs(path, with_weights(model)))
+    return find_head(bare.graph, output)._replace(rounded=True)
+
+
+def _read_shape(
+    path: Path, image: ValueInfoProto, wish: str, findings: Findings
+) -> tuple[str, int, int | None, int | None]:
+    """Return layout, batch, height and width of the input."""
+    shape = _shape(path, image)
+    found = find_layout(shape, wish)
+    if found is None and not wish and len(shape) == 4 and None in (shape[1], shape[3]):
+        findings.questions["layout"] = "LAYOUT: NCHW or NHWC, the channels are left open"
+        found = find_layout(shape, "NCHW") or find_layout(shape, "NHWC")
     if found is None:
-        problem = (
-            f"its input {image.name} is {shape}; one image of 3 colours is needed, NCHW or NHWC, "
-            "batch 1 or open, or RGBA"
-        )
+        problem = _describe_shape(image.name, shape)
+        if wish:
+            problem = f"its input {image.name} is {_show(shape)}, not {wish}; correct --layout"
         raise ConversionError(path, problem)
     layout, height, width = found
-    labels = read_labels({entry.key: entry.value for entry in model.metadata_props})
-    head = find_head(model.graph, scores.name)
-    return GraphFacts(image.name, element, layout, height, width, scores.name, labels, head)
+    batch = (shape[0] if LAYOUTS[layout].batched else None) or 1
+    if batch > MAX_BATCH:
+        problem = f"its input {image.name} takes {batch} images at once; export it with batch 1"
+        raise ConversionError(path, problem)
+    return layout, batch, height, width
 
 
-def read_labels(metadata: dict[str, str]) -> list[str] | None:
-    """Return class names from a model's metadata.
-
-    ``labels`` is a JSON list; ``names`` is what Ultralytics writes, a Python dict by index.
-    """
-    try:
-        if "labels" in metadata:
-            found = json.loads(metadata["labels"])
-        else:
-            names = ast.literal_eval(metadata.get("names", "{}"))
-            found = [names[index] for index in range(len(names))]
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
-        return None
-    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
-        return None
-    return found or None
+def _describe_shape(name: str, shape: list[int | None]) -> str:
+    return (
+        f"its input {name} is {_show(shape)}; images of 3 colours (or grey, or RGBA) are needed, "
+        "NCHW or NHWC; export it with such an input"
+    )
 
 
-def _only(path: Path, values: list[ValueInfoProto], kind: str) -> ValueInfoProto:
-    if len(values) != 1:
-        names = ", ".join(value.name for value in values[:MAX_NAMED]) or "none"
-        raise ConversionError(path, f"one {kind} is needed, it has {len(values)}: {names}")
-    if not is_printable(values[0].name):
-        raise ConversionError(path, f"the name of its {kind} is not printable")
-    return values[0]
+def _show(shape: list[int | None]) -> str:
+    return f"[{', '.join('?' if axis is None else str(axis) for axis in shape)}]"
 
 
 def _shape(path: Path, value: ValueInfoProto) -> list[int | None]:
@@ -132,5 +210,5 @@ def _element(path: Path, value: ValueInfoProto) -> str:
             return name
     names = TensorProto.DataType
     name = names.Name(found).lower() if found in names.values() else str(found)
-    problem = f"{value.name} is {name}; {', '.join(ELEMENTS.values())} can be imported"
-    raise ConversionError(path, problem)
+    problem = f"its input {value.name} is {name}; {', '.join(ELEMENTS.values())} can be imported"
+    raise ConversionError(path, f"{problem}; export it with a float32 input")

@@ -37,7 +37,8 @@ UNCAUGHT = 1  # Python's exit code for an exception: a bug
 MAX_FACTS_BYTES = 4 << 20
 MEMORY_PER_BYTE = 8  # of the files: copies are made on the way
 SECONDS_PER_GIB = 600  # two runs on eight images, by one core of a small computer
-ANSWER_PER_BYTE, SMALLEST_ANSWER = 4, 64 << 20  # an ONNX file is about as large as its original
+# An ONNX file is about as large as its original; one that came as int8 is float32 twice besides.
+ANSWER_PER_BYTE, SMALLEST_ANSWER = 10, 64 << 20
 MAX_PROBLEM = 1000  # characters
 MAX_LOG_BYTES = 8 << 10
 INHERITED = ("LANG", "LC_ALL")
@@ -165,7 +166,7 @@ class Sandbox:
         if "unconfined" in facts:
             missing = "; ".join(map(str, facts["unconfined"]))[:MAX_PROBLEM]
             raise EnvironmentLacks(
-                f"{self._path}: a TorchScript file is code, and this kernel cannot keep it from "
+                f"{self._path}: such a file can run code, and this kernel cannot keep it from "
                 f"doing harm: missing {printable(missing)}; import it on another "
                 "machine, or pass --trust-model with its sha256 if you know where it comes from"
             )

@@ -34,7 +34,7 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     """Export ``model``, and run it on ``images``: float32 of shape (n, 3, height, width).
 
     Returns:
-        ``labels``, or None, and PyTorch's version; the blobs ``model`` (ONNX) and ``outputs``
+        PyTorch's version; the blobs ``model`` (ONNX) and ``outputs``
         (``.npy``, float32 of shape (n, classes)).
 
     Raises:
@@ -45,11 +45,10 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     images = np.load("images", allow_pickle=False)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    with _problems(path, "PyTorch cannot load it"):
-        module = torch.jit.load("model", map_location="cpu").eval()
+    module = load_module(path)
     outputs = [run_module(path, module, image[np.newaxis]) for image in images]
     buffer = io.BytesIO()
-    with _problems(path, "PyTorch cannot export it to ONNX"):
+    with problems(path, "PyTorch cannot export it to ONNX"):
         torch.onnx.export(
             module,
             (torch.from_numpy(images[:1]),),
@@ -59,18 +58,23 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
             input_names=["image"],
             output_names=["output"],
         )
-    facts = {"labels": read_labels(module), "torch": str(torch.__version__)}
+    facts = {"torch": str(torch.__version__)}
     rows = io.BytesIO()
     np.save(rows, np.concatenate(outputs))
     return facts, {"model": buffer.getvalue(), "outputs": rows.getvalue()}
 
 
-def read_labels(module: TorchModule) -> list[str] | None:
-    """Return the module's ``labels`` if they are a list of names."""
-    labels = getattr(module, "labels", None)
-    if isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels):
-        return list(labels) or None
-    return None
+def load_module(path: Path) -> TorchModule:
+    """Load ``model``.
+
+    Raises:
+        ConversionError: PyTorch cannot.
+
+    """
+    with problems(path, "PyTorch cannot load it"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and people have it
+        module: TorchModule = torch.jit.load("model", map_location="cpu").eval()
+    return module
 
 
 def run_module(
@@ -80,30 +84,46 @@ def run_module(
 ) -> NDArray[np.float32]:
     """Run it on one image of shape (1, 3, height, width); return (1, classes).
 
+    The module itself may give its scores along any axis, such as (classes,) or (1, classes, 1, 1).
+
     Raises:
         ConversionError: it fails, or returns something else.
 
     """
-    with _problems(path, "PyTorch cannot run it"), torch.no_grad():
+    with problems(path, "PyTorch cannot run it"), torch.no_grad():
         output = module(torch.from_numpy(image))
     if not isinstance(output, torch.Tensor):
         kind = type(output).__name__
         raise ConversionError(path, f"it returns a {kind}; a classifier returns one tensor")
-    if output.ndim != 2 or output.shape[0] != 1 or output.dtype != torch.float32:
+    if sum(axis > 1 for axis in output.shape) > 1 or output.dtype != torch.float32:
         found = f"{tuple(output.shape)} {output.dtype}"
         raise ConversionError(path, f"it returns {found}, not float32 of shape (1, classes)")
     array: NDArray[np.float32] = output.numpy()
-    return array.copy()
+    return array.reshape(1, -1).copy()
 
 
 @contextmanager
-def _problems(path: Path, what: str) -> Iterator[None]:
-    """Wrap whatever PyTorch raises: it documents no exceptions."""
+def problems(path: Path, what: str) -> Iterator[None]:
+    """Wrap whatever PyTorch raises: it documents no exceptions.
+
+    Raises:
+        ConversionError: says ``what`` went wrong, and why.
+
+    """
     try:
         yield
+    except ConversionError:
+        raise
     except Exception as error:
         text = str(error).strip()
-        reason = first_line(error)
+        reason = first_line(_first_cause(error))
         if "Traceback of TorchScript" in text:
             reason = text.splitlines()[-1].strip()[:300]
         raise ConversionError(path, f"{what}: {reason}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what went wrong first: the exporter wraps it in general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

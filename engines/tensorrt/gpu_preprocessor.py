@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class GpuPreprocessor:
     """Prepares frames in two steps: ``stage`` copies the bytes, ``enqueue`` does the rest.
 
-    Encodings that the kernel does not read (Bayer, nv24) are unpacked on the CPU first.
+    Encodings that the kernel does not read (Bayer, nv24, i420, yv12) are unpacked on the CPU
+    first.
     """
 
     def __init__(

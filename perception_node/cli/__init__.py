@@ -118,7 +118,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Verb]:
         if word.startswith("--") and word.endswith("=--"):  # argparse would make it an empty list
             verb_parser.error(f"argument {word.removesuffix('=--')}: -- is no value")
     arguments = verb_parser.parse_args(ours)
-    arguments.ros_arguments = ros_arguments
+    arguments.words, arguments.ros_arguments = ours, ros_arguments
     return arguments, verb
 
 

@@ -7,15 +7,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.options import add_model_arguments, to_config
+from perception_node.cli.options import (
+    add_model_arguments,
+    add_range_arguments,
+    add_size_argument,
+    to_config,
+)
 from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, FrameError
 from perception_node.system.files import read_regular_file
 from perception_node.system.process import use_one_opencv_thread
-from perception_node.terminal.output import complain, say, say_record
+from perception_node.terminal.output import complain, note, say, say_record
 from perception_node.terminal.progress import track
 from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.frame import Frame
+from perception_node.vision.samples import SampleScaler
 
 if TYPE_CHECKING:
     import argparse
@@ -32,9 +38,11 @@ MAX_FILE_BYTES = 256 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument(
-        "images", nargs="+", type=Path, help="JPEG or PNG files, or folders of them"
+        "images", nargs="+", type=Path, help="JPEG, PNG, WebP or TIFF files, or folders of them"
     )
     add_model_arguments(parser)
+    add_size_argument(parser)
+    add_range_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON per image")
 
 
@@ -45,8 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     use_one_opencv_thread()
     failures = 0
     with load_in_time(config.model) as pipeline:
-        decoder = Decoder(config.cameras.max_image_pixels, pipeline.smallest_side)
+        scaler = SampleScaler(config.cameras.mono16_range, warn=note)
+        decoder = Decoder(config.cameras.max_image_pixels, pipeline.smallest_side, scaler=scaler)
         for file in _progress(files):
+            scaler.forget()  # what range the file before it had
             try:
                 hypotheses = _classify(file, decoder, pipeline, config)
             except (FrameError, OSError) as error:

@@ -10,13 +10,14 @@ from rich.markup import escape
 
 from perception_node.calibration.evaluation import (
     Evaluation,
-    Limits,
     evaluate,
     models_of,
     store_evaluation,
 )
+from perception_node.calibration.images import read_label_sets
+from perception_node.calibration.judging import Limits
 from perception_node.calibration.report import to_html
-from perception_node.cli.options import open_sample
+from perception_node.cli.options import choose_images, open_sample
 from perception_node.config.sections import Precision
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import MODEL, MODEL_FILES, load_bundle
@@ -29,12 +30,20 @@ from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+
+    from perception_node.calibration.images import ImageSet
+    from perception_node.calibration.judging import Truth
+    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception evaluate my_model --images photos/ --labels truth.csv --report report.html"
 EXIT_GATE_FAILED = 1
 COLUMNS = {
     "top-1": ("top_1", "{:.2%}"),
     "top-5": ("top_5", "{:.2%}"),
+    "mAP": ("mean_average_precision", "{:.2%}"),
+    "precision": ("precision", "{:.2%}"),
+    "recall": ("recall", "{:.2%}"),
     "lost points": ("drop", "{:.2f}"),
     "agreement": ("agreement", "{:.2%}"),
     "cosine": ("cosine", "{:.4f}"),
@@ -59,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples", type=parse_count, metavar="N", help="at most so many, evenly spaced"
     )
     parser.add_argument(
-        "--labels", type=Path, metavar="CSV", help="lines of file,class_index; without, no top-1"
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="lines of file,class_index (multi-label: one per label); without, no top-1",
     )
     parser.add_argument(
         "--precisions",
@@ -71,14 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_number,
         default=default.max_drop,
         metavar="POINTS",
-        help=f"of top-1 below float32 (default {default.max_drop:g})",
+        help=f"of top-1, multi-label of mAP, below float32 (default {default.max_drop:g})",
     )
     parser.add_argument(
         "--min-agreement",
         type=parse_number,
         default=default.min_agreement,
         metavar="PART",
-        help=f"of the images with float32's label (default {default.min_agreement:g})",
+        help=f"of the images (or labels) as in float32 (default {default.min_agreement:g})",
     )
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
     parser.add_argument("--json", action="store_true", help="what accuracy.json says, on stdout")
@@ -89,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(arguments.max_drop, arguments.min_agreement)
     bundle = load_bundle(find_model(arguments.bundle))
     models = models_of(bundle, _precisions(arguments.precisions))
-    images, truth = open_sample(bundle, arguments)
+    images, truth = _open_labelled(bundle, arguments)
     use_one_opencv_thread()
     with show_phases() as report:
         evaluation = evaluate(bundle, images, models, truth=truth, limits=limits, report=report)
@@ -103,6 +115,17 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in filter(None, (evaluation.skipped, evaluation.warning)):
         complain(problem)
     return 0 if evaluation.passed else EXIT_GATE_FAILED
+
+
+def _open_labelled(
+    bundle: ModelBundle, arguments: argparse.Namespace
+) -> tuple[ImageSet, Mapping[str, Truth] | None]:
+    """Open the images; return them, and their class or all their labels if known."""
+    output = bundle.manifest.output
+    if arguments.labels is None or not output.is_multi_label:
+        return open_sample(bundle, arguments)
+    images = choose_images(bundle, arguments)
+    return images, read_label_sets(arguments.labels, images.names, output.classes)
 
 
 def _precisions(text: str | None) -> list[Precision] | None:

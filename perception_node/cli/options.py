@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perception_node.config.node_config import NodeConfig
-from perception_node.config.sections import ModelConfig, OutputConfig
-from perception_node.terminal.output import parse_count, parse_number
+from perception_node.config.sections import CameraConfig, ModelConfig, OutputConfig
+from perception_node.errors import ConfigError
+from perception_node.terminal.output import note, parse_count, parse_number
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +27,8 @@ MODEL_PARAMETERS = (
     "plan_store",
     "configure_timeout_s",
 )
+BAG_HELP = "folder of rosbag2, or a .mcap, .db3 or (ROS 1) .bag file"
+CAMERA_PARAMETERS = ("max_image_pixels", "mono16_range", "mono32_range")
 ENGINE_TIMEOUT_MS = 60_000  # files can wait longer than a robot's camera
 
 
@@ -58,9 +61,40 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
 
 
+def add_size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-image-pixels``."""
+    default = CameraConfig().max_image_pixels
+    parser.add_argument(
+        "--max-image-pixels",
+        type=parse_count,
+        default=default,
+        metavar="N",
+        help=f"drop larger images before they are decoded (default {default})",
+    )
+
+
+def add_range_arguments(parser: argparse.ArgumentParser, *, floats: bool = False) -> None:
+    """Add what makes bytes of 16-bit images, and of ``floats``; the defaults are the node's."""
+    default = CameraConfig()
+    parser.add_argument(
+        "--mono16-range",
+        default=default.mono16_range,
+        metavar="full|auto|MIN,MAX",
+        help="values of 16-bit images that are black and white (default: full, which is 0,65535)",
+    )
+    if floats:
+        parser.add_argument(
+            "--mono32-range",
+            default=default.mono32_range,
+            metavar="auto|MIN,MAX",
+            help="the same of 32FC1 images, which are refused without it",
+        )
+
+
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
+    values |= {name: vars(arguments)[name] for name in CAMERA_PARAMETERS if name in arguments}
     return NodeConfig().with_values({**values, "engine_timeout_ms": ENGINE_TIMEOUT_MS})
 
 
@@ -68,11 +102,26 @@ def open_sample(
     bundle: ModelBundle, arguments: argparse.Namespace
 ) -> tuple[ImageSet, dict[str, int] | None]:
     """Open the images that --images or --bag names; return them, and their classes if known."""
-    from perception_node.calibration.images import open_images, read_labels
+    from perception_node.calibration.images import read_labels
 
-    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
-    if arguments.samples is not None:
-        images = images.sample(arguments.samples)
+    images = choose_images(bundle, arguments)
     if arguments.labels is None:
         return images, None
-    return images, read_labels(arguments.labels, images.names, bundle.manifest.output.classes)
+    output = bundle.manifest.output
+    if output.is_multi_label:
+        msg = f"{bundle.path}: an image may have several labels, which --labels cannot say here"
+        raise ConfigError(f"{msg}; leave it out, and give it to perception evaluate")
+    return images, read_labels(arguments.labels, images.names, output.classes)
+
+
+def choose_images(bundle: ModelBundle, arguments: argparse.Namespace) -> ImageSet:
+    """Open the images that --images or --bag names, as many as --samples says."""
+    from perception_node.calibration.images import open_images
+    from perception_node.wire.bags import open_bag
+
+    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    if arguments.bag is not None:
+        with open_bag(arguments.bag) as bag:
+            for remark in bag.remarks:
+                note(remark)
+    return images if arguments.samples is None else images.sample(arguments.samples)

@@ -13,12 +13,15 @@ from perception_node.model.bundle import load_bundle
 from perception_node.ros.required import require_ros
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
+from perception_node.terminal.output import note
+from perception_node.vision.samples import SampleScaler
 from perception_node.wire.images import TRANSPORTS, ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from perception_node.config.node_config import NodeConfig
+    from perception_node.config.sections import CameraConfig, Transport
     from perception_node.engines.fallback import FallbackPipeline
     from perception_node.replay.golden import Record
     from perception_node.wire.bags import Bag, BagMessage
@@ -36,11 +39,25 @@ def replay_bag(
     use_one_opencv_thread()
     with load_in_time(config.model) as pipeline:
         readers = {
-            kind: ImageReader(transport, config.cameras.max_image_pixels, pipeline.smallest_side)
-            for kind, transport in TRANSPORTS.items()
+            topic: _make_reader(topic, TRANSPORTS[kind], config.cameras, pipeline.smallest_side)
+            for topic, kind in topics.items()
         }
         for message in bag.messages(list(topics)):
-            yield _classify(message, readers[message.type_name], pipeline, config)
+            yield _classify(message, readers[message.topic], pipeline, config)
+
+
+def _make_reader(
+    topic: str, transport: Transport, cameras: CameraConfig, smallest_side: int
+) -> ImageReader:
+    """Return a reader for one camera, which may have a range of its own."""
+
+    def warn(complaint: str) -> None:
+        note(f"{topic}: {complaint}")
+
+    scaler = SampleScaler(cameras.mono16_range, cameras.mono32_range, warn)
+    return ImageReader(
+        transport, cameras.max_image_pixels, smallest_side, scaler=scaler, warn=warn
+    )
 
 
 def _classify(

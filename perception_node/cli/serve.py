@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from perception_node.cli.options import add_model_arguments, to_config
+from perception_node.cli.options import add_model_arguments, add_range_arguments, to_config
 from perception_node.config.sections import CameraConfig
 from perception_node.doctor.http_findings import require_http
 from perception_node.engines.selection import load_in_time
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments; the defaults are those of ``ServerSettings``."""
     default = ServerSettings()
     add_model_arguments(parser)
+    add_range_arguments(parser)
     parser.add_argument("--host", default=default.host, help="address (default: this machine)")
     for name, (metavar, meaning) in COUNTS.items():
         parser.add_argument(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from perception_node.config.cpus import parse_cpus
 from perception_node.config.parameter import Section, When, parameter
+from perception_node.config.sample_range import parse_range_16, parse_range_32
 from perception_node.errors import ConfigError
 
 MAX_CAMERAS = 8
@@ -123,8 +124,23 @@ class CameraConfig(Section):
         "can be decoded of it, where the rest is grey or wrong.",
     )
 
+    mono16_range: str = parameter(
+        "full",
+        "Which values of 16-bit images (mono16, 16UC1, bayer_*16, rgb16, PNG) are black and "
+        "white: full is 0,65535; MIN,MAX such as 0,4095 for 12 bits; auto is the 1st to 99th "
+        "percentile, slowly followed.",
+    )
+    mono32_range: str = parameter(
+        "",
+        "Which values of 32FC1 images are black and white: MIN,MAX such as 0.3,10, or auto as "
+        "for mono16_range; empty refuses such images.",
+    )
+
     def check_further(self) -> None:
-        """Require at least one topic, and none of them twice."""
+        """Require at least one topic, none of them twice, and ranges that are ranges."""
+        parse_range_16(self.mono16_range)
+        if self.mono32_range:
+            parse_range_32(self.mono32_range)
         topics = self.image_topics
         if not 1 <= len(topics) <= MAX_CAMERAS or len(set(topics)) != len(topics) or "" in topics:
             msg = f"parameter image_topics must be 1 to {MAX_CAMERAS} different topics"

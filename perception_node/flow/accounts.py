@@ -258,6 +258,7 @@ class StreamMonitor:
         has_images: whether there was one since ``begin``.
         rate: images per second.
         identical: images in a row that look like the one before them, by the frame loop.
+        unusable: why the last unusable image is that, by the frame loop; empty before the first.
         publishers: publishers of the topic that are connected; None where that is unknown.
         lost: images that the middleware lost on the way.
         incompatible: the QoS policy for which a publisher was refused; empty if none was.
@@ -269,6 +270,7 @@ class StreamMonitor:
         self.last_ns = 0
         self.has_images = False
         self.identical = 0
+        self.unusable = ""
         self.publishers: int | None = None
         self.lost = 0
         self.incompatible = ""

@@ -42,6 +42,8 @@ class CameraSnapshot:
         rate_hz: images per second; None before the second.
         is_rate_at_least: there may be more.
         identical: images in a row that look like the one before.
+        unusable: why the last unusable image is that; empty if none was.
+        range_complaint: why the last 16-bit image is almost of one colour; empty if it is not.
         publishers: connected publishers; None where that is unknown.
         delivery: how the middleware hands images over, ``bytes`` or ``messages``.
         lost: images lost by the middleware so far.
@@ -66,6 +68,8 @@ class CameraSnapshot:
     rate_hz: float | None
     is_rate_at_least: bool
     identical: int
+    unusable: str
+    range_complaint: str
     publishers: int | None
     delivery: str
     lost: int
@@ -116,10 +120,23 @@ def _input(report: CameraSnapshot, *, is_silent: bool) -> Status:
         return Status("input", Level.ERROR, message, values)
     number = now.malformed - before.malformed - _count_slow(report)
     if number > 0:
-        message = f"{number} unusable image(s); see the log for the cause"
-        return Status("input", Level.WARN, message, values)
+        return _judge_unusable(report, number, values)
     message = "images arrive" if report.has_images else "waiting for the first image"
     return Status("input", Level.OK, message, values)
+
+
+def _judge_unusable(report: CameraSnapshot, number: int, values: dict[str, str]) -> Status:
+    """Were there other images? Of those that are too late, nobody knows whether they are whole."""
+    now, before = report.now, report.before
+    usable = sum(
+        getattr(now, outcome) - getattr(before, outcome)
+        for outcome in ("published", "failed", "stale", "late")
+    )
+    if usable + _count_slow(report) > 0:
+        message = f"{number} unusable image(s); the last: {report.unusable}"
+        return Status("input", Level.WARN, message, values)
+    message = f"all images are unusable ({number}): {report.unusable}"
+    return Status("input", Level.ERROR, message, values)
 
 
 def _connection(report: CameraSnapshot, *, is_silent: bool) -> Status:
@@ -181,7 +198,7 @@ def _rate(report: CameraSnapshot, config: HealthConfig) -> Status:
 
 
 def _picture(report: CameraSnapshot, config: HealthConfig) -> Status:
-    """Does the picture change, as that of a living camera does?"""
+    """Does the picture change, as that of a living camera does, and is there something on it?"""
     values = {"identical images in a row": str(report.identical)}
     if 0 < config.stuck_after <= report.identical:
         message = (
@@ -189,6 +206,8 @@ def _picture(report: CameraSnapshot, config: HealthConfig) -> Status:
             "(a still picture without noise: set stuck_after to 0)"
         )
         return Status("picture", Level.WARN, message, values)
+    if report.range_complaint:
+        return Status("picture", Level.WARN, report.range_complaint, values)
     return Status("picture", Level.OK, "the picture changes", values)
 
 

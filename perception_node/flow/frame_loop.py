@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from perception_node.errors import FrameError
+from perception_node.errors import FrameError, LateFrame, SlowDecoding, StaleFrame
 from perception_node.flow.camera import FrameTrace
 
 if TYPE_CHECKING:
@@ -312,6 +312,8 @@ class FrameLoop:
         if isinstance(error, FrameError):
             trace.outcome = error.kind
             camera.counters.drop(error.kind)
+            if not isinstance(error, (StaleFrame, LateFrame, SlowDecoding)):
+                camera.stream.unusable = str(error)
         else:
             trace.outcome = "failed"
             camera.counters.fail()

@@ -8,6 +8,8 @@ bytes, that float32 model and that preprocessing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from perception_node.errors import ModelFormatError, UngatedModel
@@ -77,11 +79,19 @@ def read_accuracy(bundle: ModelBundle) -> dict[str, Any]:
 
 
 def subject(bundle: ModelBundle) -> dict[str, str]:
-    """Return digests of what every verdict rests on: the reference and what feeds it."""
-    return {
+    """Return digests of what every verdict rests on: the reference and what feeds it.
+
+    A verdict on a multi-label model also rests on its thresholds.
+    """
+    found = {
         "reference_sha256": bundle.files[MODEL],
         "preprocessing_sha256": bundle.manifest.preprocessing.sha256(),
     }
+    output = bundle.manifest.output
+    if output.is_multi_label:
+        text = json.dumps([output.kind, output.thresholds])
+        found["output_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    return found
 
 
 def _check(record: Json) -> None:

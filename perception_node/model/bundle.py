@@ -50,8 +50,12 @@ MAX_RECORD_BYTES = 16 << 20  # of other files: JSON, a calibration cache
 MAX_MODEL_BYTES = (2 << 30) - 1  # protobuf's own limit for a file without external data
 
 ColorOrder = Literal["RGB", "BGR"]
-ResizeMode = Literal["stretch", "shorter-side", "letterbox"]
-Interpolation = Literal["bilinear", "bicubic"]
+ResizeMode = Literal["stretch", "stretch-crop", "shorter-side", "letterbox", "pad-square"]
+CROPPING = {"stretch-crop", "shorter-side"}  # these need shorter_side
+PADDING = {"letterbox", "pad-square"}  # these need fill
+Fill = int | tuple[int, int, int] | Literal["edge"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "bilinear-aliased", "bicubic-aliased"]
+ANTIALIASED = {"bilinear", "bicubic"}
 OutputKind = Literal["logits", "probabilities", "sigmoid", "sigmoid-logits"]
 MULTI_LABEL: tuple[OutputKind, ...] = ("sigmoid", "sigmoid-logits")
 
@@ -72,15 +76,19 @@ class Preprocessing:
 
     Attributes:
         color: order of the input's three channels.
-        resize: ``stretch`` to the input size; ``shorter-side``: the shorter side becomes
-            ``shorter_side`` pixels, then the centre is cropped; ``letterbox``: the whole image
-            fits inside, ``fill`` around it.
-        shorter_side: pixels, used by ``shorter-side`` only (0 otherwise).
-        interpolation: kernel of the last resampling step; larger images are halved first.
+        resize: ``stretch`` to the input size; ``stretch-crop``: both sides become
+            ``shorter_side`` pixels, then the centre is cropped; ``shorter-side``: the shorter
+            side does, then the same; ``letterbox``: the whole image fits inside, ``fill`` around
+            it; ``pad-square``: ``fill`` makes it a square, which is stretched.
+        shorter_side: pixels before the crop, used by ``CROPPING`` ways only (0 otherwise).
+        interpolation: kernel of the last resampling step. ``ANTIALIASED`` ones average all pixels
+            of a larger image, as Pillow does; the others look at the nearest, as OpenCV and
+            TensorFlow do.
         scale: factor on pixel values 0 to 255.
         mean: three values subtracted after ``scale``, in ``color`` order.
         std: three divisors, in ``color`` order.
-        fill: pixel value of the border that ``letterbox`` adds.
+        fill: of the border that ``PADDING`` ways add: one pixel value, three in ``color`` order,
+            or ``edge``, which repeats the image's outermost pixels.
 
     """
 
@@ -91,7 +99,7 @@ class Preprocessing:
     scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fill: int = 0
+    fill: Fill = 0
 
     def sha256(self) -> str:
         """Return the digest by which verdicts and records of a calibration know it."""
@@ -133,6 +141,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a model was quantised before it was imported.
+
+    Attributes:
+        form: in words.
+        int8_share: part of its multiplications that are int8, 0 to 1.
+        no_tensorrt: what TensorRT would refuse, in words; empty if nothing.
+
+    """
+
+    form: str
+    int8_share: float
+    no_tensorrt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What ``bundle.json`` says about the model; file digests are added when it is written.
 
@@ -140,6 +164,7 @@ class Manifest:
         name: a short name, shown in logs and published in ``~/vision_info``.
         license: SPDX identifier of the weights' licence.
         provenance: where the model came from: free JSON for people.
+        quantization: of a model that was int8 when it was imported; None for a float model.
 
     """
 
@@ -149,12 +174,15 @@ class Manifest:
     preprocessing: Preprocessing
     output: Output
     provenance: dict[str, Any]
+    quantization: Quantization | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return it as JSON; what is newer than the schema's first form is there only if said."""
         record = asdict(self)
         if self.output.thresholds is None:
             del record["output"]["thresholds"]
+        if self.quantization is None:
+            del record["quantization"]
         return record
 
     @property
@@ -171,6 +199,10 @@ class ModelBundle:
     manifest: Manifest
     labels: tuple[str, ...]
     files: dict[str, str]
+
+    def precision(self, wanted: Precision) -> Precision:
+        """Return the precision that the model runs in: one that came as int8 has no other."""
+        return wanted if self.manifest.quantization is None else "int8"
 
     def read(self, name: str = MODEL) -> bytes:
         """Return the bytes of one file of the bundle, checked against its sha256.
@@ -310,7 +342,7 @@ def _check_own_digest(path: Path, content: bytes, data: dict[str, Any]) -> None:
 def _check_crop(path: Path, data: dict[str, Any]) -> None:
     size, preprocessing = data["input"], data["preprocessing"]
     smallest = max(size["height"], size["width"])
-    if preprocessing["resize"] == "shorter-side" and preprocessing["shorter_side"] < smallest:
+    if preprocessing["resize"] in CROPPING and preprocessing["shorter_side"] < smallest:
         problem = f"preprocessing.shorter_side must be at least the input size, {smallest}"
         raise ModelFormatError(path, problem)
 
@@ -331,6 +363,8 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
     preprocessing = dict(data["preprocessing"])
     for field in ("mean", "std"):
         preprocessing[field] = tuple(preprocessing[field])
+    if isinstance(preprocessing["fill"], list):
+        preprocessing["fill"] = tuple(preprocessing["fill"])
     return Manifest(
         name=data["name"],
         license=data["license"],
@@ -338,6 +372,7 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
         preprocessing=Preprocessing(**preprocessing),
         output=_parse_output(data["output"]),
         provenance=data["provenance"],
+        quantization=Quantization(**data["quantization"]) if "quantization" in data else None,
     )
 
 

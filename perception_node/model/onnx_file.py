@@ -34,6 +34,12 @@ ORT_FORMAT = b"ORTM"  # from byte 4 on; ONNX Runtime would take it for its own f
 SETTINGS = (1, memoryview(b"ort_config"))  # a key of a note
 FILE_OPERATORS = {"EPContext"}  # those that name a file
 
+# Operators of a model that is quantised already.
+QUANTIZERS = {
+    *("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QGemm"),
+    *("QLinearConv", "QLinearMatMul", "QuantizeLinear"),
+}
+
 # Which field of which message holds another one that is visited.
 CHILDREN = {
     "Model": {7: "Graph", 14: "Note", 20: "Training", 25: "Function"},
@@ -54,6 +60,8 @@ FINE_GRAINED = {
 }
 NUMBERS = {7, 8, 9}  # of an attribute: floats, integers, texts
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR = 1, 2, 4
+OPSET_IMPORT, OPSET_DOMAIN, OPSET_VERSION = 8, 1, 2
+STANDARD_DOMAINS = {b"", b"ai.onnx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class OnnxContent:
         weights: number of elements of each tensor that has a name.
         spans: those of the tensors whose numbers lie in other files.
         has_functions: some operators are written in ONNX themselves.
+        opset: version of ONNX's own operators; 0 where it is not stated.
 
     """
 
@@ -90,6 +99,7 @@ class OnnxContent:
     weights: dict[str, int] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     has_functions: bool = False
+    opset: int = 0
 
 
 def look_through(content: bytes, *, beside: Mapping[str, int] | None = None) -> OnnxContent:
@@ -166,8 +176,16 @@ class _Walk:
             self.visit(child, value, depth + 1)
         elif number in FINE_GRAINED[kind]:
             self._count(len(value) // 2)
+        if (kind, number) == ("Model", OPSET_IMPORT):
+            self._opset(value)
         if kind == "Attribute" and number in NUMBERS:
             self._elements += len(value)
+
+    def _opset(self, message: memoryview) -> None:
+        fields = dict(self._fields(message))
+        version = fields.get(OPSET_VERSION)
+        if fields.get(OPSET_DOMAIN, b"") in STANDARD_DOMAINS and isinstance(version, int):
+            self.found.opset = max(self.found.opset, version)
 
     def _node(self, message: memoryview, depth: int) -> None:
         operator, inputs, outputs, before = "", [], [], self._elements

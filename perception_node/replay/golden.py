@@ -23,6 +23,7 @@ HEADER, DROPPED = "another topic, time, stamp or frame_id", "dropped, or for ano
 BEST, NUMBER = "another best class", "more or fewer results"
 OTHERS, SCORE = "other classes below the best", "scores beyond the tolerance"
 KINDS = (MISSING, ADDITIONAL, HEADER, DROPPED, BEST, NUMBER, OTHERS, SCORE)
+ROUNDING = 1e-3  # of a sum of scores
 ALWAYS_KNOWN = ("topic", "time_ns")  # a dropped frame has neither stamp nor frame_id
 
 
@@ -109,9 +110,12 @@ def _could_be(result: Record, known: list[Record], tolerance: float) -> bool:
         if one["class_id"] == result["class_id"]:
             is_close = abs(one["score"] - result["score"]) <= tolerance
             return is_close and _is_class(one, result)
-    # A class that is not listed scored no more than the last one, nor than the others leave over.
+    # A class that is not listed scored no more than the last one, nor than the others leave over,
+    # unless scores are independent (multi-label): then they may add up to more than 1.
     scores = [one["score"] for one in known]
-    return bool(result["score"] <= min(scores[-1], 1.0 - sum(scores)) + tolerance)
+    left = 1.0 - sum(scores)
+    limit = scores[-1] if left < -ROUNDING else min(scores[-1], left)
+    return bool(result["score"] <= limit + tolerance)
 
 
 def _is_class(one: Record, other: Record) -> bool:

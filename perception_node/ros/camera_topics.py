@@ -29,6 +29,7 @@ from perception_node.ros.image_source import clock_reader
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
 from perception_node.system.throttle import Throttle
+from perception_node.vision.samples import SampleScaler
 from perception_node.wire.images import ImageReader
 
 if TYPE_CHECKING:
@@ -139,11 +140,19 @@ class CameraTopics:
         self._throttle = Throttle(LOG_PERIOD_S)
         self._reported = (counters.snapshot(), 0)
         self.delivery = find_delivery(node, IMAGE_TYPES[config.cameras.image_transport])
+
+        def warn(complaint: str) -> None:
+            node.get_logger().warning(f"{place.topic}: {complaint}")
+
+        cameras = config.cameras
+        self._scaler = SampleScaler(cameras.mono16_range, cameras.mono32_range, warn)
         reader = ImageReader(
-            config.cameras.image_transport,
-            config.cameras.max_image_pixels,
+            cameras.image_transport,
+            cameras.max_image_pixels,
             pipeline.smallest_side,
-            config.cameras.damaged_images,
+            cameras.damaged_images,
+            self._scaler,
+            warn,
         )
         self.outputs = Outputs(node, pipeline, get_config, place.prefix, place.of)
         self.camera = Camera(
@@ -254,6 +263,8 @@ class CameraTopics:
             rate_hz=stream.rate.rate_hz(now_ns),
             is_rate_at_least=stream.rate.is_at_least,
             identical=stream.identical,
+            unusable=stream.unusable,
+            range_complaint=self._scaler.complaint,
             publishers=stream.publishers,
             delivery=self.delivery,
             lost=lost,

@@ -15,6 +15,7 @@ from perception_node.errors import DeadlineMissed, PerceptionError, ServerBusy
 from perception_node.system.realtime import name_thread
 from perception_node.vision.decode import Decoder
 from perception_node.vision.frame import Frame
+from perception_node.vision.samples import SampleScaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,10 +57,12 @@ class ClassificationQueue:
         self.on_exhausted = lambda: None
         self._config = config
         self._deadline_ms = settings.deadline_ms
+        self._scaler = SampleScaler(config.cameras.mono16_range, warn=logger.warning)
         self._decoder = Decoder(
             config.cameras.max_image_pixels,
             pipeline.smallest_side,
             config.cameras.damaged_images,
+            self._scaler,
         )
         self._lock = threading.Lock()
         self._depth = 0
@@ -151,6 +154,7 @@ class ClassificationQueue:
 
     def _run(self, data: bytes, end_ns: int) -> Prediction | None:
         lost = self.pipeline.lost
+        self._scaler.forget()  # the range of another client's image
         frame = Frame.from_bgr(self._decoder.decode(data))
         if time.monotonic_ns() >= end_ns:  # decoding took that long: the engine is spared
             return None

@@ -13,7 +13,7 @@ from perception_node.vision.opencv import convert_color
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.vision.frame import PackedOrder
+    from perception_node.vision.encodings import PackedOrder
     from perception_node.vision.postprocess import Hypothesis
 
 LINES = 3

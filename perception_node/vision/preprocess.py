@@ -23,12 +23,17 @@ from perception_node.vision.resampling import SMALLEST_SIGMA, resample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perception_node.model.bundle import Interpolation, Preprocessing
-    from perception_node.vision.frame import Frame, PackedOrder
+    from perception_node.model.bundle import Fill, Interpolation, Preprocessing
+    from perception_node.vision.encodings import PackedOrder
+    from perception_node.vision.frame import Frame
+    from perception_node.vision.resampling import Axis, Resampling
 
 _INTERPOLATION: dict[Interpolation, int] = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST,  # done by Picker: OpenCV's releases round differently
+    "bilinear-aliased": cv2.INTER_LINEAR,
+    "bicubic-aliased": cv2.INTER_CUBIC,
 }
 # OpenCV works on so many pixels at once at most, and rounds those left over at the end of a plane
 # in another way. Where none are, all planes together give the same input as one by one.
@@ -60,6 +65,7 @@ class Preprocessor:
         self._shape: tuple[int, ...] = ()
         self._order: PackedOrder | None = None
         self._resize: Resizer | None = None
+        self._border: Border | None = None
         self._split_into: list[NDArray[np.uint8]] = []
 
     def __call__(self, pixels: NDArray[np.uint8], order: PackedOrder) -> None:
@@ -67,6 +73,9 @@ class Preprocessor:
         if self._resize is None or pixels.shape != self._shape:
             self._resize = Resizer(self._preprocessing, pixels.shape, self._size)
             self._shape = pixels.shape
+            if not isinstance(self._preprocessing.fill, int):
+                fill = self._preprocessing.fill
+                self._border = Border(self._planes[:3], self._resize.resampling, fill)
         image = self._resize(pixels)
         if order == "GRAY":
             self._planes[:3] = image
@@ -75,6 +84,8 @@ class Preprocessor:
                 self._split_into = [self._plane_of(channel) for channel in order]
                 self._order = order
             cv2.split(image, self._split_into)
+        if self._border is not None:
+            self._border()
         self._normalise()
 
     def _plane_of(self, channel: str) -> NDArray[np.uint8]:
@@ -106,6 +117,33 @@ class Normaliser:
             cv2.addWeighted(plane, factor, plane, 0.0, offset, target, cv2.CV_32F)
 
 
+class Border:
+    """Fills what an image leaves open of its planes, where that is more than one pixel value."""
+
+    def __init__(self, planes: NDArray[np.uint8], resampling: Resampling, fill: Fill) -> None:
+        """Prepare to fill ``planes``: uint8 of shape (3, height, width)."""
+        rows, columns = resampling.rows, resampling.columns
+        top, bottom = rows.first, rows.first + rows.filled
+        left, right = columns.first, columns.first + columns.filled
+        inside = planes[:, top:bottom]
+        strips = [
+            (inside[..., :left], inside[..., left : left + 1]),
+            (inside[..., right:], inside[..., right - 1 : right]),
+            (planes[:, :top], planes[:, top : top + 1]),  # with the corners, after the sides
+            (planes[:, bottom:], planes[:, bottom - 1 : bottom]),
+        ]
+        if fill != "edge":
+            colour = np.empty((3, 1, 1), np.uint8)
+            colour[:, 0, 0] = fill
+            strips = [(strip, colour) for strip, _ in strips]
+        self._strips = [(strip, source) for strip, source in strips if strip.size]
+
+    def __call__(self) -> None:
+        """Fill the border; the planes hold the image already."""
+        for strip, source in self._strips:
+            strip[...] = source
+
+
 class Resizer:
     """Resizes images of one shape to the input's size, with its own buffers."""
 
@@ -116,7 +154,7 @@ class Resizer:
 
         ``size`` is the (height, width) of the result.
         """
-        resampling = resample(preprocessing, shape[:2], size)
+        self.resampling = resampling = resample(preprocessing, shape[:2], size)
         rows, columns = resampling.rows, resampling.columns
         self._crop = tuple(slice(axis.start, axis.start + axis.count) for axis in (rows, columns))
         self._halved = [
@@ -125,13 +163,16 @@ class Resizer:
         ]
         self._is_blurred = resampling.blurred
         self._blurred = np.empty((rows.halved, columns.halved, *shape[2:]), np.uint8)
-        self._image = np.full(size + shape[2:], preprocessing.fill, np.uint8)
+        fill = preprocessing.fill if isinstance(preprocessing.fill, int) else 0
+        self._image = np.full(size + shape[2:], fill, np.uint8)
         self._inner = self._image[
             rows.first : rows.first + rows.filled, columns.first : columns.first + columns.filled
         ]
         images = [shape, *(one.shape for one in (*self._halved, self._blurred, self._inner))]
         is_careful = SINGLE in {(rows.count, columns.count), *(one[:2] for one in images)}
         self._resize = resize if is_careful else _resize
+        is_nearest = preprocessing.interpolation == "nearest"
+        self._finish = Picker(rows, columns, shape[2:]) if is_nearest else self._resize
         self._interpolation = _INTERPOLATION[preprocessing.interpolation]
         self._kernel = (2 * columns.radius + 1, 2 * rows.radius + 1)
         self._sigmas = (max(columns.sigma, SMALLEST_SIGMA), max(rows.sigma, SMALLEST_SIGMA))
@@ -148,8 +189,27 @@ class Resizer:
                 image, self._kernel, across, self._blurred, down, cv2.BORDER_REPLICATE
             )
             image = self._blurred
-        self._resize(image, self._inner, self._interpolation)
+        self._finish(image, self._inner, self._interpolation)
         return self._image
+
+
+class Picker:
+    """Takes for each target pixel the one in which its centre lies, as Pillow's NEAREST does."""
+
+    def __init__(self, rows: Axis, columns: Axis, channels: tuple[int, ...]) -> None:
+        """Prepare for uint8 images of the axes' ``halved`` pixels."""
+        self._rows, self._columns = (
+            (2 * np.arange(axis.filled) + 1) * axis.halved // (2 * axis.filled)
+            for axis in (rows, columns)
+        )
+        self._picked = np.empty((rows.filled, columns.halved, *channels), np.uint8)
+
+    def __call__(
+        self, image: NDArray[np.uint8], target: NDArray[np.uint8], _interpolation: int
+    ) -> None:
+        """Fill ``target``."""
+        np.take(image, self._rows, 0, self._picked, "clip")
+        np.take(self._picked, self._columns, 1, target, "clip")
 
 
 def _resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:

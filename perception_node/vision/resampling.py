@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from perception_node.model.bundle import ANTIALIASED
+
 if TYPE_CHECKING:
     from perception_node.model.bundle import Preprocessing
 
@@ -82,10 +84,11 @@ def resample(
 ) -> Resampling:
     """Return how an image of (height, width) becomes an input of ``size`` (height, width)."""
     spans = fit(preprocessing, image, size)
-    halvings = _count_halvings(spans)
+    is_antialiased = preprocessing.interpolation in ANTIALIASED
+    halvings = _count_halvings(spans) if is_antialiased else 0
     crops = [_crop(length, span, halvings) for length, span in zip(image, spans, strict=True)]
     sigmas = [
-        _blur((count >> halvings) / span.filled, halvings)
+        _blur((count >> halvings) / span.filled, halvings) if is_antialiased else 0.0
         for (_, count), span in zip(crops, spans, strict=True)
     ]
     blurred = max(sigmas) > SMALLEST_BLUR
@@ -113,12 +116,18 @@ def fit(
     """
     if preprocessing.resize == "stretch":
         spans = [Span(0.0, length, 0, target) for length, target in zip(image, size, strict=True)]
+    elif preprocessing.resize == "stretch-crop":
+        side = preprocessing.shorter_side
+        spans = [_centre(length, side, target) for length, target in zip(image, size, strict=True)]
     elif preprocessing.resize == "shorter-side":
         resized = [preprocessing.shorter_side * length // min(image) for length in image]
         spans = [_centre(*axis) for axis in zip(image, resized, size, strict=True)]
+    elif preprocessing.resize == "pad-square":
+        ratios = [target / max(image) for target in size]
+        spans = [_padded(*axis) for axis in zip(image, size, ratios, strict=True)]
     else:
         ratio = min(target / length for length, target in zip(image, size, strict=True))
-        spans = [_letterbox(*axis, ratio) for axis in zip(image, size, strict=True)]
+        spans = [_padded(*axis, ratio) for axis in zip(image, size, strict=True)]
     vertical, horizontal = spans
     return vertical, horizontal
 
@@ -129,7 +138,7 @@ def _centre(length: int, resized: int, target: int) -> Span:
     return Span(round((resized - target) / 2) * scale, target * scale, 0, target)
 
 
-def _letterbox(length: int, target: int, ratio: float) -> Span:
+def _padded(length: int, target: int, ratio: float) -> Span:
     """Return the span of a whole axis that fills the middle of the input."""
     filled = max(1, round(length * ratio))
     return Span(0.0, length, (target - filled) // 2, filled)

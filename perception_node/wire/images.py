@@ -15,14 +15,21 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from perception_node.errors import InvalidStamp, MalformedMessage, quote
-from perception_node.vision.decode import Decoder
-from perception_node.vision.frame import Frame, view_pixels
+from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
+from perception_node.vision.encodings import FLOATS
+from perception_node.vision.frame import Frame
+from perception_node.vision.layout import lay_out
+from perception_node.vision.samples import SampleScaler, warn_in_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from perception_node.config.sections import DamagedImages, Transport
     from perception_node.untyped import Message
+    from perception_node.vision.layout import Layout
 
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -31,10 +38,12 @@ NANOSECONDS = 1_000_000_000
 HEADER_BYTES = 4  # encapsulation: two bytes of representation, two of options
 BIG_ENDIAN = b"\x00\x00"
 LITTLE_ENDIAN = b"\x00\x01"
+# What an image calls its encoding if its data is a file of one of these formats.
+FILES = frozenset(("mjpeg", "mjpg", *(suffix[1:] for suffix in IMAGE_SUFFIXES)))
 MAX_STRING_BYTES = 1 << 16  # names of frames and encodings; a text is copied, octets are not
 
 
-class Layout:
+class Numbers:
     """Numbers of 32 bits that follow each other, in both byte orders."""
 
     def __init__(self, letters: str) -> None:
@@ -43,9 +52,9 @@ class Layout:
         self.unpack = [struct.Struct(order + letters).unpack_from for order in "<>"]
 
 
-UINT32 = Layout("I")
+UINT32 = Numbers("I")
 # Each with the length of what follows it: the frame, the encoding, the pixels.
-STAMP_AND_LENGTH, SIZE_AND_LENGTH, STEP_AND_LENGTH = Layout("iII"), Layout("III"), Layout("II")
+STAMP_AND_LENGTH, SIZE_AND_LENGTH, STEP_AND_LENGTH = Numbers("iII"), Numbers("III"), Numbers("II")
 
 
 class CdrReader:
@@ -67,7 +76,7 @@ class CdrReader:
         self._data = memoryview(data)
         self._position = HEADER_BYTES
 
-    def numbers(self, layout: Layout) -> tuple[Any, ...]:
+    def numbers(self, layout: Numbers) -> tuple[Any, ...]:
         """Read the integers of a layout, from the next multiple of four on."""
         start = (self._position + 3) & -4  # the encapsulation has four bytes itself
         end = start + layout.size
@@ -140,10 +149,18 @@ class ImageReader:
         max_pixels: int,
         smallest_side: int,
         damaged_images: DamagedImages = "drop",
+        scaler: SampleScaler | None = None,
+        warn: Callable[[str], object] = warn_in_log,
     ) -> None:
-        """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits."""
+        """Prepare to read ``raw`` or ``compressed`` images; see ``Decoder`` for the limits.
+
+        ``scaler`` makes bytes of deeper samples; ``warn`` is called for the first image with a
+        wrong step that can be read all the same.
+        """
         self._max_pixels = max_pixels
-        self._decoder = Decoder(max_pixels, smallest_side, damaged_images)
+        self._scaler = SampleScaler() if scaler is None else scaler
+        self._decoder = Decoder(max_pixels, smallest_side, damaged_images, self._scaler)
+        self._warn: Callable[[str], object] | None = warn
         readers = {"raw": self._read_raw, "compressed": self._read_compressed}
         self._read_body = readers[transport]
 
@@ -180,18 +197,41 @@ class ImageReader:
             height, width, encoding = body.height, body.width, body.encoding
             is_bigendian, step = bool(body.is_bigendian), body.step
             octets = memoryview(body.data).toreadonly()
-        pixels = view_pixels(
-            octets,
+        if encoding.lower() in FILES:
+            return self._decode(octets, stamp_ns, frame_id)
+        layout = lay_out(
+            encoding,
             height=height,
             width=width,
-            encoding=encoding,
             step=step,
+            size=len(octets),
             max_pixels=self._max_pixels,
+            takes_floats=self._scaler.takes_floats,
         )
-        return Frame(pixels, encoding, height, width, is_bigendian, stamp_ns, frame_id)
+        if layout.complaint:
+            self._warn_once(layout.complaint)
+        pixels, name = layout.view(octets), layout.encoding
+        if layout.narrow:
+            pixels, name = self._read_deep(layout, octets, is_bigendian=is_bigendian)
+        return Frame(pixels, name, height, width, is_bigendian, stamp_ns, frame_id)
+
+    def _warn_once(self, complaint: str) -> None:
+        warn, self._warn = self._warn, None
+        if warn is not None:
+            warn(complaint)
+
+    def _read_deep(
+        self, layout: Layout, octets: memoryview, *, is_bigendian: bool
+    ) -> tuple[NDArray[np.uint8], str]:
+        """Return pixels and their encoding: bytes in the range that is set, or all as it came."""
+        samples = layout.view_samples(octets, is_bigendian=is_bigendian)
+        if layout.encoding == FLOATS or not self._scaler.is_full:
+            return self._scaler.scale(samples), layout.narrow
+        self._scaler.judge(samples)
+        return layout.view(octets), layout.encoding
 
     def _read_compressed(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
-        """Read what follows the header of a sensor_msgs/CompressedImage: a JPEG or a PNG.
+        """Read what follows the header of a sensor_msgs/CompressedImage: a file of ``FORMATS``.
 
         ``format`` is not consulted: drivers fill it in many ways, the data itself is clear.
         """
@@ -200,6 +240,9 @@ class ImageReader:
             octets = body.octets()
         else:
             octets = memoryview(body.data)
+        return self._decode(octets, stamp_ns, frame_id)
+
+    def _decode(self, octets: memoryview, stamp_ns: int, frame_id: str) -> Frame:
         return Frame.from_bgr(self._decoder.decode(octets), stamp_ns, frame_id)
 
 

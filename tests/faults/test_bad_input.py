@@ -57,8 +57,8 @@ def raw(**fields):
 
 RAW = {
     "layout": [
-        raw(step=32 * 3 - 1),
-        raw(step=0),
+        raw(step=32 * 3 - 1, data=bytes(32 * 24 * 3 - 1)),
+        raw(step=0, data=bytes(32 * 24 * 3 + 1)),
         raw(step=32 * 3 + 1),
         raw(height=25),
         raw(height=0),
@@ -102,7 +102,7 @@ def large(**fields):
 
 
 LARGE_RAW = {
-    "layout": [large(step=1), large(height=241), large(encoding="nv12", width=319)],
+    "layout": [large(step=961), large(height=241), large(encoding="nv12", width=319)],
     "too_large": [large(height=HUGE, width=HUGE)],
     "encoding": [large(encoding="32FC1"), large(encoding="\x1b[31m")],
     "stamp": [lambda: bad_stamp(large()(), sec=-1)],

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,14 +20,24 @@ from perception_node.engines.importing.archive import check_archive
 from perception_node.engines.importing.confinement import Limits
 from perception_node.engines.importing.importer import Order, import_model
 from perception_node.engines.importing.landlock import landlock_version
-from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConversionError, EnvironmentLacks
 from tests.builders import ROOT, perception
 from tests.hostile_builders import COSTLY, REFUSED, endless, external
-from tests.import_builders import SAID, rezip, scores_network, script, small_module, torch
+from tests.import_builders import (
+    SAID,
+    SCRIPT_SAID,
+    rezip,
+    scores_network,
+    script,
+    small_module,
+    torch,
+)
+
+if TYPE_CHECKING:
+    from perception_node.engines.importing.settings import Wishes
 
 LIMITS = Limits(wall_s=60.0, cpu_s=30, memory_bytes=1 << 30, file_bytes=64 << 20)
-SMALL = Wishes(size=(16, 16))
+SMALL = replace(SCRIPT_SAID, size=(16, 16))
 needs_landlock = pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
 
 

@@ -19,6 +19,7 @@ from perception_node.vision.decode import Decoder
 from perception_node.vision.frame import Frame
 from tests.builders import BLUE, GREEN, RED, encode, quadrants, smooth, solid
 from tests.engine_builders import PATIENCE_S, Rig, raising, wait_for
+from tests.gate_builders import multi_label_bundle
 from tests.http_builders import ask, form, serving, upload
 
 COLORS = {"red": RED, "green": GREEN, "blue": BLUE}
@@ -73,6 +74,16 @@ def test_the_answer_is_the_pipelines(server, color_bundle, extension, way):
 
 def test_the_answer_begins_as_that_of_the_reference_application(server):
     assert list(upload(server.url, JPEG).json)[:2] == ["label", "score"]
+
+
+def test_a_multi_label_model_answers_with_all_labels_that_reach_their_threshold(tmp_path):
+    bundle = multi_label_bundle(tmp_path / "labels", thresholds=(0.5, 0.5, 0.5))
+    with serving(bundle.path) as server:
+        yellow = upload(server.url, encode(solid((255, 255, 0)), ".png")).json
+        black = upload(server.url, encode(solid((0, 0, 0)), ".png")).json
+    scores = {one["label"]: one["score"] for one in yellow["results"]}
+    assert scores == pytest.approx({"red": 0.997527, "green": 0.997527}, abs=1e-5)  # sigmoid of 6
+    assert (black["label"], black["score"], black["results"]) == (None, None, [])
 
 
 def test_bytes_without_a_known_type_are_an_image_too(server):
@@ -148,7 +159,7 @@ REFUSED = {
     ),
     "a body without a type": (JPEG, "", 415, "not that of an image"),
     "JSON": (b"{}", "application/json", 415, "not that of an image"),
-    "no image": (b"hello", "image/jpeg", 400, "neither JPEG nor PNG"),
+    "no image": (b"hello", "image/jpeg", 400, "no JPEG, PNG, WebP or TIFF"),
     "a JPEG cut short": (JPEG[:-40], "image/jpeg", 400, "cut short"),
     "too many pixels": (with_size(9000, 9000), "image/png", 413, "send a smaller image"),
     "a strip": (with_size(100_000, 2), "image/png", 400, "no camera has"),

@@ -178,7 +178,7 @@ READABLE = {
 }
 UNREADABLE = {
     "short": make_image("red", 5, data=b"123"),
-    "step": make_image("red", 5, step=1),
+    "step": make_image("red", 5, step=97),
     "encoding": make_image("red", 5, encoding="32FC1"),
     "empty": Image(),
 }

@@ -106,15 +106,14 @@ def test_a_message_comes_once_a_period(start, peer):
     assert abs(stamps[-1] - time.time()) < 60.0
 
 
-def test_an_unusable_image_is_a_warning_for_one_period(start, peer):
+def test_a_lone_unusable_image_is_an_error_for_one_period(start, peer):
     diagnostics = peer.watch()
     with start(diagnostics_period_s=0.3, image_timeout_s=10.0):
         stream = Stream(peer)
-        stream.classify(make_image("red", 1))
-        diagnostics.wait_for_level("input", OK)
-        stream.camera.publish(make_image("red", 2, step=1))
-        status = diagnostics.wait_for_level("input", WARN)
-        assert status.message.startswith("1 unusable image(s)")
+        stream.wait_until_heard()
+        stream.camera.publish(make_image("red", 2, encoding="theora"))
+        status = diagnostics.wait_for_level("input", ERROR)
+        assert status.message.startswith("all images are unusable (1): encoding 'theora' is not")
         diagnostics.wait_for_level("input", OK)
 
 

@@ -14,6 +14,7 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 
 from perception_node.ros.qos import LATCHED
 from tests.builders import LABELS
+from tests.gate_builders import multi_label_bundle
 from tests.ros.harness import (
     NODE,
     Peer,
@@ -196,3 +197,15 @@ def test_overlays_are_drawn_at_most_at_their_rate(local, peer):
     for stamp_ns in range(20, 30):
         stream.classify_once(make_image("red", stamp_ns))
     wait_for(lambda: len(drawn) == 11, lambda: f"one for each image, drawn: {len(drawn)}")
+
+
+def test_a_multi_label_model_publishes_every_label_that_reaches_its_threshold(tmp_path):
+    bundle = multi_label_bundle(tmp_path / "labels", thresholds=(0.5, 0.6, 0.5))
+    parameters = {"model": bundle.path, "autostart": True}
+    with claim_domain() as domain, start_node(domain, parameters), Peer(domain) as peer:
+        stream = Stream(peer)
+        stream.classify(make_image("red", 1))
+        result = stream.classify_once(make_image("orange", 2))
+    # sigmoids of 6 and of 12 * 128 / 255 - 6, which does not reach 0.6; blue has that of -6
+    assert [hypothesis.class_id for hypothesis in result.results] == ["0"]
+    assert result.results[0].score == pytest.approx(0.997527, abs=1e-5)

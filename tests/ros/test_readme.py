@@ -11,7 +11,7 @@ import pytest
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from perception_node.cli import VERBS
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
 from tests.ros.harness import NODE, wait_for
 
 pytestmark = pytest.mark.ros

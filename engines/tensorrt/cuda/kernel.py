@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perception_node.vision.frame import ENCODINGS
+from perception_node.vision.encodings import ENCODINGS
 from perception_node.vision.resampling import SMALLEST_SIGMA, resample
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Axis(ctypes.Structure):
         ("filled", ctypes.c_int),
         ("size", ctypes.c_int),  # of the input
         ("window", ctypes.c_int),  # halved pixels that one block needs, 0: too many to keep
+        ("nearest", ctypes.c_int),  # nothing is blended
         ("weights", ctypes.c_ushort * MAX_WEIGHTS),  # of the blur, from the centre outwards
     )
 
@@ -102,7 +103,8 @@ class Parameters(ctypes.Structure):
         ("blue_first", ctypes.c_int),
         ("halvings", ctypes.c_int),
         ("cubic", ctypes.c_int),
-        ("fill", ctypes.c_int),
+        ("fills", ctypes.c_int * CHANNELS),  # of the border, in the order of the planes
+        ("repeats_edge", ctypes.c_int),  # the border is the outermost pixels instead
         ("factors", ctypes.c_float * CHANNELS),
         ("shifts", ctypes.c_float * CHANNELS),
     )
@@ -140,15 +142,20 @@ def plan_launch(
     ``size`` is the height and width of the engine's input.
     """
     resampling = resample(preprocessing, (layout.height, layout.width), size)
-    is_cubic = preprocessing.interpolation == "bicubic"
+    is_cubic = preprocessing.interpolation.startswith("bicubic")
     taps = 4 if is_cubic else 2
     parameters = Parameters(
         rows=_axis(resampling.rows, size[0], taps),
         columns=_axis(resampling.columns, size[1], taps),
         halvings=resampling.halvings,
         cubic=is_cubic,
-        fill=preprocessing.fill,
+        repeats_edge=preprocessing.fill == "edge",
     )
+    if isinstance(preprocessing.fill, tuple):
+        parameters.fills[:] = preprocessing.fill
+    elif isinstance(preprocessing.fill, int):
+        parameters.fills[:] = (preprocessing.fill,) * CHANNELS
+    parameters.rows.nearest = parameters.columns.nearest = preprocessing.interpolation == "nearest"
     if parameters.rows.window * parameters.columns.window > WINDOW_PIXELS:
         parameters.rows.window = parameters.columns.window = 0
     _describe_pixels(parameters, layout, preprocessing.color)
@@ -206,9 +213,8 @@ def _describe_pixels(parameters: Parameters, layout: FrameLayout, color: str) ->
         parameters.chroma_start = layout.height * layout.row_bytes if planar else 0
         parameters.chroma_shift = 1 if planar else 0
         offsets = _YUV_OFFSETS[layout.encoding]
-    elif encoding.order == "GRAY":  # of two bytes, the high one
-        high = encoding.pixel_bytes - 1
-        offsets = (0 if layout.is_bigendian else high,) * CHANNELS
     else:
-        offsets = tuple(encoding.order.index(name) for name in color)
+        places = encoding.places(is_bigendian=layout.is_bigendian)
+        is_grey = encoding.order == "GRAY"
+        offsets = tuple(places[0 if is_grey else encoding.order.index(name)] for name in color)
     parameters.offsets[:] = offsets

@@ -24,7 +24,8 @@ struct Axis {
     int first;
     int filled;
     int size;
-    int window;  // pixels of the window in shared memory, 0: there is none
+    int window;   // pixels of the window in shared memory, 0: there is none
+    int nearest;  // nothing is blended
     unsigned short weights[MAX_WEIGHTS];
 };
 
@@ -39,7 +40,8 @@ struct Parameters {
     int blue_first;         // plane 0 is blue; for YUV only
     int halvings;
     int cubic;
-    int fill;
+    int fills[CHANNELS];  // of the border, in the order of the planes
+    int repeats_edge;     // the border is the outermost pixels instead
     float factors[CHANNELS];
     float shifts[CHANNELS];
 };
@@ -148,10 +150,16 @@ __device__ inline void weigh(float x, float (&weights)[4]) {  // Keys, a = -0.75
     weights[3] = 1.0f - weights[0] - weights[1] - weights[2];
 }
 
+// The pixel in which the centre of a pixel of the input lies, as Pillow's NEAREST.
+__device__ inline int find_nearest(const Axis &axis, int index) {
+    return int((2LL * index + 1) * axis.halved / (2 * axis.filled));
+}
+
 // With the roundings of OpenCV's resize. `index` counts from the first filled pixel of the input.
 template <int TAPS>
 __device__ inline Taps<TAPS> find_taps(const Axis &axis, int index) {
-    const float place = float((index + 0.5) * axis.scale - 0.5);
+    const float place = axis.nearest ? float(find_nearest(axis, index))
+                                     : float((index + 0.5) * axis.scale - 0.5);
     const int whole = __float2int_rd(place);
     const int first = whole - (TAPS / 2 - 1);
     float weights[TAPS];
@@ -259,11 +267,16 @@ __device__ inline void prepare_tile(const Parameters &p, const unsigned char *im
     __syncthreads();
     for (int i = threadIdx.y; i < TILE && top + i < p.rows.size; i += blockDim.y) {
         for (int j = threadIdx.x; j < TILE && left + j < p.columns.size; j += blockDim.x) {
-            const int row = top + i - p.rows.first, column = left + j - p.columns.first;
+            int row = top + i - p.rows.first, column = left + j - p.columns.first;
+            if (p.repeats_edge) {
+                row = clamp(row, 0, p.rows.filled - 1);
+                column = clamp(column, 0, p.columns.filled - 1);
+            }
             const bool filled =
                 row >= 0 && row < p.rows.filled && column >= 0 && column < p.columns.filled;
             const Pixel pixel =
-                filled ? resize<TAPS>(p, image, window, row, column) : p.fill * ONES;
+                filled ? resize<TAPS>(p, image, window, row, column)
+                       : pack(p.fills[0], p.fills[1], p.fills[2]);
             const long long plane = (long long)p.rows.size * p.columns.size;
             float *target = input + (long long)(top + i) * p.columns.size + left + j;
             for (int c = 0; c < CHANNELS; ++c) {

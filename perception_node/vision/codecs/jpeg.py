@@ -50,8 +50,11 @@ class Jpeg:
         width: pixels, as the file has them.
         height: pixels.
         orientation: as EXIF numbers it, 1 to 8.
+        is_deep: its samples have 16 bits: none has.
 
     """
+
+    is_deep = False
 
     def __init__(self, data: bytes) -> None:
         """Read the header.
@@ -64,17 +67,21 @@ class Jpeg:
         self._header = read_header(data)
         self.width, self.height, self.orientation = self._header[:3]
 
-    def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
+    def decode(
+        self, reduction: int, *, use_damaged: bool, deep: bool = False
+    ) -> NDArray[np.uint8]:
         """Return uint8 BGR of 1/``reduction`` of the size, rounded up, as the file has it.
 
         Args:
             reduction: 1, 2, 4 or 8.
             use_damaged: take what can be decoded of a damaged file; the rest is grey or wrong.
+            deep: has no meaning, a JPEG has 8 bits.
 
         Raises:
             UndecodableImage: the file is damaged, cut short, or asks for too much.
 
         """
+        del deep
         if not self._header.has_one_scan:
             require_few_scans(self._data, self._header)
         if not use_damaged and self._data.rfind(_END, self._header.scan) < 0:

@@ -21,14 +21,18 @@ _REDUCED = {
 }
 
 
-def decode_with_opencv(data: bytes, reduction: int) -> NDArray[np.uint8]:
+def decode_with_opencv(data: bytes, reduction: int, *, deep: bool = False) -> NDArray[np.uint8]:
     """Return what OpenCV makes of a file: uint8 BGR of 1/``reduction`` of its size, not turned.
+
+    With ``deep``, what has 16 bits a sample is uint16.
 
     Raises:
         UndecodableImage: OpenCV refuses it.
 
     """
     flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    if deep:
+        flags |= cv2.IMREAD_ANYDEPTH
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # larger than OpenCV's own limits, which builds may lower

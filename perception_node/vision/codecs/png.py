@@ -69,6 +69,7 @@ class Png:
         width: pixels, as the file has them.
         height: pixels.
         orientation: as EXIF numbers it, 1 to 8; known once it is decoded.
+        is_deep: its samples have 16 bits.
 
     """
 
@@ -91,15 +92,19 @@ class Png:
             raise UndecodableImage(f"the header of the image is damaged: {header.hex()}")
         self.orientation = UPRIGHT
         self._depth, self._has_palette = depth, color == _PALETTE
+        self.is_deep = depth > 8
         self._is_interlaced, self._pixel_bits = bool(interlace), depth * _CHANNELS[color]
         self._chunks: list[_Chunk] = []
 
-    def decode(self, reduction: int, *, use_damaged: bool) -> NDArray[np.uint8]:
+    def decode(
+        self, reduction: int, *, use_damaged: bool, deep: bool = False
+    ) -> NDArray[np.uint8]:
         """Return uint8 BGR of 1/``reduction`` of the size, rounded in any way, as the file has it.
 
         Args:
             reduction: 1, 2, 4 or 8.
             use_damaged: take a file with damage that the pixels do not suffer from.
+            deep: return uint16 where the file has 16 bits a sample.
 
         Raises:
             UndecodableImage: the file is damaged, or has other pixels than its header states.
@@ -110,7 +115,7 @@ class Png:
         self._require_checksums(use_damaged=use_damaged)
         for exif in self._contents(b"eXIf")[:1]:
             self.orientation = read_orientation(self._data[exif.begin : exif.end])
-        return decode_with_opencv(self._repack(), reduction)
+        return decode_with_opencv(self._repack(), reduction, deep=deep)
 
     def _find_chunks(self) -> Iterator[_Chunk]:
         """Walk the chunks; OpenCV 5 allocates, and clears, whatever length one states."""

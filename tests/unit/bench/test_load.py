@@ -15,7 +15,9 @@ from perception_node.bench.camera import load_sources
 from perception_node.bench.camera.camera_messages import encode, serialize, write_stamp
 from perception_node.bench.camera.load import Load, make_messages, parse_size
 from perception_node.errors import BagError, ConfigError
-from perception_node.vision.frame import ENCODINGS, MAX_SIDE, Unpacker
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.layout import MAX_SIDE
 from perception_node.wire.images import ImageReader
 from tests.builders import START_NS, compressed_message, image_message, smooth, write_bag
 from tests.builders import encode as encode_jpeg
@@ -146,7 +148,7 @@ def test_equal_loads_are_described_alike_however_long_they_are():
         ({"width": 8}, "--size 8x48: a side has 16 to"),
         ({"width": 20_000}, "--size 20000x48: at most 16384 pixels a side"),
         ({"width": 8192, "height": 8192}, "--size 8192x8192: .* 16777216 in all"),
-        ({"encoding": "rgb16"}, "--encoding must be one of rgb8, .*, found 'rgb16'"),
+        ({"encoding": "rgb12"}, "--encoding must be one of rgb8, .*, found 'rgb12'"),
         ({"transport": "theora"}, "--transport must be one of raw, compressed"),
         ({"width": 65, "encoding": "yuyv"}, "--size 65x48: yuyv needs even numbers"),
         ({"height": 47, "encoding": "nv12"}, "--size 64x47: nv12 needs even numbers"),

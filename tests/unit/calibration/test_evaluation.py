@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from onnx import TensorProto, helper
 
 from perception_node.calibration import evaluation as module
 from perception_node.calibration.evaluation import (
-    Limits,
     evaluate,
     models_of,
     store_evaluation,
 )
 from perception_node.calibration.images import open_images
+from perception_node.calibration.judging import Limits
 from perception_node.errors import CalibrationError, ConfigError, EngineError
+from perception_node.model.accuracy import find_problem
 from perception_node.model.bundle import (
     ACCURACY,
     CALIBRATION,
@@ -24,6 +26,7 @@ from perception_node.model.bundle import (
     MODEL,
     add_files,
     load_bundle,
+    write_bundle,
 )
 from tests.builders import color_network, make_bundle, to_onnx
 from tests.gate_builders import (
@@ -33,6 +36,8 @@ from tests.gate_builders import (
     int8_bundle,
     int8_color_network,
     judge,
+    mixed_pictures,
+    multi_label_bundle,
 )
 
 SWAPPED = (1, 0, 2)  # takes red for green and green for red
@@ -253,3 +258,64 @@ def test_a_report_of_progress_per_image(bundle, labelled):
     images = open_images(bundle, images=labelled[0])
     evaluate(bundle, images, [MODEL], report=lambda *done: calls.append(done))
     assert calls == [("evaluating", done, 60) for done in range(1, 61)]
+
+
+# Multi-label
+
+
+def test_a_multi_label_model_is_judged_by_all_its_labels(tmp_path):
+    pictures, truth = mixed_pictures(tmp_path / "pictures")
+    evaluation = judge(multi_label_bundle(tmp_path / "good"), pictures, truth)
+    assert evaluation.passed
+    for verdict in evaluation.record["models"].values():
+        for field in ("mean_average_precision", "precision", "recall", "agreement"):
+            assert verdict[field] == 1.0
+        assert [(one["label"], one["images"]) for one in verdict["labels"]] == [
+            ("red", 32),
+            ("green", 32),
+            ("blue", 32),
+        ]
+
+
+def test_a_bad_multi_label_model_fails_and_says_why(tmp_path):
+    pictures, truth = mixed_pictures(tmp_path / "pictures")
+    bundle = multi_label_bundle(tmp_path / "bad", SWAPPED)
+    evaluation = judge(bundle, pictures, truth)
+    verdict = evaluation.record["models"][INT8]
+    # Where one of red and green is there, half of the images, it says the other.
+    assert verdict["precision"] == verdict["recall"] == pytest.approx(64 / 96, abs=1e-5)
+    assert [one["precision"] for one in verdict["labels"]] == [0.5, 0.5, 1.0]
+    # Labels agree in full on 32 images, not at all on 16, and on blue alone on 16.
+    assert verdict["agreement"] == pytest.approx((32 + 16 / 3) / 64, abs=1e-5)
+    drop, agreement = verdict["why"]
+    assert drop.startswith("mAP is ")
+    assert agreement == "agrees with float32 on 58.33% of the images, under 95.00%"
+    assert len(evaluation.flips[INT8]) > 0
+
+
+def test_thresholds_of_the_bundle_decide(tmp_path):
+    pictures, truth = mixed_pictures(tmp_path / "pictures")
+    bundle = multi_label_bundle(tmp_path / "b", thresholds=(1.0, 0.5, 0.0))
+    labels = judge(bundle, pictures, truth).record["models"][MODEL]["labels"]
+    assert [one["recall"] for one in labels] == [0.0, 1.0, 1.0]
+    assert [one["precision"] for one in labels] == [None, 1.0, 0.5]
+
+
+def test_a_verdict_is_about_the_thresholds(tmp_path):
+    pictures, truth = mixed_pictures(tmp_path / "pictures")
+    bundle = multi_label_bundle(tmp_path / "b", thresholds=(0.5, 0.5, 0.5))
+    bundle = store_evaluation(bundle, judge(bundle, pictures, truth))
+    assert find_problem(bundle, INT8) == ""
+    output = replace(bundle.manifest.output, thresholds=(0.5, 0.5, 0.4))
+    write_bundle(bundle.path, replace(bundle.manifest, output=output))
+    content = {ACCURACY: (bundle.path / ACCURACY).read_bytes()}
+    changed = add_files(load_bundle(bundle.path), content)
+    assert "about another model or other preprocessing" in find_problem(changed, INT8)
+
+
+def test_without_labels_the_agreement_of_label_sets_decides(tmp_path):
+    pictures, _ = mixed_pictures(tmp_path / "pictures")
+    evaluation = judge(multi_label_bundle(tmp_path / "bad", SWAPPED), pictures)
+    verdict = evaluation.record["models"][INT8]
+    assert verdict["why"] == ["agrees with float32 on 58.33% of the images, under 95.00%"]
+    assert "labels" not in verdict

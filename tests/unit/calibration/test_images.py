@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception_node.calibration.images import open_images, read_labels
+from perception_node.calibration.images import open_images, read_label_sets, read_labels
 from perception_node.errors import BagError, CalibrationError, ConfigError
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.decode import Decoder
@@ -90,7 +90,7 @@ def test_what_cannot_be_decoded_is_skipped_and_counted(bundle, folder):
     images = open_images(bundle, images=folder)
     assert len(list(images)) == len(images.used) == 4
     assert set(images.skipped) == {"0000.jpg", "001.jpg", "002.jpg"}
-    assert "neither JPEG nor PNG" in images.why_skipped()
+    assert "no JPEG, PNG, WebP or TIFF" in images.why_skipped()
     assert "No such file" in images.skipped["002.jpg"]
 
 
@@ -159,7 +159,9 @@ def test_a_topic_that_the_bag_lacks_is_an_error(bundle, bag):
 
 def test_a_folder_or_a_list_without_images_is_an_error(bundle, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CalibrationError, match=r"holds no \.jpeg, \.jpg, \.png file; give one"):
+    with pytest.raises(
+        CalibrationError, match=r"holds no \.jpeg, \.jpg, \.png, .* file; give one"
+    ):
         open_images(bundle, images=tmp_path / "empty")
     (tmp_path / "list").write_text("\n")
     with pytest.raises(CalibrationError, match="the list is empty"):
@@ -197,3 +199,28 @@ def test_labels_are_found_by_the_whole_name_or_its_last_part(tmp_path):
 def test_labels_that_do_not_match_are_refused(tmp_path, text, error, problem):
     with pytest.raises(error, match=problem):
         labels(tmp_path, text)
+
+
+def label_sets(tmp_path, text):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"file,class_index\n{text}")
+    return read_label_sets(path, ("a.jpg", "more/b.jpg"), 3)
+
+
+def test_an_image_may_have_several_labels_or_none(tmp_path):
+    found = label_sets(tmp_path, "a.jpg,2\nb.jpg,\na.jpg,0\na.jpg,2\n")
+    assert found == {"a.jpg": {0, 2}, "more/b.jpg": set()}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "problem"),
+    [
+        ("a.jpg,0 2\nb.jpg,1\n", ConfigError, "line 2 is not a file and a class"),
+        ("a.jpg\nb.jpg,1\n", ConfigError, "line 2 is not a file and a class"),
+        ("a.jpg,-1\nb.jpg,1\n", CalibrationError, "classes 0 to 2; are these"),
+        ("a.jpg,1\n", CalibrationError, r"1 of 2 .* such as more/b\.jpg; add"),
+    ],
+)
+def test_label_sets_that_do_not_match_are_refused(tmp_path, text, error, problem):
+    with pytest.raises(error, match=problem):
+        label_sets(tmp_path, text)

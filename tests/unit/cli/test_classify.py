@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 from perception_node.cli import main
@@ -72,6 +74,31 @@ def test_the_text_for_people(capsys, images, color_bundle):
     assert out == f"{images / 'a.jpg'}\n  100.00%  red (0)\n    0.00%  green (1)\n"
 
 
+def test_images_of_12_bits_have_a_range(capsys, tmp_path, color_bundle):
+    scores = {}
+    for name, level in (("dark", 1000), ("bright", 4095)):
+        samples = np.full((8, 8, 3), (0, 0, level), np.uint16)  # BGR
+        (tmp_path / f"{name}.png").write_bytes(cv2.imencode(".png", samples)[1].tobytes())
+    for text in ("full", "0,4095", "auto"):
+        options = ("--model", color_bundle, "--json", "--mono16-range", text)
+        code, out, err = classify(capsys, tmp_path, *options)
+        assert code == 0
+        assert err.count("set mono16_range to auto") == (text == "full")
+        scores[text] = [record["results"][0]["score"] for record in records(out)]
+    levels = {"full": (15, 3), "0,4095": (255, 62), "auto": (255, 255)}
+    for text, pair in levels.items():
+        reds = np.exp(12.0 * np.array(pair) / 255)  # what color_network makes of red
+        assert scores[text] == pytest.approx(list(reds / (reds + 2)), abs=1e-5)
+
+
+def test_a_range_that_is_none_is_one_line(capsys, images, color_bundle):
+    options = ("--model", color_bundle, "--mono16-range", "12")
+    code, out, err = classify(capsys, images, *options)
+    assert (code, out) == (2, "")
+    assert err.startswith("perception: parameter mono16_range must be full, auto or MIN,MAX")
+    assert err.count("\n") == 1
+
+
 def test_top_k_and_threshold(capsys, images, color_bundle):
     def count(*arguments):
         model = ("--model", color_bundle, "--json")
@@ -132,7 +159,10 @@ def test_wrong_input_is_one_line_and_nothing_is_classified(capsys, images, color
     good = ("--model", color_bundle)
     for arguments, words in [
         ((images / "nowhere.jpg", *good), "nowhere.jpg: no such file"),
-        ((images, tmp_path / "empty", *good), "the folder holds no .jpeg, .jpg, .png file"),
+        (
+            (images, tmp_path / "empty", *good),
+            "the folder holds no .jpeg, .jpg, .png, .tif, .tiff, .webp file",
+        ),
         ((images, "--model", "nonsense"), "models/nonsense not found"),
         ((images, "--model", tmp_path), "bundle.json: cannot be read"),
         ((images, "--model", damaged), "labels.txt: sha256 is"),

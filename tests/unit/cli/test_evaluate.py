@@ -12,6 +12,9 @@ from tests.gate_builders import (
     color_pictures,
     int8_bundle,
     int8_color_network,
+    mixed_pictures,
+    multi_label_bundle,
+    write_label_sets,
     write_truth,
 )
 
@@ -160,3 +163,32 @@ def test_labels_of_other_images_are_refused(run, bundle, tmp_path):
     code, _, problems = run(bundle, "--labels", truth)
     assert code == 2
     assert "has none of the images" in problems
+
+
+def test_a_multi_label_model_runs_after_its_gate(tmp_path, capsys):
+    pictures, truth = mixed_pictures(tmp_path / "pictures")
+    labels = str(write_label_sets(tmp_path / "truth.csv", truth))
+    bundle = str(multi_label_bundle(tmp_path / "good", thresholds=(0.5, 0.5, 0.5)).path)
+    images = ["--images", str(pictures), "--labels", labels]
+    report = tmp_path / "report.html"
+    assert main(["evaluate", bundle, *images, "--report", str(report)]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert {"mAP", "precision", "recall"} <= set(heading.split())
+    assert all("100.00%" in row for row in rows)
+    page = report.read_text()
+    assert "Mean average precision" in page
+    assert "average precision" in page
+    assert "Points of mAP lost" in page
+    files = [str(pictures / f"{number:03}.png") for number in (0, 5)]
+    options = ["--model", bundle, "--precision", "int8", "--json"]
+    assert main(["classify", *files, *options]) == 0
+    none, two = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert none["results"] == []
+    assert {one["label"] for one in two["results"]} == {"red", "blue"}
+    assert all(one["score"] > 0.9 for one in two["results"])
+    assert main(["inspect", bundle]) == 0
+    shown = capsys.readouterr().out
+    assert "sigmoid-logits" in shown
+    assert "0.5, 0.5, 0.5" in shown
+    assert main(["calibrate", bundle, *images]) == 2
+    assert "leave it out, and give it to perception evaluate" in capsys.readouterr().err

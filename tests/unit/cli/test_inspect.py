@@ -10,6 +10,9 @@ import pytest
 from perception_node.cli import main, plan_report
 from tests.builders import ROOT, make_bundle
 from tests.gate_builders import gate, int8_bundle
+from tests.variant_builders import variant
+
+V86 = "tensorrt-8.6"
 
 
 @pytest.fixture
@@ -116,6 +119,38 @@ def test_what_is_not_there_is_an_error(run, tmp_path, monkeypatch, name):
     code, shown, problems = run(name)
     assert (code, shown) == (2, "")
     assert problems.count("\n") == 1
+
+
+def test_it_says_whether_a_version_of_tensorrt_can_read_a_bundle(run, color_bundle):
+    assert "model.onnx: can be read, by NVIDIA's table" in run(color_bundle, "--for", V86)[1]
+    record = json.loads(run(color_bundle, "--for", V86, "--json")[1])
+    assert record["tensorrt"] == {"model.onnx": []}
+    assert "tensorrt" not in json.loads(run(color_bundle, "--json")[1])
+
+
+def test_it_says_what_is_in_an_onnx_file(run, tmp_path):
+    file = tmp_path / "any.onnx"
+    file.write_bytes(variant(opset=20))
+    code, shown, _ = run(file)
+    assert code == 0
+    assert "GlobalAveragePool (1), Flatten (1), Gemm (1)" in shown
+    shown = run(file, "--for", V86)[1]
+    assert "any.onnx: opset 20 is not among 9 to 17; export the model with opset 17" in shown
+    (problem,) = json.loads(run(file, "--for", V86, "--json")[1])["tensorrt"]["any.onnx"]
+    assert problem.startswith("opset 20")
+
+
+@pytest.mark.parametrize("content", [b"no model", b"\xff" * 40, b""])
+def test_an_onnx_file_that_is_none_is_an_error(run, tmp_path, content):
+    (tmp_path / "any.onnx").write_bytes(content)
+    code, shown, problems = run(tmp_path / "any.onnx")
+    assert (code, shown, problems.count("\n")) == (2, "", 1)
+
+
+def test_versions_of_tensorrt_that_are_not_known_are_listed(run, color_bundle):
+    code, shown, problems = run(color_bundle, "--for", "tensorrt-9")
+    assert (code, shown, problems.count("\n")) == (2, "", 1)
+    assert "choose from 'tensorrt-8.6', 'tensorrt-10.0'" in problems
 
 
 def test_another_file_is_an_error_that_says_what_is_wanted(run, tmp_path):

@@ -129,6 +129,15 @@ def test_probabilities_are_taken_as_they_are(tmp_path):
     assert best.score == pytest.approx(np.exp(12) / (np.exp(12) + 2), abs=1e-6)
 
 
+def test_multi_label_scores_are_independent_and_have_their_thresholds(tmp_path):
+    output = replace(MANIFEST.output, kind="sigmoid-logits", thresholds=(0.9, 0.5, 0.6))
+    path = make_bundle(tmp_path / "m", color_network(1.0), replace(MANIFEST, output=output))
+    with load_pipeline(ModelConfig(model=str(path))) as pipeline:
+        (best,) = classify(pipeline, frame_of(solid((255, 255, 0)))).hypotheses
+    assert best.label == "green"
+    assert best.score == pytest.approx(1.0 / (1.0 + np.exp(-1.0)), abs=1e-6)
+
+
 def test_images_are_decoded_no_larger_than_needed(tmp_path, pipeline):
     assert pipeline.smallest_side == 16
     manifest = with_preprocessing(resize="shorter-side", shorter_side=100)

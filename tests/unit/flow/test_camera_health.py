@@ -56,11 +56,8 @@ def test_decoding_that_misses_the_deadline_is_named():
         "75 % of the images missed the deadline (0 stale, 0 late, 3 while decoded (slow_codec)): "
         "decoding takes too long; send smaller or raw images, or raise deadline_ms"
     )
-    row = judge("input", now=now, before=BEFORE)
-    assert (row.level, row.message) == (
-        Level.WARN,
-        "1 unusable image(s); see the log for the cause",
-    )
+    row = judge("input", now=now, before=BEFORE, unusable="cut short")
+    assert (row.level, row.message) == (Level.WARN, "1 unusable image(s); the last: cut short")
     assert row.values["malformed (slow_codec)"] == "3"
 
 
@@ -98,9 +95,9 @@ def test_a_clock_that_stands_still_is_no_fault_of_the_camera():
 
 def test_unusable_images_are_a_warning_while_they_arrive():
     now = replace(NOW, malformed=3, malformed_by_kind={"stamp": 1, "codec": 2})
-    row = judge("input", now=now)
+    row = judge("input", now=now, unusable="encoding 'x' is not supported")
     assert row.level == Level.WARN
-    assert row.message == "3 unusable image(s); see the log for the cause"
+    assert row.message == "3 unusable image(s); the last: encoding 'x' is not supported"
     assert row.values == {
         "topic": "/front/image",
         "results": "/front/perception/classification",
@@ -114,6 +111,22 @@ def test_unusable_images_are_a_warning_while_they_arrive():
     }
     assert judge("input", now=now, before=now).level == Level.OK
     assert judge("input", now=now, silent_s=2.1).level == Level.ERROR
+
+
+def test_images_that_are_all_unusable_are_an_error_with_the_cause():
+    reason = "encoding 'theora' is not supported; use one of: rgb8"
+    now = replace(missed(superseded=4), received=105, malformed=1)
+    row = judge("input", now=now, before=BEFORE, unusable=reason)
+    assert row.level == Level.ERROR
+    assert row.message == f"all images are unusable (1): {reason}"
+    for outcome in ("published", "failed", "stale", "late"):
+        other = replace(now, **{outcome: getattr(BEFORE, outcome) + 1})
+        assert judge("input", now=other, before=BEFORE, unusable=reason).level == Level.WARN
+
+
+def test_a_slow_image_is_not_unusable():
+    now = replace(missed(), malformed=2, malformed_by_kind={"slow_codec": 1, "codec": 1})
+    assert judge("input", now=now, before=BEFORE, unusable="damaged").level == Level.WARN
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,7 @@ def test_a_frame_that_is_lost_is_counted_and_reported_once(make, stage, error, m
     assert (counts.received, counts.published, counts.in_flight) == (3, 2, 0)
     assert (counts.malformed, counts.failed) == (malformed, failed)
     assert counts.malformed_by_kind == ({"codec": 1} if malformed else {})
+    assert setup.cameras[0].stream.unusable == ("damaged" if malformed else "")
     outcome = "codec" if malformed else "failed"
     assert [trace.outcome for trace in setup.handler.traces] == ["published", outcome, "published"]
 

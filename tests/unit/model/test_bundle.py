@@ -294,6 +294,34 @@ def test_a_model_beyond_two_gigabytes_is_refused_without_reading_it(bundle):
 # Labels
 
 
+@pytest.mark.parametrize("kind", ["sigmoid", "sigmoid-logits"])
+def test_thresholds_come_back(tmp_path, kind):
+    output = replace(MANIFEST.output, kind=kind, thresholds=(0.5, 0.25, 1.0))
+    path = make_bundle(tmp_path / "m", manifest=replace(MANIFEST, output=output))
+    assert load_bundle(path).manifest.output == output
+
+
+def test_without_thresholds_the_manifest_is_as_it_always_was(bundle):
+    data = json.loads((bundle / "bundle.json").read_bytes())
+    assert data["output"] == {"name": "logits", "kind": "logits", "classes": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "thresholds", "problem"),
+    [
+        ("sigmoid", [0.5, 0.5], "output.thresholds has 2 values for 3 classes"),
+        ("logits", [0.5, 0.5, 0.5], "is for sigmoid and sigmoid-logits, not logits"),
+        ("sigmoid", [0.5, 0.5, 1.5], "output.thresholds.2"),
+        ("sigmoid", 0.5, "output.thresholds"),
+    ],
+)
+def test_thresholds_that_do_not_fit_are_refused(bundle, kind, thresholds, problem):
+    reseal(bundle, put("output", "kind", value=kind))
+    reseal(bundle, put("output", "thresholds", value=thresholds))
+    with pytest.raises(ModelFormatError, match=problem):
+        load_bundle(bundle)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 1000])
 def test_there_is_one_label_per_class(bundle, count):
     put_labels(bundle, b"".join(b"label %d\n" % number for number in range(count)))
@@ -374,7 +402,6 @@ def test_binary_labels_are_refused(bundle, content):
         (put("input", "depth", value=3), "depth"),
         (put("preprocessing", "color", value="rgb"), r"preprocessing\.color"),
         (put("preprocessing", "resize", value="crop"), r"preprocessing\.resize"),
-        (put("preprocessing", "interpolation", value="nearest"), r"preprocessing\.interpolation"),
         (put("preprocessing", "shorter_side", value=-1), r"preprocessing\.shorter_side"),
         (put("preprocessing", "scale", value=0), r"preprocessing\.scale"),
         (put("preprocessing", "scale", value=None), r"preprocessing\.scale"),
@@ -389,6 +416,10 @@ def test_binary_labels_are_refused(bundle, content):
         (put("preprocessing", "std", value=[1, 1, -1]), r"preprocessing\.std.2"),
         (put("preprocessing", "fill", value=256), r"preprocessing\.fill"),
         (put("preprocessing", "fill", value=-1), r"preprocessing\.fill"),
+        (put("preprocessing", "fill", value=[1, 2]), r"preprocessing\.fill"),
+        (put("preprocessing", "fill", value=[1, 2, 256]), r"preprocessing\.fill"),
+        (put("preprocessing", "fill", value="mirror"), r"preprocessing\.fill"),
+        (put("preprocessing", "interpolation", value="lanczos"), r"preprocessing\.interpolation"),
         (drop("preprocessing", "fill"), "fill"),
         (put("output", "kind", value="scores"), r"output\.kind"),
         (put("output", "classes", value=0), r"output\.classes"),

@@ -220,3 +220,10 @@ def test_what_the_words_do_not_show_is_said():
     one = frame(("1", 0.6))
     (line,) = differences([one], [{**one, "frame_id": "other"}])
     assert line.endswith(f"found /camera at 5: cat 0.6000 ({HEADER})")
+
+
+def test_independent_scores_may_add_up_to_more_than_1():
+    golden = [frame(("1", 0.9), ("2", 0.8))]
+    assert differences(golden, [frame(("1", 0.9), ("3", 0.81))]) == []
+    assert kinds(golden, [frame(("1", 0.9), ("3", 0.83))]) == [OTHERS]
+    assert kinds(golden, [frame(("3", 0.9), ("1", 0.8))]) == [BEST]

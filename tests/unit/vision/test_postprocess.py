@@ -127,3 +127,42 @@ def test_softmax_agrees_with_float64(logits):
     expected = exponents / exponents.sum()
     for hypothesis in best(logits):
         assert hypothesis.score == pytest.approx(expected[hypothesis.class_id], abs=1e-5)
+
+
+# Multi-label
+
+
+def test_sigmoid_of_known_logits():
+    found = best([0.0, 2.0, -1.0], "sigmoid-logits")
+    assert [h.class_id for h in found] == [1, 0, 2]
+    assert [h.score for h in found] == pytest.approx([0.880797, 0.5, 0.268941], abs=1e-6)
+
+
+def test_logits_of_any_size_have_a_sigmoid():
+    largest = float(np.finfo(np.float32).max)
+    found = best([largest, -largest, 200.0, -200.0], "sigmoid-logits")
+    assert [h.score for h in found] == pytest.approx([1.0, 1.0, 0.0, 0.0], abs=1e-30)
+
+
+def test_sigmoid_scores_are_taken_as_they_are():
+    assert [h.score for h in best([0.75, 1.0, 0.5], "sigmoid")] == [1.0, 0.75, 0.5]
+    with pytest.raises(EngineError, match='no sigmoid; say "kind": "sigmoid-logits"'):
+        best([0.75, 1.5, 0.5], "sigmoid")
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "sigmoid-logits"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_no_result(kind, value):
+    with pytest.raises(EngineError, match="NaN or infinite"):
+        best([0.5, value], kind)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 100])
+def test_a_class_must_reach_its_own_threshold_and_the_common_one(top_k):
+    postprocessor = Postprocessor("sigmoid", NAMES[:4], (0.9, 0.5, 0.5, 0.0))
+    output = np.array([[0.8, 0.5, 0.7, 0.1]], np.float32)
+    for _ in range(2):  # nothing is left of the frame before
+        found = postprocessor.best(output, top_k=top_k, threshold=0.0)
+        assert [h.class_id for h in found] == [2, 1, 3][:top_k]
+        found = postprocessor.best(output, top_k=top_k, threshold=0.6)
+        assert [h.class_id for h in found] == [2]

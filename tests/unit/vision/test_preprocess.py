@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from perception_node.model.bundle import CROPPING, PADDING, ResizeMode
 from perception_node.vision.preprocess import Preprocessor
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import ImageReader
 from tests.builders import SAMPLE_BAG, quadrants, smooth, with_preprocessing
 
-MODES = ("stretch", "shorter-side", "letterbox")
+MODES = get_args(ResizeMode)
 ORDERS = {"RGB": "RGB", "BGR": "BGR", "RGBA": "RGBA", "BGRA": "BGRA"}
 
 
@@ -70,16 +73,20 @@ def reference(preprocessing, image, size):
     interpolation = preprocessing.interpolation
     if preprocessing.resize == "stretch":
         return resize(image, *size, interpolation)
-    if preprocessing.resize == "shorter-side":
+    if preprocessing.resize in CROPPING:
         short = preprocessing.shorter_side
-        whole = (
-            (short, short * width // height)
-            if height < width
-            else (short * height // width, short)
-        )
+        whole = [short * length // min(height, width) for length in (height, width)]
+        if preprocessing.resize == "stretch-crop":
+            whole = [short, short]
         resized = resize(image, *whole, interpolation)
         top, left = (round((whole[axis] - size[axis]) / 2) for axis in (0, 1))
         return resized[top : top + size[0], left : left + size[1]]
+    if preprocessing.resize == "pad-square":
+        side = max(height, width)
+        square = np.full((side, side, 3), preprocessing.fill, np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = image
+        return resize(square, *size, interpolation)
     ratio = min(size[0] / height, size[1] / width)
     inner = [max(1, round(length * ratio)) for length in (height, width)]
     result = np.full((*size, 3), float(preprocessing.fill))
@@ -90,7 +97,7 @@ def reference(preprocessing, image, size):
 
 def plain(mode, interpolation="bicubic", *, size=224, fill=0):
     """Preprocessing that leaves pixel values as they are."""
-    short = size * 256 // 224 if mode == "shorter-side" else 0
+    short = size * 256 // 224 if mode in CROPPING else 0
     return with_preprocessing(
         resize=mode, interpolation=interpolation, shorter_side=short, scale=1.0, fill=fill
     ).preprocessing
@@ -134,7 +141,7 @@ def test_close_to_an_antialiased_bicubic_resize(sized, mode):
     preprocessing = plain(mode, fill=99)
     for image in images:
         difference = preprocess(preprocessing, image) - reference(preprocessing, image, (224, 224))
-        assert np.abs(difference).mean() < bounds[mode == "shorter-side"]
+        assert np.abs(difference).mean() < bounds[mode in CROPPING]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -171,6 +178,59 @@ def test_letterbox_fills_both_sides_equally():
     assert (found[:56] == 17).all()
     assert (found[56:168] == 80).all()
     assert (found[168:] == 17).all()
+
+
+ALIASED = {
+    "nearest": None,
+    "bilinear-aliased": cv2.INTER_LINEAR,
+    "bicubic-aliased": cv2.INTER_CUBIC,
+}
+
+
+@pytest.mark.parametrize("interpolation", ALIASED)
+@pytest.mark.parametrize("shape", [(480, 720), (97, 301)])  # no centre lies between pixels
+def test_without_antialiasing_few_pixels_are_looked_at(shape, interpolation):
+    image = np.random.default_rng(3).integers(0, 256, (*shape, 3), np.uint8)
+    found = preprocess(plain("stretch", interpolation), image)
+    if interpolation == "nearest":
+        expected = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.NEAREST))
+    else:
+        expected = cv2.resize(image, (224, 224), interpolation=ALIASED[interpolation])
+    assert (found == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR", "RGBA", "GRAY"])
+@pytest.mark.parametrize("mode", sorted(PADDING))
+def test_a_border_may_have_a_colour_in_the_order_of_the_model(mode, order):
+    preprocessing = plain(mode, fill=(1, 2, 3))
+    buffer = np.empty((1, 3, 224, 224), np.float32)
+    preprocessor = Preprocessor(preprocessing, buffer)
+    for height, width in [(100, 200), (200, 100), (100, 200)]:
+        shape = (height, width) if order == "GRAY" else (height, width, len(order))
+        preprocessor(np.full(shape, 80, np.uint8), order)
+        found = np.moveaxis(buffer[0], 0, -1)
+        found = found if height < width else found.swapaxes(0, 1)
+        assert (found[:56] == (1, 2, 3)).all()
+        assert (found[56:168] == 80).all()
+        assert (found[168:] == (1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("shape", [(100, 200), (200, 100), (1, 90), (150, 150)])
+@pytest.mark.parametrize("mode", sorted(PADDING))
+def test_a_border_may_repeat_the_edge(mode, shape):
+    preprocessing = plain(mode, fill="edge")
+    found = preprocess(preprocessing, smooth(*shape))
+    left_open = preprocess(plain(mode, fill=0), smooth(*shape))
+    inside = max(1, round(224 * min(shape) / max(shape)))
+    first = (224 - inside) // 2
+    if shape[0] > shape[1]:
+        found, left_open = found.swapaxes(0, 1), left_open.swapaxes(0, 1)
+    whole = np.pad(
+        left_open[first : first + inside],
+        ((first, 224 - inside - first), (0, 0), (0, 0)),
+        mode="edge",
+    )
+    assert np.array_equal(found, whole)
 
 
 @pytest.mark.parametrize("color", ["RGB", "BGR"])
@@ -305,7 +365,7 @@ def test_a_flat_image_of_any_size_stays_flat(mode, interpolation, shape, size, l
 
 @settings(max_examples=100)
 @given(
-    mode=st.sampled_from(MODES),
+    mode=st.sampled_from(sorted({*MODES} - {"pad-square"})),  # its border blends
     shape=st.tuples(st.integers(16, 500), st.integers(16, 500)),
 )
 def test_a_gradient_stays_where_it_was(mode, shape):

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perception_node.model.bundle import CROPPING, ResizeMode
 from perception_node.vision.resampling import MAX_RADIUS, resample
 from tests.builders import with_preprocessing
 
 
 def preprocessing(mode, side=224):
-    shorter_side = side if mode == "shorter-side" else 0
+    shorter_side = side if mode in CROPPING else 0
     return with_preprocessing(resize=mode, shorter_side=shorter_side).preprocessing
 
 
@@ -39,13 +42,27 @@ def test_shorter_side_crops_the_centre_and_letterbox_fills_it():
     assert (fill.columns.first, fill.columns.filled) == (0, 224)
 
 
+def test_stretch_then_crop_keeps_a_part_of_each_axis():
+    crop = resample(preprocessing("stretch-crop", 256), (512, 1024), (224, 224))
+    assert (crop.rows.start, crop.rows.count) == (32, 448)
+    assert (crop.columns.start, crop.columns.count) == (64, 896)
+
+
+def test_a_padded_square_fills_both_axes_of_an_oblong_input_alike():
+    fill = resample(preprocessing("pad-square"), (300, 600), (100, 200))
+    assert (fill.rows.first, fill.rows.filled) == (25, 50)
+    assert (fill.columns.first, fill.columns.filled) == (0, 200)
+    whole = resample(preprocessing("letterbox"), (300, 600), (100, 200))
+    assert (whole.rows.first, whole.rows.filled) == (0, 100)
+
+
 def test_the_blur_of_a_very_long_axis_stays_within_its_limit():
     found = resample(preprocessing("stretch"), (2, 60_000), (8, 8))
     assert found.columns.radius == MAX_RADIUS
     assert found.rows.radius == 1
 
 
-@pytest.mark.parametrize("mode", ["stretch", "shorter-side", "letterbox"])
+@pytest.mark.parametrize("mode", get_args(ResizeMode))
 @given(
     image=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
     size=st.tuples(st.integers(1, 600), st.integers(1, 600)),

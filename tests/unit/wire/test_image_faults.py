@@ -21,7 +21,9 @@ from perception_node.errors import (
     UnsupportedEncoding,
 )
 from perception_node.model.bundle import load_bundle
-from perception_node.vision.frame import ENCODINGS, MAX_SIDE, Unpacker
+from perception_node.vision.encodings import ENCODINGS, THREE_PLANES
+from perception_node.vision.frame import Unpacker
+from perception_node.vision.layout import MAX_SIDE
 from perception_node.wire.images import MAX_STRING_BYTES, ImageReader
 from tests.builders import (
     compressed_message,
@@ -69,12 +71,16 @@ def scores_of(pipeline, frame):
 def test_any_padding_shows_the_same_picture(encoding, padding):
     """Also where a row is no whole number of pixels or samples."""
     height, width = 8, 12
+    padding += padding % 2 if encoding in THREE_PLANES else 0  # a row of colour has half of it
     rows = rows_of(encoding, height, width)
     padded = rows_of(encoding, height, width, padding)
     padded[:, : rows.shape[1]] = rows
     if encoding == "nv24":  # each row of colour is as long as two rows of brightness
         chroma = padded[height:].reshape(height, -1)
         chroma[:, : 2 * width] = rows[height:].reshape(height, -1)
+    if encoding in THREE_PLANES:
+        chroma = padded[height:].reshape(height, -1)
+        chroma[:, : width // 2] = rows[height:].reshape(height, -1)
     expected = unpack(raw_message(encoding, height, width, rows))
     assert np.array_equal(unpack(raw_message(encoding, height, width, padded)), expected)
 
@@ -91,17 +97,20 @@ def test_one_more_or_less_of_anything(encoding, padding):
         return raw_message(encoding, height, width, rows, **fields)
 
     longer = np.resize(data, data.size + 1)
+    unused = padding // 2 if encoding in THREE_PLANES else padding
+    shorter = data[: data.size - unused]
     assert np.array_equal(unpack(message(data=longer)), unpack(message()))
+    assert np.array_equal(unpack(message(data=shorter)), unpack(message()))
     for fields in (
-        {"data": data[:-1]},
+        {"data": shorter[:-1]},
         {"data": data[: -rows.shape[1]]},
         {"data": data[:0]},
         {"height": height + more},
-        {"step": rows.shape[1] + 1},
+        {"step": rows.shape[1] + 2 + padding},
     ):
         with pytest.raises(MalformedImage, match="cut short"):
             read(message(**fields))
-    for fields in ({"width": width + more + padding}, {"step": width * layout.pixel_bytes - 1}):
+    for fields in ({"width": width + more + padding}, {"step": 1, "data": longer}):
         with pytest.raises(MalformedImage, match="less than the"):
             read(message(**fields))
 
@@ -124,12 +133,14 @@ def test_off_by_some_is_a_whole_image_or_a_layout_error(encoding, size, change, 
     message = raw_message(encoding, height, width, rows, **fields)
     height, width, step = (fields[name] for name in ("height", "width", "step"))
     is_even = not layout.even or not (width % 2 or (layout.rows_per_height > 1 and height % 2))
-    is_whole = (
-        height > 0
-        and 0 < width * layout.pixel_bytes <= step
-        and step * int(height * layout.rows_per_height) <= len(fields["data"])
-    )
-    if is_even and is_whole:
+    row, memory = width * layout.pixel_bytes, int(height * layout.rows_per_height)
+    size = len(fields["data"])
+    of_all_planes = (row * 1.5, row * 2, row * 3) if layout.rows_per_height > 1 else ()
+    is_tight = (step < row or step in of_all_planes) and size == row * memory
+    is_whole = row <= step and size >= step * memory - (step - row)
+    if encoding in THREE_PLANES:
+        is_whole = row <= step and step % 2 == 0 and size >= step * memory - (step - row) // 2
+    if is_even and height > 0 and width > 0 and (is_tight or is_whole):
         assert unpack(message).shape[:2] == (height, width)
     else:
         with pytest.raises(MalformedImage):
@@ -149,8 +160,8 @@ def with_encoding(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"8UC5", b"32FC1", b"32FC3", b"64FC1", b"16UC1", b"16SC1", b"rgb16", b"bayer_rggb16"),
-        *(b"RGB8", b"Mono8", b" rgb8", b"rgb8 ", b"rgb8\n", b"rgb8\x00", b"\x00rgb8", b"\x00"),
+        *(b"8UC5", b"32FC1", b"32FC3", b"64FC1", b"8UC2", b"16SC1", b"rgb32", b"bayer_rggb12"),
+        *(b" rgb8", b"rgb8 ", b"rgb8\n", b"rgb8\x00", b"\x00rgb8", b"\x00"),
         *("größe".encode(), "rgb\uff18".encode(), b"\xff\xfe\xfd", b"\xed\xa0\x80", b"caf\xe9"),
         *(b"\x1b[2J\x1b[31m", b"\r\n[FATAL] forged", b"\x9b31m", "\u202e8bgr".encode()),
         *(b"%s%n{0}", b"x" * 33, b"\xf4\x8f\xbf\xbf" * 40, b"x" * 10_240),
@@ -250,7 +261,7 @@ def test_the_byte_order_only_matters_to_16_bits(encoding):
     little = unpack(raw_message(encoding, 8, 8, is_bigendian=0))
     for is_bigendian in (1, 7, 255):
         big = unpack(raw_message(encoding, 8, 8, is_bigendian=is_bigendian))
-        assert np.array_equal(little, big) == (encoding != "mono16")
+        assert np.array_equal(little, big) == (ENCODINGS[encoding].sample_bytes == 1)
 
 
 # Contents

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of an import, run in this process."""
+"""The steps of an import run in this process; ``tests/faults`` and the command confine them."""
 
 from __future__ import annotations
 
 import json
 from importlib import import_module
 
+import numpy as np
 import pytest
 
 from perception_node.engines.importing import importer
 from perception_node.engines.importing.child import STEPS
+from perception_node.engines.importing.importer import Order, import_model
 from perception_node.engines.importing.sandbox import ChildResult, lend
+from perception_node.model.bundle import load_bundle
+from tests.builders import smooth
+from tests.import_builders import SAID
+
+PHOTO = np.ascontiguousarray(smooth(48, 64)[..., ::-1])  # BGR
 
 
 @pytest.fixture
@@ -31,3 +38,16 @@ def in_this_process(monkeypatch, tmp_path):
             return ChildResult(json.loads(json.dumps(facts)), blobs)
 
     monkeypatch.setattr(importer, "Sandbox", Here)
+
+
+@pytest.fixture
+def convert(tmp_path, in_this_process):
+    """Import a model and return what came of it, with the bundle."""
+
+    def run(model, wishes=SAID, **more):
+        file = tmp_path / "scores.onnx"
+        file.write_bytes(model)
+        order = Order(file, tmp_path / "bundle", wishes, photos=[PHOTO], **more)
+        return import_model(order), load_bundle(tmp_path / "bundle")
+
+    return run

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.inspection import inspect
 from perception_node.engines.importing.loading import load_model
 from perception_node.errors import ConversionError
@@ -21,19 +22,22 @@ PATH = Path("model.onnx")
 def test_a_hostile_graph_is_refused_with_the_reason(attack):
     make, words = REFUSED[attack]
     with pytest.raises(ConversionError, match=words) as caught:
-        load_model(PATH, make())
+        load_model(PATH, make(), [])
     assert str(caught.value).startswith("model.onnx: ")
     assert "\n" not in str(caught.value)
 
 
 def test_functions_are_written_out():
-    model = load_model(PATH, functions(3))
+    model = load_model(PATH, functions(3), notes := [])
     assert not model.functions
+    assert notes == ["functions written out"]
     assert [node.op_type for node in model.graph.node] == ["ReduceMean", *["Sin"] * 8]
 
 
 def test_facts_of_a_plain_model():
-    facts = inspect(PATH, load_model(PATH, scores_network("NHWC", "uint8", batch="n")))
+    facts = inspect(
+        PATH, load_model(PATH, scores_network("NHWC", "uint8", batch="n"), []), {}, Findings()
+    )
     assert (facts.input, facts.output) == ("picture", "scores")
     assert (facts.layout, facts.element) == ("NHWC", "uint8")
     assert (facts.height, facts.width) == (6, 8)
@@ -50,4 +54,6 @@ def test_where_both_ends_could_be_channels_they_come_first(shape, layout):
     axes.ClearField("dim")
     for length in shape:
         axes.dim.add(**({} if length is None else {"dim_value": length}))
-    assert inspect(PATH, model).layout == layout
+    assert inspect(PATH, model, {"layout": layout}, Findings()).layout == layout
+    if layout != "HWCA":  # four channels are not guessed to be RGBA
+        assert inspect(PATH, model, {}, Findings()).layout == layout

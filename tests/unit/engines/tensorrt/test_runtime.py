@@ -13,7 +13,8 @@ from perception_node.engines.pipeline import Pipeline
 from perception_node.engines.tensorrt.graph_replay import RECORD_AFTER
 from perception_node.errors import EngineError, EngineLost, EnvironmentLacks
 from perception_node.model.bundle import load_bundle
-from perception_node.vision.frame import ENCODINGS, Frame
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Frame
 from tests.builders import smooth
 from tests.cuda_host import host_kernel
 from tests.standin_cuda import StandinCuda

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -27,18 +29,21 @@ from perception_node.engines.tensorrt.cuda.kernel import (
     kernel_source,
     plan_launch,
 )
-from perception_node.vision.frame import ENCODINGS, Frame, view_pixels
+from perception_node.model.bundle import ANTIALIASED, CROPPING, PADDING, Interpolation, ResizeMode
+from perception_node.vision.encodings import ENCODINGS
+from perception_node.vision.frame import Frame
+from perception_node.vision.layout import lay_out
 from perception_node.vision.preprocess import FramePreprocessor
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import ImageReader
 from tests.builders import SAMPLE_BAG, with_preprocessing
 from tests.cuda_host.host_kernel import HostKernel, compiler
 
-MODES = ("stretch", "shorter-side", "letterbox")
+MODES = get_args(ResizeMode)
 KERNELS = ("bilinear", "bicubic")
 GUARD = 4096  # bytes around every buffer, which must not matter or change
 NVCC = shutil.which("nvcc")
-NOT_BY_THE_KERNEL = {"nv24", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"}
+NOT_BY_THE_KERNEL = {"nv24", "i420", "yv12"} | {n for n in ENCODINGS if n.startswith("bayer")}
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler: install g++")
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no nvcc: install the CUDA toolkit")
@@ -65,7 +70,7 @@ def plain(mode, interpolation="bicubic", color="RGB", side=224):
         scale=1.0,
         color=color,
         resize=mode,
-        shorter_side=side if mode == "shorter-side" else 0,
+        shorter_side=side if mode in CROPPING else 0,
         interpolation=interpolation,
         fill=99,
     ).preprocessing
@@ -84,14 +89,8 @@ def make_frame(encoding, height, width, *, padding=0, seed=0, surroundings=0, is
     inside[:] = np.random.default_rng(seed).integers(0, 256, inside.size, np.uint8)
     if padding:
         inside.reshape(rows, step)[:, -padding:] = surroundings
-    pixels = view_pixels(
-        memoryview(inside),
-        height=height,
-        width=width,
-        encoding=encoding,
-        step=step,
-        max_pixels=1 << 26,
-    )
+    numbers = {"height": height, "width": width, "step": step, "size": inside.size}
+    pixels = lay_out(encoding, **numbers, max_pixels=1 << 26).view(memoryview(inside))
     frame = Frame(pixels, encoding, height, width, is_bigendian, 0, "camera")
     return frame, FrameLayout(encoding, height, width, step, is_bigendian)
 
@@ -145,6 +144,17 @@ def test_the_pixels_are_the_same_as_those_of_opencv_alone(host_kernel, shape, mo
     found = differences(host_kernel, plain(mode, interpolation), frame, layout)
     assert found.max() <= (interpolation == "bicubic")  # which OpenCV adds up in floating point
     assert found.mean() < 1e-4
+
+
+@pytest.mark.usefixtures("opencv_alone")
+@pytest.mark.parametrize("interpolation", sorted({*get_args(Interpolation)} - ANTIALIASED))
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(480, 640), (233, 517), (57, 91), (1, 300)])
+def test_no_antialiasing_is_none_on_both(host_kernel, shape, mode, interpolation):
+    frame, layout = make_frame("bgr8", *shape, seed=2)
+    found = differences(host_kernel, plain(mode, interpolation, side=80), frame, layout, (80, 72))
+    assert found.max() <= interpolation.startswith("bicubic")
+    assert found.mean() < 1e-3
 
 
 def test_photos_give_the_pixels_of_the_cpu(host_kernel):
@@ -253,6 +263,21 @@ def test_mean_and_std_belong_to_their_channel(host_kernel, encoding, color):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.usefixtures("opencv_alone")
+@pytest.mark.parametrize("fill", [(1, 20, 200), "edge"])
+@pytest.mark.parametrize("mode", sorted(PADDING))
+@pytest.mark.parametrize(
+    ("encoding", "color"), [("bgr8", "BGR"), ("mono8", "RGB"), ("nv12", "RGB")]
+)
+@pytest.mark.parametrize("shape", [(60, 90), (90, 26), (300, 200)])
+def test_a_border_is_that_of_the_cpu(host_kernel, shape, encoding, color, mode, fill):
+    preprocessing = replace(plain(mode, "bilinear", color), fill=fill)
+    frame, layout = make_frame(encoding, *shape)
+    expected = on_cpu(preprocessing, frame, (40, 72))
+    found = on_kernel(host_kernel, preprocessing, frame, layout, (40, 72))
+    assert np.array_equal(found, expected)
+
+
 def test_the_layout_of_a_frame_is_that_of_a_copy_without_padding():
     for encoding in READABLE:
         frame, padded = make_frame(encoding, 48, 66, padding=9)
@@ -261,7 +286,7 @@ def test_the_layout_of_a_frame_is_that_of_a_copy_without_padding():
         assert layout == padded._replace(row_bytes=padded.row_bytes - 9)
 
 
-def test_the_kernel_reads_all_encodings_but_bayer_and_nv24():
+def test_what_the_kernel_does_not_read():
     assert set(ENCODINGS) - READABLE == NOT_BY_THE_KERNEL
 
 

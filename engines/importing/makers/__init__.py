@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the makers of models say of them, in the model file or in small files beside it.
+
+Each reader is a pure function of ``Evidence``; what the first one knows, goes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perception_node.engines.importing.makers import (
+    hugging_face,
+    label_files,
+    microsoft,
+    nvidia,
+    paddle,
+    timm,
+    ultralytics,
+)
+from perception_node.engines.importing.makers.evidence import Evidence, Foreign, Unusable
+from perception_node.engines.importing.presets import PRESETS
+from perception_node.errors import ConversionError, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perception_node.engines.importing.settings import Choice, Wishes
+
+READERS = (ultralytics, timm, hugging_face, paddle, nvidia, microsoft)
+# Small files that a reader may ask for; others lie where they lie.
+FILES = (
+    timm.FILE,
+    *hugging_face.PROCESSORS,
+    *paddle.FILES,
+    *nvidia.DEEPSTREAM,
+    *nvidia.TAO,
+    microsoft.FILE,
+)
+
+
+def read_makers(path: Path, evidence: Evidence, wishes: Wishes) -> dict[str, Choice]:
+    """Return what is known of the model, by name of setting: see ``Wishes``, and ``license``.
+
+    Raises:
+        ConversionError: a file is damaged, says that the model is no classifier, or asks for
+            something that is not ours yet, and ``wishes`` say nothing else.
+
+    """
+    known: dict[str, Choice] = {}
+    try:
+        for reader in READERS:
+            known = {**reader.read(evidence), **known}
+        if "labels" not in known and wishes.labels is None and not evidence.has_labels:
+            known |= label_files.read(evidence)
+    except Unusable as error:
+        raise ConversionError(path, printable(error)) from error
+    foreign = {name: choice for name, choice in known.items() if isinstance(choice.value, Foreign)}
+    answered = PRESETS[wishes.preset] if wishes.preset else {}
+    if problems := [
+        f"{choice.value.name} ({choice.source}) for --{name}"
+        for name, choice in foreign.items()
+        if getattr(wishes, name, None) is None and name not in answered
+    ]:
+        advice = "say another way with these flags, if it comes near enough"
+        raise ConversionError(
+            path, f"it asks for what is not ours yet: {', '.join(problems)}; {advice}"
+        )
+    return {name: choice for name, choice in known.items() if name not in foreign}
