@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``perception import``: a TorchScript or ONNX file becomes a model bundle."""
+"""``perception import``: an ONNX, PyTorch or Keras file becomes a model bundle."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ RESIZE_MODES: dict[str, ResizeMode] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("model", type=Path, help="TorchScript archive or ONNX file")
+    parser.add_argument(
+        "model", type=Path, help="ONNX, TorchScript, .pt2 or .keras file, or its folder"
+    )
     parser.add_argument(
         "-o", "--bundle", type=Path, required=True, metavar="BUNDLE", help="folder to make"
     )
@@ -114,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-model",
         default="",
         metavar="SHA256",
-        help="run this TorchScript file even where the kernel cannot confine its code",
+        help="run this file of PyTorch or Keras even where the kernel cannot confine its code",
     )
     parser.add_argument(
         "--float-parent",
