@@ -35,7 +35,7 @@ from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.gpu_preprocessor import GpuPreprocessor
 from perception_node.engines.tensorrt.runtime import TensorRtEngine
 from perception_node.errors import EnvironmentLacks
-from perception_node.model.bundle import Preprocessing, load_bundle
+from perception_node.model.bundle import CROPPING, Preprocessing, load_bundle
 from perception_node.system.resources import find_model
 from perception_node.vision.encodings import ENCODINGS
 from perception_node.vision.frame import Frame
@@ -53,6 +53,8 @@ MODES: tuple[tuple[ResizeMode, Interpolation], ...] = (
     ("stretch", "bilinear"),
     ("shorter-side", "bicubic"),
     ("letterbox", "bilinear"),
+    ("stretch-crop", "bilinear-aliased"),
+    ("pad-square", "nearest"),
 )
 GREY_LEVEL = 1.001  # the largest difference allowed, in pixel values 0 to 255
 REPEATS = 10  # launches between two waits
@@ -85,7 +87,7 @@ def _compare(
     preprocessing = Preprocessing(
         color="RGB",
         resize=resize,
-        shorter_side=256 if resize == "shorter-side" else 0,
+        shorter_side=256 if resize in CROPPING else 0,
         interpolation=interpolation,
         scale=1.0,
         mean=(0.0, 0.0, 0.0),

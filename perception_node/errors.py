@@ -284,8 +284,8 @@ class PlanIntegrityError(PlanError):
 class BagError(PerceptionError):
     """A bag cannot be read; the message begins with its path."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
+    def __init__(self, path: Path, problem: str, advice: str = "") -> None:
+        super().__init__(f"{path}: {problem}", advice)
 
 
 class RequestError(PerceptionError):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import sqlite3
 import struct
@@ -112,6 +113,33 @@ def overlapping_chunks() -> bytes:
             file.write(bytes(MIB))
     packed = chunk("zstd", buffer.getvalue(), 100 * MIB)
     return mcap(packed * 40, [len(packed) * n for n in range(40)], 40)
+
+
+def ros1_chunk(size: int, *, is_indexed: bool) -> bytes:
+    """Return a bag of ROS 1 whose chunk unpacks to 1 GiB and states ``size``."""
+    packed = bz2.compress(bytes(MIB)) * 1024
+    start = b"#ROSBAG V2.0\n"
+    header = {"op": b"\3", "conn_count": _uint32(1), "chunk_count": _uint32(1)}
+    chunk = ros1_record({"op": b"\5", "compression": b"bz2", "size": _uint32(size)}, packed)
+    first = ros1_record({**header, "index_pos": bytes(8)})
+    place = len(start) + len(first)
+    index = struct.pack("<Q", place + len(chunk) if is_indexed else 0)
+    about = ros1_record({"topic": b"/talk", "type": b"sensor_msgs/Image"})
+    connection = ros1_record({"op": b"\7", "conn": bytes(4), "topic": b"/talk"}, about[4:-4])
+    times = {"start_time": bytes(8), "end_time": bytes(8)}
+    info = {"op": b"\6", "ver": _uint32(1), "count": _uint32(1), **times}
+    listed = ros1_record({**info, "chunk_pos": struct.pack("<Q", place)}, _uint32(0) + _uint32(1))
+    return start + ros1_record({**header, "index_pos": index}) + chunk + connection + listed
+
+
+def _uint32(value: int) -> bytes:
+    return struct.pack("<I", value)
+
+
+def ros1_record(fields: dict[str, bytes], data: bytes = b"") -> bytes:
+    joined = [name.encode() + b"=" + value for name, value in fields.items()]
+    head = b"".join(_uint32(len(field)) + field for field in joined)
+    return _uint32(len(head)) + head + _uint32(len(data)) + data
 
 
 def long_record() -> bytes:

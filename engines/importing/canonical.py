@@ -15,10 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from perception_node.engines.importing.dequantized import drop_unused_domains
 from perception_node.engines.importing.doubles import make_single
 from perception_node.engines.importing.inputs import fix
 from perception_node.engines.importing.layouts import LAYOUTS, OPAQUE, grey_weights
-from perception_node.engines.importing.loading import STANDARD_DOMAINS, WEIGHTS_ARE_NO_INPUTS_FROM
+from perception_node.engines.importing.loading import WEIGHTS_ARE_NO_INPUTS_FROM
 from perception_node.engines.onnx_graph import all_nodes, reads
 from perception_node.errors import ConversionError
 
@@ -91,9 +92,7 @@ def canonicalise(
     copies = facts.batch if change is None else 1
     _rewrite_input(graph, facts, size, grey_weights(color), copies)
     _rewrite_output(graph, facts.output, scores, copies)
-    kept = [each for each in rewritten.opset_import if each.domain in STANDARD_DOMAINS]
-    del rewritten.opset_import[:]
-    rewritten.opset_import.extend(kept)
+    drop_unused_domains(rewritten)
     _drop_notes(rewritten)
     return rewritten
 

@@ -13,6 +13,7 @@ import onnx
 from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inputs import feeds
 from perception_node.engines.importing.inspection import GraphFacts
+from perception_node.engines.importing.int8_models import split_quantized, with_weights
 from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
@@ -45,7 +46,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     Returns:
         Names of input and output; what ``compare`` returns, and the ``tolerance``; ``kind``, which
         is not None where one score has become two; ``notes``, lines on what was changed; the blob
-        ``model``.
+        ``model``. Of a quantised model also ``quantization``, and what ``split_quantized``
+        returns; ``parent`` is the float model it was made of, if that file is there.
 
     Raises:
         ConversionError: it cannot be rewritten or run.
@@ -78,8 +80,14 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
 
     limit = tolerance(model, expected)
     rewritten, found = _first_good(ways(model, facts.batch), attempt, limit)
-    blob = rewritten.SerializeToString(deterministic=True)
-    return {**found, "tolerance": limit}, {"model": blob}
+    found["tolerance"] = limit
+    if not facts.quantized:
+        return found, {"model": rewritten.SerializeToString(deterministic=True)}
+    parent = Path("parent").read_bytes() if Path("parent").exists() else None
+    about, blobs = split_quantized(path, with_weights(rewritten), parent)
+    reference = onnx.load_model_from_string(blobs["model"])
+    run(path, reference, found["output"], [{found["input"]: images[:1]}])
+    return {**found, "quantization": {"form": facts.quantized, **about}}, blobs
 
 
 def _first_good(

@@ -89,6 +89,17 @@ class GraphValues:
         """Tell whether a Cast only rounds."""
         return any(each.name == "to" and each.i in FLOATS for each in node.attribute)
 
+    def tests_for_nan(self, name: str) -> bool:
+        """Tell whether a tensor says where another one is NaN or infinite."""
+        node = self.maker(name)
+        if node is not None and node.op_type in {"And", "Or"}:
+            return any(self._is_nan_test(each) for each in node.input)
+        return self._is_nan_test(name)
+
+    def _is_nan_test(self, name: str) -> bool:
+        node = self.maker(name)
+        return node is not None and node.op_type in {"IsNaN", "IsInf"}
+
     def is_sum(self, name: str, steps: int = MAX_STEPS) -> bool:
         """Tell whether a tensor is a sum over an axis, but for a small constant or a limit."""
         node = self.maker(name)

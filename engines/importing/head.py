@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from perception_node.engines.importing.graph_values import MOVING, GraphValues
+from perception_node.engines.importing.output_kind import POOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,14 +40,6 @@ LAYERS = {
     "MatMulInteger",
     "QLinearConv",
     "QLinearMatMul",
-}
-POOLS = {
-    "AveragePool",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "MaxPool",
-    "ReduceMax",
-    "ReduceMean",
 }
 OF_TWO = {"Div", "Mul", "Sub"}
 QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
@@ -134,6 +127,7 @@ class _Tracer:
             "Reciprocal": lambda node, steps: self._invert(node, 1.0, self._first(node, steps)),
             "ReduceSum": self._reduce_sum,
             "Sub": self._subtract,
+            "Where": self._where,
         }
 
     def follow(self, name: str, steps: int) -> _Value:
@@ -276,12 +270,25 @@ class _Tracer:
         """Join heads of one form; ``1 - p`` beside ``p`` is one class or the other."""
         values = self._variables(node, steps)
         if not values or any(value.form != "sigmoid" for value in values):
-            return _together(values, {"linear"}, "Concat")
+            return _together(values, {"linear", "probabilities"}, "Concat")
         if not all(value.is_plain or value.is_turned for value in values):
             return _Value("unknown", "Concat")
         turned = sorted(value.is_turned for value in values)
         form: Form = "probabilities" if turned == [False, True] else "sigmoid"
         return _Value(form, values[0].operator)
+
+    def _where(self, node: NodeProto, steps: int) -> _Value:
+        """Two ways to the same scores; or a constant in the place of NaN and infinities."""
+        numbers = [self._graph.constant(name) for name in node.input[1:]]
+        if numbers.count(None) != len(numbers) and not self._graph.tests_for_nan(node.input[0]):
+            return _Value("unknown", "Where")
+        values = [
+            self.follow(name, steps)
+            for name, number in zip(node.input[1:], numbers, strict=True)
+            if number is None
+        ]
+        is_same = len({(value.form, value.scale, value.offset) for value in values}) == 1
+        return values[0] if is_same else _Value("unknown", "Where")
 
     def _variables(self, node: NodeProto, steps: int) -> list[_Value]:
         """Return what those inputs hold that are no constants."""

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from perception_node.engines.importing.alpha import drops_alpha
+from perception_node.engines.importing.dequantized import to_float
 from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.inputs import choose_image
+from perception_node.engines.importing.int8_models import with_weights
 from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import LAYOUTS, find_layout
@@ -20,6 +22,7 @@ from perception_node.engines.importing.loading import check_operators, load_mode
 from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.engines.importing.narrowing import narrow
 from perception_node.engines.importing.outputs import choose_output
+from perception_node.engines.importing.quantized import quantized_form, to_pairs
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class GraphFacts:
         labels_source: where they are.
         head: what the scores are.
         notes: what is changed of the graph and how, each in a line.
+        quantized: how the model is quantised already, in words; empty for a float one.
 
     """
 
@@ -71,6 +75,7 @@ class GraphFacts:
     labels_source: str
     head: Head
     notes: list[str]
+    quantized: str = ""
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -113,6 +118,7 @@ def inspect(
     output = choose_output(path, model, options.get("output") or "", classes, lines)
     narrow(model, output)
     check_operators(path, model.graph)
+    quantized = quantized_form(path, model)
     image, fixed = choose_image(path, model, options.get("fixed") or {}, lines)
     wish = options.get("layout") or ""
     layout, batch, height, width = _read_shape(path, image, wish)
@@ -136,9 +142,19 @@ def inspect(
         fixed=fixed,
         labels=labels,
         labels_source="its ZipMap" if named else "its metadata",
-        head=find_head(model.graph, output),
+        head=_find_head(path, model, output, quantized),
         notes=lines,
+        quantized=quantized,
     )
+
+
+def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> Head:
+    """Return what the scores are; where integers hide it, what they are without quantisers."""
+    head = find_head(model.graph, output)
+    if head.kind is not None or not quantized:
+        return head
+    bare = to_float(path, to_pairs(path, with_weights(model)))
+    return find_head(bare.graph, output)._replace(rounded=True)
 
 
 def _read_shape(

@@ -12,14 +12,25 @@ from perception_node.model.bundle import MULTI_LABEL, OutputKind
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLAG = f"--output {'|'.join(get_args(OutputKind))}"
 NEED_SCORES = ("logits", "sigmoid-logits")  # what we make scores of; the others are scores
+POOLS = {
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "MaxPool",
+    "ReduceMax",
+    "ReduceMean",
+}
 ROUNDING = 1e-3  # room for that of float16
 MOST_OF_ROUNDED = 1.5  # probabilities of an int8 model add up to less than this
 
 
 def settle_kind(
-    path: Path, known: Choice | None, graph: dict[str, Any], values: dict[str, Any]
+    path: Path,
+    known: Choice | None,
+    graph: dict[str, Any],
+    values: dict[str, Any],
+    command: str,
 ) -> Choice:
     """Return the kind of a model's output, and where it comes from.
 
@@ -28,23 +39,25 @@ def settle_kind(
         known: what the user or the model's maker says, an ``OutputKind``.
         graph: the fields of ``GraphFacts``.
         values: what the step ``convert-onnx`` returns.
+        command: what was typed, to which an error adds what is missing.
 
     Raises:
         ConversionError: graph, values and ``known`` contradict each other, or nothing is known.
 
     """
     kind, operator, rounded = graph["head"]
-    is_right = kind is not None and _confirms(kind, values, rounded=rounded)
+    is_right = kind is not None and _confirms(kind, operator, values, rounded=rounded)
     if known is not None:
         _check_known(path, known, kind if is_right else None, values)
         return Choice(values["kind"] or known.value, known.source)
-    if kind is None:
-        where = f"ends in {operator}, which does" if operator else "does"
-        problem = f"its graph {where} not show what its scores are"
-        raise ConversionError(path, f"{problem} (on images {_describe(values)}); give {FLAG}")
     if not is_right:
-        problem = f"its last operator, {operator}, gives {kind}, but on images {_describe(values)}"
-        raise ConversionError(path, f"{problem}; give {FLAG}")
+        where = f"ends in {operator}, which does" if operator else "does"
+        problem = f"its graph {where} not show what its scores are:"
+        if kind is not None:
+            problem = f"its last operator, {operator}, gives {kind}, but"
+        kinds = ", ".join(get_args(OutputKind))
+        problem = f"{problem} on images {_describe(values)} (KIND: {kinds})"
+        raise ConversionError(path, problem, f"complete and run: {command} --output KIND")
     return Choice(values["kind"] or kind, f"its last operator, {operator}")
 
 
@@ -87,9 +100,10 @@ def _instead(known: Choice, kind: str) -> str:
     return f"{known.source} says {known.value}: give --output {kind}"
 
 
-def _confirms(kind: str, values: dict[str, Any], *, rounded: bool) -> bool:
+def _confirms(kind: str, operator: str, values: dict[str, Any], *, rounded: bool) -> bool:
     if kind == "logits":
-        return not values["probabilities"]
+        may_be_scores = operator in POOLS and _are_scores(values)
+        return not (values["probabilities"] or may_be_scores)
     if kind == "probabilities" and not rounded:
         return bool(values["probabilities"])
     most = MOST_OF_ROUNDED if kind == "probabilities" else float("inf")

@@ -8,26 +8,27 @@ says becomes one error with every flag that is missing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import ONES, PRESETS, UNIT, ZEROS
 from perception_node.engines.importing.questions import ask
-from perception_node.errors import ConversionError
-from perception_node.model.bundle import CROPPING, PADDING, Preprocessing
+from perception_node.errors import ConversionError, quote
+from perception_node.model.bundle import (
+    CROPPING,
+    PADDING,
+    ColorOrder,
+    Interpolation,
+    Preprocessing,
+    ResizeMode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from perception_node.model.bundle import (
-        ColorOrder,
-        Fill,
-        Interpolation,
-        OutputKind,
-        ResizeMode,
-    )
+    from perception_node.model.bundle import Fill, ModelBundle, OutputKind
 
 Three = tuple[float, float, float]
 SCRIPT_SIZE = (224, 224)
@@ -37,6 +38,11 @@ LARGEST_OF_UNIT_SCALE = 2.0  # statistics of pixels from 0 to 1 are smaller, of 
 NEEDED = ("size", "color", "resize", "mean", "std")
 SAID_OF_IMAGES = (*NEEDED, "crop_pct", "interpolation", "scale", "fill")
 DEFAULT = "default"
+OURS: dict[str, tuple[str, ...]] = {
+    "color": get_args(ColorOrder),
+    "resize": get_args(ResizeMode),
+    "interpolation": get_args(Interpolation),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,13 @@ class Wishes:
     thresholds: tuple[float, ...] | None = None
     preset: str | None = None
     command: str = "perception import MODEL -o BUNDLE"
+
+    def or_those_of(self, bundle: ModelBundle) -> Wishes:
+        """Return these wishes, and what a bundle says where nothing is wished."""
+        known = {**asdict(bundle.manifest.preprocessing), "labels": bundle.labels}
+        known["output"] = bundle.manifest.output.kind
+        silent = {each.name for each in fields(self) if not getattr(self, each.name)}
+        return replace(self, **{name: known[name] for name in silent & known.keys()})
 
 
 class Choice(NamedTuple):
@@ -172,7 +185,7 @@ def settle_graph(
     if kind := _takes_pixels(graph):
         fixed |= _pixels(path, wishes, f"{GRAPH}, {kind}")
     shown: Known = {}
-    if kind == "RGBA":
+    if kind == "RGBA" and not wishes.layout:
         source = f"{GRAPH}, {kind}"
         shown = {"color": Choice("RGB", source), "resize": Choice("stretch", source)}
     is_grey = LAYOUTS[graph["layout"]].channels == 1
@@ -243,6 +256,7 @@ def _settle(
     if asked:
         raise ask(path, {*asked, *later}, wishes.command)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
+    _check_names(path, choices)
     values = {name: choice.value for name, choice in choices.items()}
     size = values.pop("size")
     preprocessing = Preprocessing(**{"shorter_side": 0, **values})
@@ -301,6 +315,15 @@ def _settle_crop(path: Path, choices: Known) -> bool:
         choices.pop("shorter_side", None)
         return True
     return bool(choices.get("shorter_side", Choice(0, DEFAULT)).value)
+
+
+def _check_names(path: Path, choices: Known) -> None:
+    """Refuse what a maker names and this package does not do."""
+    for name, ours in OURS.items():
+        if choices[name].value not in ours:
+            problem = f"{name} {quote(str(choices[name].value))} ({choices[name].source})"
+            advice = f"give --{name}, one of: {', '.join(ours)}"
+            raise ConversionError(path, f"{problem} is not ours yet", advice)
 
 
 def _check(path: Path, size: tuple[int, int], preprocessing: Preprocessing) -> None:

@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.options import add_model_arguments, add_range_arguments, to_config
+from perception_node.cli.options import (
+    add_model_arguments,
+    add_range_arguments,
+    add_size_argument,
+    to_config,
+)
 from perception_node.engines.selection import load_in_time
 from perception_node.errors import ConfigError, FrameError
 from perception_node.system.files import read_regular_file
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", type=Path, help="JPEG or PNG files, or folders of them"
     )
     add_model_arguments(parser)
+    add_size_argument(parser)
     add_range_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON per image")
 

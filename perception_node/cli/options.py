@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perception_node.config.node_config import NodeConfig
 from perception_node.config.sections import CameraConfig, ModelConfig, OutputConfig
 from perception_node.errors import ConfigError
-from perception_node.terminal.output import parse_count, parse_number
+from perception_node.terminal.output import note, parse_count, parse_number
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +27,8 @@ MODEL_PARAMETERS = (
     "plan_store",
     "configure_timeout_s",
 )
-RANGES = ("mono16_range", "mono32_range")
+BAG_HELP = "folder of rosbag2, or a .mcap, .db3 or (ROS 1) .bag file"
+CAMERA_PARAMETERS = ("max_image_pixels", "mono16_range", "mono32_range")
 ENGINE_TIMEOUT_MS = 60_000  # files can wait longer than a robot's camera
 
 
@@ -60,6 +61,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan-store", default=default.plan_store, metavar="DIR")
 
 
+def add_size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-image-pixels``."""
+    default = CameraConfig().max_image_pixels
+    parser.add_argument(
+        "--max-image-pixels",
+        type=parse_count,
+        default=default,
+        metavar="N",
+        help=f"drop larger images before they are decoded (default {default})",
+    )
+
+
 def add_range_arguments(parser: argparse.ArgumentParser, *, floats: bool = False) -> None:
     """Add what makes bytes of 16-bit images, and of ``floats``; the defaults are the node's."""
     default = CameraConfig()
@@ -81,7 +94,7 @@ def add_range_arguments(parser: argparse.ArgumentParser, *, floats: bool = False
 def to_config(arguments: argparse.Namespace) -> NodeConfig:
     """Check the model arguments with the rules of the node's parameters."""
     values = {name: getattr(arguments, name) for name in MODEL_PARAMETERS}
-    values |= {name: vars(arguments)[name] for name in RANGES if name in arguments}
+    values |= {name: vars(arguments)[name] for name in CAMERA_PARAMETERS if name in arguments}
     return NodeConfig().with_values({**values, "engine_timeout_ms": ENGINE_TIMEOUT_MS})
 
 
@@ -104,6 +117,11 @@ def open_sample(
 def choose_images(bundle: ModelBundle, arguments: argparse.Namespace) -> ImageSet:
     """Open the images that --images or --bag names, as many as --samples says."""
     from perception_node.calibration.images import open_images
+    from perception_node.wire.bags import open_bag
 
     images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    if arguments.bag is not None:
+        with open_bag(arguments.bag) as bag:
+            for remark in bag.remarks:
+                note(remark)
     return images if arguments.samples is None else images.sample(arguments.samples)

@@ -6,27 +6,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perception_node.cli.options import BAG_HELP
 from perception_node.errors import ConfigError
 from perception_node.ros.required import require_ros
 from perception_node.system.signals import StopEvent
-from perception_node.terminal.output import note, parse_number
+from perception_node.terminal.output import complain, note, parse_count, parse_number
 from perception_node.wire.bags import open_bag
 
 if TYPE_CHECKING:
     import argparse
 
+    from perception_node.rehearsal.player import Player
+    from perception_node.wire.bags import Bag
+
 EXAMPLE = "perception play samples/photos --topic /camera/image_raw/compressed --loop"
 
+WAIT_TIMEOUT_S = 5.0
 SLOWEST, FASTEST = 1e-9, 1e9  # times the recorded speed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, mcap or sqlite3")
+    parser.add_argument("bag", type=Path, help=BAG_HELP)
     parser.add_argument(
         "--topic", action="append", metavar="T", help="play this topic only; may be repeated"
     )
     add_rate_argument(parser)
+    parser.add_argument(
+        "--wait-for",
+        type=parse_count,
+        default=1,
+        metavar="N",
+        help=f"begin when N subscribers are there, at the latest after {WAIT_TIMEOUT_S:g} s "
+        "(default 1; 0: at once)",
+    )
     parser.add_argument("--loop", action="store_true", help="begin again at the end")
     parser.add_argument(
         "--clock", action="store_true", help="publish the recorded time on /clock as well"
@@ -63,10 +76,36 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         topics = bag.select(arguments.topic)
         player = Player(node, topics, with_clock=arguments.clock, is_typed=arguments.typed)
-        note(f"playing {', '.join(topics)}")
+        names = [topic for topic in topics if topic not in player.left_out]
+        if bag.count(names) == 0:
+            complain(f"{arguments.bag}: it holds no message of {', '.join(names)}")
+            return 1
+        note(f"playing {', '.join(names)}")
+        for remark in (*bag.remarks, *_list_left_out(bag, arguments.topic, player)):
+            note(remark)
+        _wait(player, arguments.wait_for, stop)
         if arguments.loop:
-            player.play_again_and_again(lambda: bag.messages(list(topics)), arguments.rate, stop)
+            player.play_again_and_again(lambda: bag.messages(names), arguments.rate, stop)
         else:
-            player.play(bag.messages(list(topics)), arguments.rate, stop)
+            player.play(bag.messages(names), arguments.rate, stop)
         player.flush()
+        if player.sent:
+            note(f"images played: {player.sent}; unheard, without a subscriber: {player.unheard}")
     return 0
+
+
+def _list_left_out(bag: Bag, wanted: list[str] | None, player: Player) -> list[str]:
+    """Return a line for each topic that is not played, and the command that helps with some."""
+    unreadable = {} if wanted else bag.unreadable
+    lines = [f"left out: {topic}: {why}" for topic, why in (player.left_out | unreadable).items()]
+    if any(why.endswith(" as ros1") for why in unreadable.values()):
+        lines.append("to play these, run: rosbags-convert --src BAG --dst FOLDER")
+    return lines
+
+
+def _wait(player: Player, count: int, stop: StopEvent) -> None:
+    """Wait for subscribers, and say so where they do not come."""
+    found = player.wait_for_subscribers(count, WAIT_TIMEOUT_S, stop)
+    if found < count and not stop.is_set():
+        waited = f"subscribers after {WAIT_TIMEOUT_S:g} s: {found} of {count}"
+        note(f"{waited}; playing without the rest")

@@ -8,18 +8,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perception_node.cli.options import add_model_arguments, add_range_arguments, to_config
+from perception_node.cli.options import (
+    BAG_HELP,
+    add_model_arguments,
+    add_range_arguments,
+    add_size_argument,
+    to_config,
+)
 from perception_node.cli.play import check_rate
 from perception_node.cli.replay_frames import replay_bag, replay_bag_live
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import load_bundle
 from perception_node.replay.golden_file import read_golden, write_golden
+from perception_node.replay.tally import Tally, find_empty
 from perception_node.replay.tolerance import DEFAULT_SCORE, parse_tolerance
 from perception_node.replay.verdict import judge
 from perception_node.ros.result_bag import open_result_bag, require_place
 from perception_node.system.files import write_named_file
 from perception_node.system.resources import DEFAULT_MODEL, find_model
-from perception_node.terminal.output import parse_number, say, say_record
+from perception_node.terminal.output import complain, note, parse_number, say, say_record
 from perception_node.terminal.progress import track
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import TRANSPORTS
@@ -37,11 +44,12 @@ EXAMPLE = "perception replay samples/photos --golden samples/photos/golden.jsonl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, mcap or sqlite3")
+    parser.add_argument("bag", type=Path, help=BAG_HELP)
     parser.add_argument(
         "--topic", action="append", metavar="T", help="image topic; all of them without it"
     )
     add_model_arguments(parser)
+    add_size_argument(parser)
     add_range_arguments(parser, floats=True)
     parser.add_argument(
         "--live", action="store_true", help="through real nodes over DDS, one frame at a time"
@@ -76,7 +84,10 @@ def _add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one JSON line per frame, or compare with a golden file and return 1 if it differs."""
+    """Print one JSON line per frame, or compare with a golden file and return 1 if it differs.
+
+    Where there is no image, or every one is dropped, nothing is written, and 1 returned.
+    """
     tolerance = parse_tolerance(arguments.tolerance)
     _check(arguments)
     config = to_config(arguments)
@@ -84,19 +95,39 @@ def run(arguments: argparse.Namespace) -> int:
     golden = read_golden(arguments.golden) if is_compared else []
     with open_bag(arguments.bag) as bag:
         topics = bag.select(arguments.topic, tuple(TRANSPORTS))
-        found = _replay(arguments, bag, topics, config)
+        for remark in bag.remarks:
+            note(f"{arguments.bag}: {remark}")
+        tally, found = Tally(), []
+        problem = find_empty(bag, topics, arguments.topic)
+        if not problem:
+            found = _replay(arguments, bag, topics, config, tally)
+            problem = tally.problem
+        if problem:
+            complain(f"{arguments.bag}: {problem}")
+            return 1
         if arguments.out is not None:
             _write_bag(arguments.out, bag, topics, found, config)
-        if arguments.update_golden:
-            write_golden(arguments.golden, found)
-            say(f"{arguments.golden}: {len(found)} frames written")
-        if not is_compared:
-            return 0
-        verdict = judge(arguments.golden, golden, found, tolerance)
-        for line in verdict.lines():
-            say(line)
-        if arguments.report is not None:
-            _write_report(arguments, bag, topics, verdict, config)
+        if is_compared:
+            verdict = judge(arguments.golden, golden, found, tolerance)
+            return _conclude(arguments, bag, topics, verdict, config)
+    if arguments.update_golden:
+        write_golden(arguments.golden, found)
+        say(f"{arguments.golden}: {len(found)} frames written")
+    return 0
+
+
+def _conclude(
+    arguments: argparse.Namespace,
+    bag: Bag,
+    topics: dict[str, str],
+    verdict: Verdict,
+    config: NodeConfig,
+) -> int:
+    """Show a verdict in all ways that were asked for; return the exit code."""
+    for line in verdict.lines():
+        say(line)
+    if arguments.report is not None:
+        _write_report(arguments, bag, topics, verdict, config)
     if arguments.junit is not None:
         from perception_node.replay.junit import to_junit
 
@@ -148,7 +179,11 @@ def _is_of(bag: Path, file: Path) -> bool:
 
 
 def _replay(
-    arguments: argparse.Namespace, bag: Bag, topics: dict[str, str], config: NodeConfig
+    arguments: argparse.Namespace,
+    bag: Bag,
+    topics: dict[str, str],
+    config: NodeConfig,
+    tally: Tally,
 ) -> list[Record]:
     """Return the records; where they are only printed, none are kept."""
     if arguments.live:
@@ -156,10 +191,11 @@ def _replay(
     else:
         records = replay_bag(bag, topics, config)
     with closing(records):
+        counted = tally.count(records)
         if arguments.golden is not None:
-            return list(track(records, "replaying", bag.count(list(topics))))
+            return list(track(counted, "replaying", bag.count(list(topics))))
         found = []
-        for record in records:
+        for record in counted:
             say_record(record)
             if arguments.out is not None:
                 found.append(record)
@@ -190,5 +226,6 @@ def _write_report(
         "model": config.model.model or DEFAULT_MODEL,
         "replayed": "through real nodes over DDS" if arguments.live else "through the pipeline",
     }
-    file = report_bag(arguments.report, bag, topics, verdict, facts)
+    max_pixels = config.cameras.max_image_pixels
+    file = report_bag(arguments.report, bag, topics, verdict, facts, max_pixels)
     say(f"report: {file}")

@@ -17,6 +17,7 @@ from rosgraph_msgs.msg import Clock
 from perception_node.errors import ConfigError, EnvironmentLacks, quote
 from perception_node.ros.compat import RCLError
 from perception_node.ros.messages import to_time
+from perception_node.wire.images import TRANSPORTS
 
 if TYPE_CHECKING:
     import threading
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from perception_node.wire.bags import BagMessage
 
 FLUSH_TIMEOUT_S = 1.0
+POLL_S, SETTLE_S = 0.02, 0.5
 LONE_PERIOD_S = 0.1  # of messages that have no period: a single one, or all of one moment
 LONGEST_WAIT_S = 1e8  # as long as a wait can be; the time of a damaged bag may be any number
 TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*/msg/[A-Za-z][A-Za-z0-9_]*")
@@ -64,7 +66,14 @@ class Timeline:
 
 
 class Player:
-    """Publishes serialized messages on an absolute schedule."""
+    """Publishes serialized messages on an absolute schedule.
+
+    Attributes:
+        left_out: topics that are not published, and why.
+        sent: images published so far.
+        unheard: those of them that had no subscriber.
+
+    """
 
     def __init__(
         self,
@@ -74,7 +83,7 @@ class Player:
         with_clock: bool = False,
         is_typed: bool = False,
     ) -> None:
-        """Create one publisher per topic.
+        """Create one publisher per topic; leave out what cannot be published, unless all is so.
 
         Args:
             node: owner of the publishers.
@@ -84,14 +93,22 @@ class Player:
                 a middleware may treat the two differently.
 
         Raises:
-            ConfigError: ROS allows no such topic, or no such type.
-            EnvironmentLacks: a message type is not installed here.
+            ConfigError: ROS allows none of these topics, or none of these types.
+            EnvironmentLacks: none of these types is installed here.
 
         """
-        classes = {topic: import_type(kind) for topic, kind in topics.items()}
-        self._publishers = {
-            topic: _create_publisher(node, kind, topic) for topic, kind in classes.items()
-        }
+        self.left_out: dict[str, str] = {}
+        self.sent = self.unheard = 0
+        self._publishers, classes = {}, {}
+        for topic, kind in topics.items():
+            try:
+                classes[topic] = import_type(kind)
+                self._publishers[topic] = _create_publisher(node, classes[topic], topic)
+            except (ConfigError, EnvironmentLacks) as error:
+                if len(self.left_out) + 1 == len(topics):
+                    raise
+                self.left_out[topic] = str(error)
+        self._images = {t for t in self._publishers if topics[t] in TRANSPORTS}
         self._classes = classes if is_typed else {}
         self._clock = _create_publisher(node, Clock, "/clock", 1) if with_clock else None
 
@@ -99,6 +116,24 @@ class Player:
     def has_subscribers(self) -> bool:
         """Somebody listens to each of the topics."""
         return all(p.get_subscription_count() for p in self._publishers.values())
+
+    def wait_for_subscribers(
+        self, count: int, timeout_s: float, stop: threading.Event | StopEvent
+    ) -> int:
+        """Wait for so many subscribers to the images, and return how many are there.
+
+        Where no images are played, those to anything count. Then wait a moment more: a subscriber
+        may learn of a publisher after the publisher of it.
+        """
+        topics = self._images or self._publishers.keys()
+        end_s = time.monotonic() + timeout_s
+        while True:
+            found = int(sum(self._publishers[one].get_subscription_count() for one in topics))
+            if found >= count or time.monotonic() >= end_s or stop.wait(POLL_S):
+                break
+        if 0 < count <= found:
+            stop.wait(SETTLE_S)
+        return found
 
     def play(
         self,
@@ -118,8 +153,14 @@ class Player:
                 break
             content = self._prepare(message)
             before_publish(message)
+            self._count(message.topic)
             self._publishers[message.topic].publish(content)
         return timeline.mean_period_s
+
+    def _count(self, topic: str) -> None:
+        if topic in self._images:
+            self.sent += 1
+            self.unheard += not self._publishers[topic].get_subscription_count()
 
     def _prepare(self, message: BagMessage) -> Message:
         """Publish the time of a message and return what is to be published of itself.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from perception_node.replay.golden import Record
 
+ADVICE = "make it with --update-golden (in pytest: --perception-update-golden)"
+
 
 def to_line(record: Record) -> str:
     """Return a record as a line of a golden file."""
@@ -27,17 +29,21 @@ def write_golden(path: Path, records: Iterable[Record]) -> None:
     """Replace a golden file.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: it cannot be written, or would have no frames.
 
     """
-    write_named_file(path, "".join(map(to_line, records)).encode())
+    lines = list(map(to_line, records))
+    if not lines:
+        raise ConfigError(f"{path}: not written: a golden file without frames would always pass")
+    write_named_file(path, "".join(lines).encode())
 
 
 def read_golden(path: Path) -> list[Record]:
     """Read a golden file.
 
     Raises:
-        ConfigError: there is none, or a line is not what ``perception replay`` writes.
+        ConfigError: there is none, it has no frames, or a line is not what ``perception replay``
+            writes.
 
     """
     records: list[Record] = []
@@ -48,8 +54,9 @@ def read_golden(path: Path) -> list[Record]:
                 raise ConfigError(f"{path}: no golden file: {msg}")
             records.append(record)
     except (OSError, ValueError, RecursionError) as error:
-        advice = "make it with --update-golden (in pytest: --perception-update-golden)"
-        raise ConfigError(f"{path}: no golden file: {error}; {advice}") from error
+        raise ConfigError(f"{path}: no golden file: {error}; {ADVICE}") from error
+    if not records:
+        raise ConfigError(f"{path}: no golden file: it has no frames; {ADVICE}")
     return records
 
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from perception_node.wire.bags import BagMessage
 
 IMAGE_TYPES = (RAW_TYPE, COMPRESSED_TYPE)
+MAX_IMAGE_PIXELS = CameraConfig().max_image_pixels
 SIDE = 320  # pixels, of the longer one
 
 
-def read_pictures(messages: Iterable[BagMessage], numbers: set[int]) -> dict[int, str]:
+def read_pictures(
+    messages: Iterable[BagMessage], numbers: set[int], max_pixels: int = MAX_IMAGE_PIXELS
+) -> dict[int, str]:
     """Return pictures as JPEG data URIs, by frame number from 1; none where it is damaged."""
-    max_pixels, unpacker, pictures = CameraConfig().max_image_pixels, Unpacker(), {}
+    unpacker, pictures = Unpacker(), {}
     readers = {
         RAW_TYPE: ImageReader("raw", max_pixels, SIDE),
         COMPRESSED_TYPE: ImageReader("compressed", max_pixels, SIDE),

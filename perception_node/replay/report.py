@@ -11,7 +11,7 @@ from perception_node import __version__
 from perception_node.errors import ConfigError
 from perception_node.html_page import render, to_page
 from perception_node.replay.golden import HEADER, KINDS
-from perception_node.replay.pictures import read_pictures
+from perception_node.replay.pictures import MAX_IMAGE_PIXELS, read_pictures
 from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ INDEX, SUFFIX = "index.html", ".html"
 
 
 def report_bag(
-    place: Path, bag: Bag, topics: dict[str, str], verdict: Verdict, facts: dict[str, str]
+    place: Path,
+    bag: Bag,
+    topics: dict[str, str],
+    verdict: Verdict,
+    facts: dict[str, str],
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Path:
     """Write the page of a replay of some topics of a bag; see ``write_report`` for its place.
 
@@ -37,10 +42,11 @@ def report_bag(
         topics: its image topics that were, and their types.
         verdict: what came out.
         facts: what else the page says, by name.
+        max_pixels: of larger images no picture is shown.
 
     """
     numbers = {difference.number for difference in verdict.differences[:MAX_SHOWN]}
-    pictures = read_pictures(bag.messages(list(topics)), numbers)
+    pictures = read_pictures(bag.messages(list(topics)), numbers, max_pixels)
     return write_report(place, render_report(verdict, facts, pictures))
 
 

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from perception_node.model.bundle import Fill, Interpolation, Preprocessing
     from perception_node.vision.encodings import PackedOrder
     from perception_node.vision.frame import Frame
-    from perception_node.vision.resampling import Resampling
+    from perception_node.vision.resampling import Axis, Resampling
 
 _INTERPOLATION: dict[Interpolation, int] = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST,  # done by Picker: OpenCV's releases round differently
+    "bilinear-aliased": cv2.INTER_LINEAR,
+    "bicubic-aliased": cv2.INTER_CUBIC,
 }
 # OpenCV works on so many pixels at once at most, and rounds those left over at the end of a plane
 # in another way. Where none are, all planes together give the same input as one by one.
@@ -168,6 +171,8 @@ class Resizer:
         images = [shape, *(one.shape for one in (*self._halved, self._blurred, self._inner))]
         is_careful = SINGLE in {(rows.count, columns.count), *(one[:2] for one in images)}
         self._resize = resize if is_careful else _resize
+        is_nearest = preprocessing.interpolation == "nearest"
+        self._finish = Picker(rows, columns, shape[2:]) if is_nearest else self._resize
         self._interpolation = _INTERPOLATION[preprocessing.interpolation]
         self._kernel = (2 * columns.radius + 1, 2 * rows.radius + 1)
         self._sigmas = (max(columns.sigma, SMALLEST_SIGMA), max(rows.sigma, SMALLEST_SIGMA))
@@ -184,8 +189,27 @@ class Resizer:
                 image, self._kernel, across, self._blurred, down, cv2.BORDER_REPLICATE
             )
             image = self._blurred
-        self._resize(image, self._inner, self._interpolation)
+        self._finish(image, self._inner, self._interpolation)
         return self._image
+
+
+class Picker:
+    """Takes for each target pixel the one in which its centre lies, as Pillow's NEAREST does."""
+
+    def __init__(self, rows: Axis, columns: Axis, channels: tuple[int, ...]) -> None:
+        """Prepare for uint8 images of the axes' ``halved`` pixels."""
+        self._rows, self._columns = (
+            (2 * np.arange(axis.filled) + 1) * axis.halved // (2 * axis.filled)
+            for axis in (rows, columns)
+        )
+        self._picked = np.empty((rows.filled, columns.halved, *channels), np.uint8)
+
+    def __call__(
+        self, image: NDArray[np.uint8], target: NDArray[np.uint8], _interpolation: int
+    ) -> None:
+        """Fill ``target``."""
+        np.take(image, self._rows, 0, self._picked, "clip")
+        np.take(self._picked, self._columns, 1, target, "clip")
 
 
 def _resize(image: NDArray[np.uint8], target: NDArray[np.uint8], interpolation: int) -> None:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from perception_node.model.bundle import ANTIALIASED
+
 if TYPE_CHECKING:
     from perception_node.model.bundle import Preprocessing
 
@@ -82,10 +84,11 @@ def resample(
 ) -> Resampling:
     """Return how an image of (height, width) becomes an input of ``size`` (height, width)."""
     spans = fit(preprocessing, image, size)
-    halvings = _count_halvings(spans)
+    is_antialiased = preprocessing.interpolation in ANTIALIASED
+    halvings = _count_halvings(spans) if is_antialiased else 0
     crops = [_crop(length, span, halvings) for length, span in zip(image, spans, strict=True)]
     sigmas = [
-        _blur((count >> halvings) / span.filled, halvings)
+        _blur((count >> halvings) / span.filled, halvings) if is_antialiased else 0.0
         for (_, count), span in zip(crops, spans, strict=True)
     ]
     blurred = max(sigmas) > SMALLEST_BLUR

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``metadata.yaml`` says of a bag: which files it has, and how they are packed."""
+"""What ``metadata.yaml`` says of a bag: which files it has. How they are packed, they show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
 from typing import TYPE_CHECKING
 
 import yaml
@@ -20,23 +20,7 @@ NEWEST_VERSION = 9
 MAX_BYTES = 1 << 22
 MAX_NODES = 50_000  # a bag of 100 topics and 1000 files has about 20 000
 MAX_DEPTH = 20
-STORAGES = {"mcap", "sqlite3"}
-
-
-@dataclass(frozen=True, slots=True)
-class BagMetadata:
-    """How a bag lies on the disk.
-
-    Attributes:
-        files: their names, in the order of time.
-        packs_files: each is packed as a whole, by zstd.
-        message_packing: how each message is packed: ``zstd``, or empty.
-
-    """
-
-    files: list[str]
-    packs_files: bool = False
-    message_packing: str = ""
+STORAGES = {"mcap", "sqlite3", ""}
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,8 +38,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def read_metadata(path: Path) -> BagMetadata:
-    """Read the metadata of a bag.
+def read_metadata(path: Path) -> list[str]:
+    """Return the names of a bag's files, in the order of time.
 
     Raises:
         ValueError, OSError, yaml.YAMLError: it cannot be read, or says something unknown.
@@ -66,17 +50,26 @@ def read_metadata(path: Path) -> BagMetadata:
     try:
         about = loader.get_single_data()["rosbag2_bagfile_information"]
         files, version = about["relative_file_paths"], about["version"]
-        storage, mode = about["storage_identifier"], about.get("compression_mode") or "none"
+        storage, mode = about.get("storage_identifier"), about.get("compression_mode") or "none"
         method = about.get("compression_format") or ""
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"metadata.yaml lacks something: {error}") from error
     finally:
         loader.dispose()
-    if not isinstance(version, int) or version > NEWEST_VERSION or storage not in STORAGES:
-        raise ValueError(f"metadata.yaml is of version {version!a:.20}, storage {storage!a:.20}")
+    if not isinstance(version, int) or version > NEWEST_VERSION:
+        raise ValueError(f"metadata.yaml is of version {version!a:.20}, above {NEWEST_VERSION}")
+    if (storage or "") not in STORAGES:
+        raise ValueError(f"it is stored by {storage!a:.20}; {_advise_conversion(path)}")
     if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
         raise ValueError("metadata.yaml names no files")
     mode = str(mode).lower()
     if mode not in {"none", "file", "message"} or (mode != "none" and method != "zstd"):
-        raise ValueError(f"it is packed as {mode[:20]!a} by {method!a:.20}; only zstd can be read")
-    return BagMetadata(files, mode == "file", "zstd" if mode == "message" else "")
+        packing = f"{mode[:20]!a} by {method!a:.20}"
+        raise ValueError(f"it is packed as {packing}; {_advise_conversion(path)}")
+    return files
+
+
+def _advise_conversion(path: Path) -> str:
+    target = "{output_bags: [{uri: converted, storage_id: mcap, all_topics: true}]}"
+    folder = shlex.quote(str(path.parent))
+    return f"run: echo '{target}' > to.yaml && ros2 bag convert -i {folder} -o to.yaml"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read serialized messages from rosbag2 bags (mcap and sqlite3), without ROS.
+"""Read serialized messages from bags of ROS 2 (mcap, sqlite3) and ROS 1, without ROS.
 
 A bag may come from anywhere. It is read here and not by the library that writes ours, as that
 unpacks whatever a chunk unpacks to: 192 kB took 12 GB.
@@ -7,31 +7,26 @@ unpacks whatever a chunk unpacks to: 192 kB took 12 GB.
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.errors import BagError
-from perception_node.wire.bag_metadata import METADATA, BagMetadata, read_metadata
-from perception_node.wire.mcap_file import MAX_CHUNK_BYTES, McapFile
-from perception_node.wire.sqlite_file import SqliteFile
-from perception_node.wire.unpacking import unpack, unpack_file
+from perception_node.wire.bag_files import find_files, find_repair, open_file, some
+from perception_node.wire.chunks import MAX_CHUNK_BYTES, NothingLeft
+from perception_node.wire.images import TRANSPORTS
+from perception_node.wire.unpacking import ZSTD_MAGIC, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
+    from pathlib import Path
 
-MCAP = ".mcap"
-MAX_NAMED = 20  # topics in an error
-# A file that is packed as a whole may unpack to so many bytes, and so many per byte.
-UNPACKED_BYTES, UNPACKED_PER_BYTE = 64 << 20, 100
+    from perception_node.wire.bag_files import BagFile
+    from perception_node.wire.channels import Channel
+    from perception_node.wire.chunks import Cut
 
 
 class BagMessage(NamedTuple):
-    """One message as it lies in the bag.
+    """One message as it lies in the bag; images of ROS 1 and Foxglove as those of ROS 2.
 
     Attributes:
         topic: name it was recorded under.
@@ -50,17 +45,36 @@ class BagMessage(NamedTuple):
 class Bag:
     """An open bag."""
 
-    def __init__(self, path: Path, files: Sequence[McapFile | SqliteFile], packing: str) -> None:
-        """Take the open files of a bag, in their order, and how each message is packed."""
+    def __init__(self, path: Path, files: Sequence[tuple[Path, BagFile]], lost: list[str]) -> None:
+        """Take the open files of a bag, in their order, and a line for each that holds nothing."""
         self._path = path
         self._files = files
-        self._packing = packing
+        self._lost = lost
+
+    @property
+    def _channels(self) -> list[Channel]:
+        return [channel for _, file in self._files for channel in file.channels.values()]
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topics of the bag and their message types."""
-        channels = (channel for file in self._files for channel in file.channels.values())
-        return {channel.topic: channel.type_name for channel in channels}
+        """Topics whose messages can be read, and their message types."""
+        return {c.topic: c.type_name for c in self._channels if c.is_readable}
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Topics whose messages are not read, and what they are."""
+        known = self.topics
+        return {
+            channel.topic: f"{channel.type_name} as {channel.encoding}"
+            for channel in self._channels
+            if channel.topic not in known
+        }
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said of the bag: a line for each file that was cut off."""
+        cuts = [_describe_cut(path, file, file.cut) for path, file in self._files if file.cut]
+        return cuts + self._lost
 
     def select(
         self, wanted: list[str] | None, types: tuple[str, ...] | None = None
@@ -75,20 +89,23 @@ class Bag:
         fitting = {t: kind for t, kind in everything.items() if types is None or kind in types}
         for topic in wanted or []:
             if topic not in fitting:
-                known = _some(sorted(fitting)) or "none"
-                raise BagError(self._path, f"no such topic: {topic}; choose from: {known}")
+                known = some(sorted(fitting)) or "none"
+                other = self.unreadable.get(topic)
+                problem = f"{topic} holds {other}" if other else f"no such topic: {topic}"
+                raise BagError(self._path, f"{problem}; choose from: {known}")
         if not fitting:
-            held = _some([f"{t} ({kind})" for t, kind in sorted(everything.items())])
-            raise BagError(self._path, f"no image topic; it holds {held or 'nothing'}")
+            held = sorted((everything | self.unreadable).items())
+            names = some([f"{topic} ({kind})" for topic, kind in held])
+            raise BagError(self._path, f"no image topic; it holds {names or 'nothing'}")
         return {topic: kind for topic, kind in fitting.items() if not wanted or topic in wanted}
 
     def count(self, topics: list[str]) -> int:
         """Return how many messages of these topics there are."""
         return sum(
             file.counts.get(number, 0)
-            for file in self._files
+            for _, file in self._files
             for number, channel in file.channels.items()
-            if channel.topic in topics
+            if channel.topic in topics and channel.is_readable
         )
 
     def messages(self, topics: list[str]) -> Iterator[BagMessage]:
@@ -98,73 +115,59 @@ class Bag:
             BagError: the bag is damaged at this place.
 
         """
-        with _bag_errors(self._path):
-            for file in self._files:
-                for time_ns, (topic, type_name), data in file.messages(topics):
-                    unpacked = unpack(data, self._packing, MAX_CHUNK_BYTES)
-                    yield BagMessage(topic, type_name, time_ns, unpacked)
+        for path, file in self._files:
+            with _bag_errors(self._path, path):
+                for time_ns, channel, data in file.messages(topics):
+                    if channel.is_readable:
+                        yield BagMessage(
+                            channel.topic, channel.type_name, time_ns, _to_cdr(channel, data)
+                        )
 
 
-def _some(names: list[str]) -> str:
-    """Return names on one line, the first of them where there are many."""
-    more = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _to_cdr(channel: Channel, data: bytes) -> bytes:
+    """Return a message as CDR; rosbag2 may have packed each, and CDR never begins so."""
+    if data.startswith(ZSTD_MAGIC):
+        data = unpack(data, "zstd", MAX_CHUNK_BYTES)
+    return channel.to_cdr(data)
+
+
+def _describe_cut(path: Path, file: BagFile, cut: Cut) -> str:
+    numbers = [n for n, channel in file.channels.items() if channel.type_name in TRANSPORTS]
+    images = sum(file.counts.get(number, 0) for number in numbers)
+    end = f"byte {cut.position}, which is {cut.last_ns / 1e9:.3f} s"
+    return f"{path.name} was cut off or not closed: it is read up to {end}; images: {images}"
 
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
-    """Open a bag: its folder, the ``.mcap`` or ``.db3`` file in it, or a lone ``.mcap`` file.
+    """Open a bag: a folder of rosbag2, with its metadata or without, or a file by itself.
+
+    Files are ``.mcap``, ``.db3``, both of them packed by zstd or not, or ``.bag`` of ROS 1. A file
+    that is named is read alone, whatever lies beside it.
 
     Raises:
         BagError: there is no bag, or it cannot be read.
 
     """
-    folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise BagError(path, "no such bag")
-    has_metadata = (folder / METADATA).is_file()
-    if not has_metadata and (path.is_dir() or path.suffix != MCAP):
-        raise BagError(path, f"{folder} holds no metadata.yaml; run: ros2 bag reindex {folder}")
     with ExitStack() as stack:
         with _bag_errors(path):
-            about = read_metadata(folder / METADATA) if has_metadata else BagMetadata([path.name])
-            paths = [folder / PurePath(name).name for name in about.files]
-            if about.packs_files:
-                target = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                paths = [_unpacked(file, target) for file in paths]
-            files = [_open_file(file, stack) for file in paths]
-        yield Bag(path, files, about.message_packing)
-
-
-def _open_file(path: Path, stack: ExitStack) -> McapFile | SqliteFile:
-    file = stack.enter_context(_open_regular(path))
-    if path.suffix == MCAP:
-        return McapFile(file)
-    database = SqliteFile(path)
-    stack.callback(database.close)
-    return database
-
-
-def _open_regular(path: Path) -> BinaryIO:
-    """Open a file without waiting for whoever writes into a FIFO."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise ValueError(f"{path.name} is not a regular file")
-
-
-def _unpacked(path: Path, folder: Path) -> Path:
-    """Unpack a file of a bag into a folder, and return where it is then."""
-    target = folder / path.stem
-    with _open_regular(path) as packed, target.open("wb") as file:
-        limit = UNPACKED_BYTES + UNPACKED_PER_BYTE * os.fstat(packed.fileno()).st_size
-        unpack_file(packed, file, limit)
-    return target
+            paths = find_files(path)
+        files, lost = [], []
+        for file in paths:
+            with _bag_errors(path, file):
+                try:
+                    files.append(open_file(file, stack))
+                except NothingLeft as error:
+                    if len(paths) == 1:
+                        raise
+                    lost.append(f"{file.name} is left out: {error}")
+        yield Bag(path, files, lost)
 
 
 @contextmanager
-def _bag_errors(path: Path) -> Iterator[None]:
+def _bag_errors(bag: Path, file: Path | None = None) -> Iterator[None]:
     """Wrap what a damaged bag makes the reader raise; it parses with many libraries."""
     try:
         yield
@@ -172,5 +175,7 @@ def _bag_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
-        problem = f"cannot be read: {lines[0][:200] if lines else type(error).__name__}"
-        raise BagError(path, problem) from error
+        which = "" if file in {None, bag} else f"{file.name} "
+        problem = f"{which}cannot be read: {lines[0][:500] if lines else type(error).__name__}"
+        repair = find_repair(file) if file and "; run: " not in problem else ""
+        raise BagError(bag, problem, f"try: {repair}" if repair else "") from error

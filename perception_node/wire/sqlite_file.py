@@ -7,22 +7,29 @@ read, and no value before its size is known.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import struct
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from perception_node.wire.mcap_file import MAX_CHUNK_BYTES, MAX_NAME_BYTES, Channel, Stored
+from perception_node.wire.channels import MAX_NAME_BYTES, make_channel
+from perception_node.wire.chunks import MAX_CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from perception_node.wire.channels import Channel
+    from perception_node.wire.chunks import Cut, Stored
 
 MAX_DEFINITIONS = 100  # tables and indices; rosbag2 makes six
 MAX_DEFINITION_CHARACTERS = 10_000
 MAX_TOPICS = 10_000
 COMPUTED = re.compile(r"\b(virtual|generated|as)\b", re.IGNORECASE)
 TABLES = {"messages", "topics"}
+HEAD = struct.Struct(">16xH6xII60xI4x")  # bytes of a page, changes, pages, pages are of change
 
 
 class SqliteFile:
@@ -37,8 +44,9 @@ class SqliteFile:
         """
         self.channels: dict[int, Channel] = {}
         self.counts: dict[int, int] = {}
-        place = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-        self._database = sqlite3.connect(place, uri=True)
+        self.cut: Cut | None = None
+        _require_whole(path)
+        self._database = sqlite3.connect(_to_uri(path), uri=True)
         try:
             self._check_definitions()
             self._read_topics()
@@ -83,8 +91,28 @@ class SqliteFile:
             [MAX_NAME_BYTES, MAX_NAME_BYTES],
         ).fetchmany(MAX_TOPICS)
         for number, topic, type_name, encoding in rows:
-            if encoding != "cdr":
-                raise ValueError(f"its messages are written as {str(encoding)[:20]!a}, not as cdr")
-            self.channels[number] = Channel(str(topic), str(type_name))
+            self.channels[number] = make_channel(
+                str(topic), str(type_name), str(encoding)[:MAX_NAME_BYTES]
+            )
         counted = "SELECT topic_id, count(*) FROM messages GROUP BY topic_id"
         self.counts = dict(self._database.execute(counted).fetchmany(MAX_TOPICS))
+
+
+def _to_uri(path: Path) -> str:
+    """Return what opens a database as it is; messages may still be in the log beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    has_log = log.is_file() and log.stat().st_size > 0
+    return f"file:{quote(str(path.absolute()))}?mode=ro{'' if has_log else '&immutable=1'}"
+
+
+def _require_whole(path: Path) -> None:
+    """Raise ``ValueError`` if the file is shorter than it says; SQLite would not always see it."""
+    with path.open("rb") as file:
+        head = file.read(HEAD.size)
+        size = os.fstat(file.fileno()).st_size
+    if len(head) < HEAD.size:
+        raise ValueError("it was cut off in its header")
+    page_bytes, change, pages, valid_for = HEAD.unpack(head)
+    page_bytes = 1 << 16 if page_bytes == 1 else page_bytes
+    if change == valid_for and size < page_bytes * pages:
+        raise ValueError(f"it was cut off: it has {size} bytes of {page_bytes * pages}")

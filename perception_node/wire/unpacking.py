@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unpack zstd and lz4 within a limit: four bytes can stand for 128 KiB of zeros."""
+"""Unpack zstd, lz4 and bz2 within a limit: four bytes can stand for 128 KiB of zeros."""
 
 from __future__ import annotations
 
+import bz2
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
@@ -14,29 +16,45 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "zstd": zstd.ZstdDecompressor,
     "lz4": LZ4FrameDecompressor,
+    "bz2": bz2.BZ2Decompressor,
 }
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 PIECE_BYTES = 1 << 20
 
 
 def unpack(data: bytes, method: str, limit_bytes: int) -> bytes:
-    """Return what was packed by ``method``: ``zstd``, ``lz4`` or an empty string for nothing.
+    """Return what was packed by ``method``, one of ``DECOMPRESSORS``, or empty for nothing.
 
     Raises:
         ValueError: there is no such method, or the data unpack to more than the limit.
         Exception: they are damaged.
 
     """
+    return b"".join(_unpack(data, method, limit_bytes)) if method else data
+
+
+def unpack_beginning(data: bytes, method: str, limit_bytes: int) -> bytes:
+    """Return what can be unpacked of data whose end is missing or damaged."""
     if not method:
-        return data
+        return data[:limit_bytes]
+    parts = []
+    with suppress(Exception):
+        for part in _unpack(data, method, limit_bytes):
+            parts.append(part)  # noqa: PERF402 - those before the damage are kept
+    return b"".join(parts)
+
+
+def _unpack(data: bytes, method: str, limit_bytes: int) -> Iterator[bytes]:
     if method not in DECOMPRESSORS:
-        raise ValueError(f"packed by {method[:20]!a}, which is unknown; zstd and lz4 are")
-    parts, left = [], limit_bytes
+        known = ", ".join(DECOMPRESSORS)
+        raise ValueError(f"packed by {method[:20]!a}, which is unknown; {known} are known")
+    left = limit_bytes
     while data:  # one frame after the other
         decompressor = DECOMPRESSORS[method]()
         while not decompressor.eof:
@@ -45,15 +63,14 @@ def unpack(data: bytes, method: str, limit_bytes: int) -> bytes:
             left -= len(part)
             if left < 0:
                 raise ValueError(f"it unpacks to more than the {limit_bytes} bytes allowed")
+            yield part
             if not part and not decompressor.eof and decompressor.needs_input:
                 raise ValueError("it is packed and was cut off")
-            parts.append(part)
         data = decompressor.unused_data or b""
-    return b"".join(parts)
 
 
 def unpack_file(packed: BinaryIO, target: BinaryIO, limit_bytes: int) -> None:
-    """Unpack a file that zstd has packed into another.
+    """Unpack a file that zstd has packed into another, up to where it was cut off.
 
     Raises:
         ValueError: it unpacks to more than the limit.
@@ -61,7 +78,7 @@ def unpack_file(packed: BinaryIO, target: BinaryIO, limit_bytes: int) -> None:
 
     """
     left = limit_bytes
-    with zstd.open(packed, "rb") as file:
+    with suppress(EOFError), zstd.open(packed, "rb") as file:
         while piece := file.read(PIECE_BYTES):
             left -= len(piece)
             if left < 0:

@@ -8,10 +8,12 @@ import shutil
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from perception_node.cli import main
+from perception_node.errors import ConfigError
 from perception_node.replay.golden import compare
+from perception_node.replay.golden_file import write_golden
 from perception_node.replay.tolerance import Tolerance
 from tests.builders import (
     BLUE,
@@ -19,6 +21,7 @@ from tests.builders import (
     RED,
     SAMPLE_BAG,
     START_NS,
+    TYPES,
     color_network,
     compressed_message,
     encode,
@@ -266,12 +269,80 @@ def test_the_tolerance_decides(replay, bag, golden):
 def test_a_long_list_of_differences_is_cut(replay, tmp_path):
     image = image_message(solid(RED))
     many = write_bag(tmp_path / "many", [("/raw", RAW, START_NS + n, image) for n in range(30)])
-    empty = tmp_path / "empty.jsonl"
-    empty.touch()
-    code, out, _ = replay(many, "--golden", empty)
+    other = write(tmp_path / "other.jsonl", [{"topic": "/other"}])
+    code, out, _ = replay(many, "--golden", other)
     assert code == 1
     assert len(out.splitlines()) == 21
-    assert out.endswith("30 of 30 frames differ from " + str(empty) + "\n")
+    assert out.endswith("30 of 30 frames differ from " + str(other) + "\n")
+
+
+# Nothing that could show anything
+
+
+def test_a_chosen_topic_without_images_fails(replay, tmp_path, golden):
+    """Twelve images of another topic do not make up for it."""
+    with Writer(tmp_path / "half", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic in ("/empty", "/raw"):
+            connection = writer.add_connection(topic, RAW, typestore=TYPES)
+        writer.write(connection, START_NS, MESSAGES[0][3])
+    before = golden.read_bytes()
+    for more in ((), ("--golden", golden), ("--golden", golden, "--update-golden")):
+        for topics in (["/empty"], ["/raw", "/empty"]):
+            chosen = [word for topic in topics for word in ("--topic", topic)]
+            code, out, err = replay(tmp_path / "half", *chosen, *more)
+            assert (code, out) == (1, "")
+            assert err == f"perception: {tmp_path / 'half'}: it holds no image of /empty\n"
+    assert golden.read_bytes() == before
+    assert replay(tmp_path / "half")[0] == 0, "without --topic one that is empty is none"
+
+
+def test_a_run_in_which_every_image_is_dropped_fails_with_the_reasons(replay, tmp_path):
+    dropped = [row for row in MESSAGES if row[2] in {START_NS + 30, START_NS + 40}]
+    again = (*dropped[1][:2], START_NS + 60, dropped[1][3])
+    folder = write_bag(tmp_path / "bag", [*dropped, again])
+    golden = tmp_path / "golden.jsonl"
+    for more in ((), ("--golden", golden, "--update-golden"), ("--out", tmp_path / "out")):
+        code, out, err = replay(folder, *more)
+        assert code == 1
+        assert len(out.splitlines()) == (0 if golden in more else 3)
+        begin = f"perception: {folder}: every image was dropped: 2 encoding, 1 codec; the first: "
+        assert err.startswith(begin + "neither JPEG nor PNG")
+        assert err.count("\n") == 1
+    assert not golden.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_golden_file_without_frames_is_never_written_nor_taken(replay, bag, tmp_path):
+    file = tmp_path / "golden.jsonl"
+    with pytest.raises(ConfigError, match="a golden file without frames would always pass"):
+        write_golden(file, [])
+    assert not file.exists()
+    file.touch()
+    code, out, err = replay(bag, "--golden", file)
+    assert (code, out) == (2, "")
+    assert "it has no frames; make it with --update-golden" in err
+
+
+def test_larger_images_are_taken_where_that_is_asked_for(replay, bag):
+    code, _, err = replay(bag, "--max-image-pixels", 100)
+    assert code == 1
+    assert ": 3 too_large, 1 codec, 1 encoding; " in err
+    assert replay(bag, "--max-image-pixels", 48 * 64)[0] == 0
+    code, _, err = replay(bag, "--max-image-pixels", 0)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "max_image_pixels must be" in err
+
+
+def test_a_bag_that_was_cut_off_is_replayed_up_to_there_and_said(replay, tmp_path):
+    (file,) = write_bag(tmp_path / "bag", MESSAGES).glob("*.mcap")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    code, out, err = replay(file.parent)
+    assert code == 0
+    count = len(out.splitlines())
+    assert 0 < count <= 5
+    assert err.startswith(f"{file.parent}: {file.name} was cut off or not closed: ")
+    assert err.endswith(f", which is 1700000000.000 s; images: {count}\n")
 
 
 # Wrong input

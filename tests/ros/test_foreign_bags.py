@@ -49,6 +49,16 @@ def test_a_type_that_is_none_is_one_line(name):
     assert find_unprintable(str(caught.value), newlines="") == []
 
 
+def test_what_cannot_be_published_does_not_stop_the_rest(peer):
+    topics = {"/front camera": STRING, "/talk": STRING, "/odd": "nothing_msgs/msg/Image"}
+    player = Player(peer.node, topics)
+    assert list(player.left_out) == ["/front camera", "/odd"]
+    assert "cannot be published" in player.left_out["/front camera"]
+    assert "source the workspace that has nothing_msgs" in player.left_out["/odd"]
+    message = BagMessage("/talk", STRING, START_NS, string_message("hello"))
+    player.play([message], 1.0, StopEvent())
+
+
 @pytest.mark.parametrize("name", ["nothing_msgs/msg/Image", "std_msgs/msg/Nothing"])
 def test_a_type_that_is_not_here_says_what_to_install(name):
     with pytest.raises(EnvironmentLacks, match="is not installed; source the workspace"):
@@ -92,11 +102,12 @@ def test_a_damaged_message_is_one_line_where_it_is_read(peer, data):
 def test_the_command_says_so_in_one_line(domain, tmp_path, topic, kind, words):
     data = compressed_message(b"x") if "Image" in kind else string_message("hello")
     bag = write_bag(tmp_path / "bag", [(topic, kind, START_NS, data)])
-    with start_cli(domain, "play", bag) as play:
+    with start_cli(domain, "play", bag, "--wait-for", 0) as play:
         code = play.process.wait(30)
         lines = play.log().splitlines()
     if not words:
-        assert (code, lines) == (0, ["playing /talk"])
+        heard = "images played: 1; unheard, without a subscriber: 1"
+        assert (code, lines) == (0, ["playing /talk", heard])
         return
     assert code == 2
     assert len(lines) == 1

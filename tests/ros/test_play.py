@@ -8,16 +8,19 @@ import signal
 import time
 
 import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from perception_node.cli import EXIT_OK, EXIT_WRONG_INPUT
+from perception_node.cli import EXIT_CHECK_FAILED, EXIT_OK, EXIT_WRONG_INPUT
 from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.messages import to_nanoseconds
 from perception_node.system.resources import find_resource
 from perception_node.wire.bags import open_bag
-from tests.builders import write_bag
+from tests.bag_builders import Row, make_mcap
+from tests.builders import TYPES, write_bag
 from tests.ros.harness import start_cli, wait_for
 
 pytestmark = pytest.mark.ros
@@ -166,6 +169,65 @@ def test_ros_arguments_remap(peer, domain):
     remap = ("--ros-args", "-r", f"{COMPRESSED}:=/rear/compressed")
     with start_cli(domain, "play", SAMPLE, "--topic", COMPRESSED, "--loop", *remap):
         wait_for(lambda: arrivals, lambda: "a frame on the other topic")
+
+
+def odd_bag(tmp_path):
+    """Write twelve images within a second, beside a topic whose type is installed nowhere."""
+    kind = "sensor_msgs/msg/CompressedImage"
+    data = recorded(COMPRESSED)[0]
+    rows = [Row(COMPRESSED, kind, "cdr", n * 80_000_000, data) for n in range(12)]
+    rows.insert(3, Row("/odd", "nothing_msgs/msg/Odd", "cdr", 200_000_000, b"\0\1\0\0"))
+    rows.insert(3, Row("/state", "my.State", "json", 200_000_000, b"{}"))
+    file = tmp_path / "odd.mcap"
+    file.write_bytes(make_mcap(rows))
+    return file
+
+
+@pytest.mark.parametrize(("reliability", "least"), [("RELIABLE", 12), ("BEST_EFFORT", 10)])
+def test_playing_begins_when_somebody_listens(peer, domain, tmp_path, reliability, least):
+    """Who comes later hears all; without reliability a busy machine may lose some."""
+    arrivals = []
+    with start_cli(domain, "play", odd_bag(tmp_path)) as play:
+        wait_for(lambda: "playing" in play.log(), lambda: "its first line")
+        peer.node.create_subscription(
+            CompressedImage,
+            COMPRESSED,
+            arrivals.append,
+            QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy[reliability]),
+        )
+        assert play.process.wait(30) == EXIT_OK
+        lines = play.log().splitlines()
+    assert lines[0] == f"playing {COMPRESSED}"
+    assert lines[1].startswith(
+        "left out: /odd: message type nothing_msgs/msg/Odd is not installed"
+    )
+    assert lines[2] == "left out: /state: my.State as json"
+    assert lines[3:] == ["images played: 12; unheard, without a subscriber: 0"]
+    wait_for(lambda: len(arrivals) >= least, lambda: f"{least} images, found {len(arrivals)}")
+
+
+def test_playing_goes_on_without_those_who_do_not_come(peer, domain, tmp_path):
+    arrivals = collect(peer, COMPRESSED)
+    begin_s = time.monotonic()
+    with start_cli(domain, "play", odd_bag(tmp_path), "--wait-for", 2) as play:
+        assert play.process.wait(30) == EXIT_OK
+        assert "subscribers after 5 s: 1 of 2; playing without the rest" in play.log()
+    assert time.monotonic() - begin_s > 5
+    assert len(arrivals) == 12
+
+
+def test_images_that_no_subscriber_gets_are_counted(domain, tmp_path):
+    with start_cli(domain, "play", odd_bag(tmp_path), "--wait-for", 0, "--rate", 9) as play:
+        assert play.process.wait(30) == EXIT_OK
+        assert "images played: 12; unheard, without a subscriber: 12" in play.log()
+
+
+def test_a_topic_without_messages_is_an_error(domain, tmp_path):
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection(RAW, "sensor_msgs/msg/Image", typestore=TYPES)
+    with start_cli(domain, "play", tmp_path / "bag") as play:
+        assert play.process.wait(30) == EXIT_CHECK_FAILED
+        assert f"it holds no message of {RAW}" in play.log()
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from perception_node.engines.importing.makers.evidence import Foreign
+from perception_node.model.bundle import Interpolation
 
 if TYPE_CHECKING:
     from perception_node.engines.importing.makers.evidence import Size
 
 # Of PIL, as Hugging Face writes them, and of all who write names.
 BY_CODE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-OURS = ("bilinear", "bicubic")
+OURS = get_args(Interpolation)
 Values = dict[str, Any]
 
 

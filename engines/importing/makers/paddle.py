@@ -25,6 +25,7 @@ from perception_node.engines.importing.makers.geometry import (
 )
 from perception_node.engines.importing.settings import Choice
 from perception_node.errors import quote
+from perception_node.model.bundle import ANTIALIASED
 
 if TYPE_CHECKING:
     from perception_node.engines.importing.makers.evidence import Evidence, Size
@@ -91,7 +92,7 @@ def _geometry(file: str, operations: Operations) -> Values:
     if resize is None:
         return {}
     size = _size(crop.get("size", crop.get("crop_size")), file) if crop is not None else None
-    values = interpolation(resize.get("interpolation") or resize.get("interp") or "bilinear")
+    values = _interpolation(resize)
     shorter = resize.get("resize_short", resize.get("target_short_edge"))
     if shorter is not None:
         if size is None:
@@ -99,6 +100,14 @@ def _geometry(file: str, operations: Operations) -> Values:
         return values | cropped(side(shorter, f"{file}: resize_short"), size)
     both = _size(resize.get("size", resize.get("target_size")), file)
     return values | (stretched_then_cropped(both, size) if size else stretched(both))
+
+
+def _interpolation(resize: dict[str, Any]) -> Values:
+    """Return the kernel; unless said otherwise, it is OpenCV's, which does not antialias."""
+    values = interpolation(resize.get("interpolation") or resize.get("interp") or "bilinear")
+    if resize.get("backend", "cv2") == "cv2" and values["interpolation"] in ANTIALIASED:
+        values["interpolation"] += "-aliased"
+    return values
 
 
 def _size(value: object, file: str) -> Size:

@@ -84,6 +84,7 @@ class Axis(ctypes.Structure):
         ("filled", ctypes.c_int),
         ("size", ctypes.c_int),  # of the input
         ("window", ctypes.c_int),  # halved pixels that one block needs, 0: too many to keep
+        ("nearest", ctypes.c_int),  # nothing is blended
         ("weights", ctypes.c_ushort * MAX_WEIGHTS),  # of the blur, from the centre outwards
     )
 
@@ -141,7 +142,7 @@ def plan_launch(
     ``size`` is the height and width of the engine's input.
     """
     resampling = resample(preprocessing, (layout.height, layout.width), size)
-    is_cubic = preprocessing.interpolation == "bicubic"
+    is_cubic = preprocessing.interpolation.startswith("bicubic")
     taps = 4 if is_cubic else 2
     parameters = Parameters(
         rows=_axis(resampling.rows, size[0], taps),
@@ -154,6 +155,7 @@ def plan_launch(
         parameters.fills[:] = preprocessing.fill
     elif isinstance(preprocessing.fill, int):
         parameters.fills[:] = (preprocessing.fill,) * CHANNELS
+    parameters.rows.nearest = parameters.columns.nearest = preprocessing.interpolation == "nearest"
     if parameters.rows.window * parameters.columns.window > WINDOW_PIXELS:
         parameters.rows.window = parameters.columns.window = 0
     _describe_pixels(parameters, layout, preprocessing.color)

@@ -24,7 +24,8 @@ struct Axis {
     int first;
     int filled;
     int size;
-    int window;  // pixels of the window in shared memory, 0: there is none
+    int window;   // pixels of the window in shared memory, 0: there is none
+    int nearest;  // nothing is blended
     unsigned short weights[MAX_WEIGHTS];
 };
 
@@ -149,10 +150,16 @@ __device__ inline void weigh(float x, float (&weights)[4]) {  // Keys, a = -0.75
     weights[3] = 1.0f - weights[0] - weights[1] - weights[2];
 }
 
+// The pixel in which the centre of a pixel of the input lies, as Pillow's NEAREST.
+__device__ inline int find_nearest(const Axis &axis, int index) {
+    return int((2LL * index + 1) * axis.halved / (2 * axis.filled));
+}
+
 // With the roundings of OpenCV's resize. `index` counts from the first filled pixel of the input.
 template <int TAPS>
 __device__ inline Taps<TAPS> find_taps(const Axis &axis, int index) {
-    const float place = float((index + 0.5) * axis.scale - 0.5);
+    const float place = axis.nearest ? float(find_nearest(axis, index))
+                                     : float((index + 0.5) * axis.scale - 0.5);
     const int whole = __float2int_rd(place);
     const int first = whole - (TAPS / 2 - 1);
     float weights[TAPS];

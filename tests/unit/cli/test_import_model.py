@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,11 +14,11 @@ import time
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from perception_node.cli import main
 from perception_node.model.bundle import load_bundle
-from tests.builders import ROOT, color_network, encode, perception, solid
+from tests.builders import ROOT, color_network, encode, perception, solid, to_onnx
 from tests.import_builders import scores_network, script, small_module
 from tests.variant_builders import COLOURS as VARIANT_LABELS
 from tests.variant_builders import FLOAT, value, with_inputs
@@ -76,6 +77,42 @@ def test_a_value_of_an_input_is_a_name_and_a_number(capsys, text):
     assert "is not NAME=VALUE" in capsys.readouterr().err
 
 
+def test_a_multi_label_model_can_be_said_with_its_thresholds(tmp_path, model, labels):
+    said = ("--output", "sigmoid-logits", "--thresholds", "0.5,0.6,0.7")
+    result = perception(
+        "import", model, "-o", tmp_path / "new", "--labels", labels, *COLOURS, *said
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    output = load_bundle(tmp_path / "new").manifest.output
+    assert (output.kind, output.thresholds) == ("sigmoid-logits", (0.5, 0.6, 0.7))
+
+
+def test_a_model_with_one_score_has_two_labels(tmp_path):
+    weights = "float[3,1] w = {4, -2, -2}"
+    graph = parser.parse_graph(
+        f"""g (float[1,3,8,8] image) => (float[1,1] p) <{weights}> {{
+        a = GlobalAveragePool(image) b = Flatten(a) z = MatMul(b, w) p = Sigmoid(z) }}"""
+    )
+    (tmp_path / "model.onnx").write_bytes(to_onnx(graph))
+    bundle = tmp_path / "new"
+    result = perception(
+        "import", tmp_path / "model.onnx", "-o", bundle, "--labels", "no,yes", *COLOURS
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "probabilities, 2 classes" in result.stdout
+    (tmp_path / "red.png").write_bytes(encode(solid((255, 0, 0)), ".png"))
+    found = perception("classify", tmp_path / "red.png", "--model", bundle, "--json")
+    yes, no = json.loads(found.stdout)["results"]
+    assert (yes["label"], no["label"]) == ("yes", "no")
+    assert yes["score"] == pytest.approx(0.982014, abs=1e-5)  # the sigmoid of 4
+
+
+@pytest.mark.parametrize("text", ["0.5,x", "1.5", "-0.1", ""])
+def test_thresholds_are_numbers_from_0_to_1(capsys, text):
+    assert main(["import", "model.onnx", "-o", "new", f"--thresholds={text}"]) == 2
+    assert "is not numbers from 0 to 1, such as 0.5,0.3" in capsys.readouterr().err
+
+
 def test_torchscript_needs_no_flags(tmp_path):
     names = [f"class {n}" for n in range(3)]
     (tmp_path / "model.zip").write_bytes(script(small_module(names)))
@@ -89,6 +126,33 @@ def test_torchscript_needs_no_flags(tmp_path):
     assert (settings.mean, settings.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert manifest.output.kind == "logits"
     assert manifest.provenance["format"] == "TorchScript"
+
+
+def test_the_summary_shows_each_setting_with_its_source(tmp_path, capsys, model):
+    (tmp_path / "synsets.txt").write_text("n01440764 red\nn01443537 green\nn01443538 red\n")
+    flags = ("--preset", "caffe", "--resize", "pad-square", "--fill", "1,2,3")
+    arguments = ["import", model, "-o", tmp_path / "new", "--labels", tmp_path / "synsets.txt"]
+    assert main([*map(str, arguments), *flags]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "mean B,G,R = 103.939, 116.779, 123.68 (preset caffe)" in lines
+    assert "std B,G,R = 1, 1, 1 (preset caffe)" in lines
+    assert "resize pad-square (given)" in lines
+    assert "fill B,G,R = 1, 2, 3 (given)" in lines
+    assert "labels red, green, red; 1 of 3 repeat another (given)" in lines
+    assert load_bundle(tmp_path / "new").manifest.preprocessing.fill == (1, 2, 3)
+
+
+def test_what_is_missing_is_one_line_with_the_command_to_complete(tmp_path, capsys, model):
+    words = ["import", str(model), "-o", str(tmp_path / "a b"), "--labels", "r,g,b", "--color=BGR"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    typed = f"perception import {model} -o '{tmp_path}/a b' --labels r,g,b --color=BGR"
+    assert line.endswith(f"complete and run: {typed} --resize HOW --mean MEAN --std STD")
+    command = shlex.split(line.partition("complete and run: perception ")[2])
+    answers = {"HOW": "stretch:9", "MEAN": "103.9,116.8,123.7", "STD": "1"}
+    assert main([answers.get(word, word) for word in command]) == 0
+    made = load_bundle(tmp_path / "a b").manifest.preprocessing
+    assert (made.resize, made.shorter_side, made.mean[0]) == ("stretch-crop", 9, 103.9)
 
 
 def browser_model(content: bytes) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from perception_node.model.bundle import CROPPING, PADDING, ResizeMode
 from perception_node.vision.preprocess import Preprocessor
@@ -177,6 +178,25 @@ def test_letterbox_fills_both_sides_equally():
     assert (found[:56] == 17).all()
     assert (found[56:168] == 80).all()
     assert (found[168:] == 17).all()
+
+
+ALIASED = {
+    "nearest": None,
+    "bilinear-aliased": cv2.INTER_LINEAR,
+    "bicubic-aliased": cv2.INTER_CUBIC,
+}
+
+
+@pytest.mark.parametrize("interpolation", ALIASED)
+@pytest.mark.parametrize("shape", [(480, 720), (97, 301)])  # no centre lies between pixels
+def test_without_antialiasing_few_pixels_are_looked_at(shape, interpolation):
+    image = np.random.default_rng(3).integers(0, 256, (*shape, 3), np.uint8)
+    found = preprocess(plain("stretch", interpolation), image)
+    if interpolation == "nearest":
+        expected = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.NEAREST))
+    else:
+        expected = cv2.resize(image, (224, 224), interpolation=ALIASED[interpolation])
+    assert (found == expected).mean() > 0.999
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR", "RGBA", "GRAY"])

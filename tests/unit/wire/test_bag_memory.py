@@ -12,6 +12,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from perception_node.errors import BagError
 from perception_node.wire.bags import open_bag
 from tests import hostile_bags as bags
+from tests.bag_builders import Row, make_mcap
 from tests.builders import TYPES, string_message
 from tests.memory import peak_mib
 
@@ -55,6 +56,32 @@ def test_chunks_of_the_same_time_are_not_all_unpacked(tmp_path):
 def test_a_record_that_states_much_is_refused(tmp_path):
     (tmp_path / "bag.mcap").write_bytes(bags.long_record())
     assert "longer than the file" in refuse(tmp_path / "bag.mcap")
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 30], ids=["lying", "honest"])
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_a_chunk_of_ros_1_that_unpacks_to_much_is_refused(tmp_path, size, is_indexed):
+    (tmp_path / "a.bag").write_bytes(bags.ros1_chunk(size, is_indexed=is_indexed))
+    peak, error = peak_mib(IMPORTS, READ, tmp_path / "a.bag")
+    assert error.startswith("BagError: ") == is_indexed  # without an index it ends there
+    assert peak < SMALL_MIB, error
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "data"),
+    [
+        ("foxglove.RawImage", "json", b"[" + b"[]," * (8 << 20) + b"[]]"),
+        ("foxglove.RawImage", "json", b"[" + b"[]," * (5 << 20) + b"[]]"),
+        ("foxglove.RawImage", "protobuf", b"\x32\xff\xff\xff\xff\x0f" + bytes(1 << 20)),
+        ("sensor_msgs/Image", "ros1", bytes(12) + b"\xff" * (1 << 20)),
+    ],
+    ids=["long json", "json", "length", "ROS 1"],
+)
+def test_a_message_that_states_much_takes_no_more(tmp_path, kind, encoding, data):
+    row = Row("/camera", kind, encoding, 1, data)
+    (tmp_path / "bag.mcap").write_bytes(make_mcap([row], packing="zstd"))
+    peak, error = peak_mib(IMPORTS, READ, tmp_path / "bag.mcap")
+    assert (error, peak < LIMIT_MIB) == ("", True)
 
 
 def test_a_packed_file_that_unpacks_to_much_is_refused(tmp_path):

@@ -42,6 +42,8 @@ SOFTMAX = {
     "clipped": "s = Softmax<axis=1>(z) p = Clip(s, tiny, almost)",
     "between two limits": "s = Softmax<axis=1>(z) a = Max(s, zero) p = Min(a, one)",
     "mean of two": "a = Softmax<axis=1>(z) b = Softmax<axis=1>(z) c = Add(a, b) p = Div(c, two)",
+    "mean of joined ones": """a = Softmax<axis=1>(z) b = Softmax<axis=1>(z)
+        c = Concat<axis=0>(a, b) p = ReduceMean<axes=[0]>(c)""",
     "through axes": """a = Reshape(z, four) s = Softmax<axis=1>(a) b = Flatten(s)
         p = Identity(b)""",
     "cast": "a = Cast<to=11>(z) s = Softmax<axis=1>(a) p = Cast<to=1>(s)",
@@ -75,6 +77,10 @@ SIGMOID = {
     "exp of its log": "s = Sigmoid(z) l = Log(s) p = Exp(l)",
     "clipped": "s = Sigmoid(z) p = Clip(s, tiny, almost)",
     "joined": "a, b = Split<axis=1>(z) c = Sigmoid(a) d = Sigmoid(b) p = Concat<axis=1>(c, d)",
+    "without NaN": "s = Sigmoid(z) n = IsNaN(s) p = Where(n, half, s)",
+    "in two ways": """e = Exp(z) t = Add(e, one) a = Div(e, t) n = Neg(z) f = Exp(n)
+        u = Add(one, f) b = Div(one, u) g = Greater(z, zero) p = Where(g, b, a)""",
+    "mean of two": "s = Sigmoid(z) a = Concat<axis=0>(s, s) p = ReduceMean<axes=[0]>(a)",
     "through axes": "s = Sigmoid(z) a = Reshape(s, four) b = Squeeze(a) p = Reshape(b, flat)",
 }
 HARD = {
@@ -94,6 +100,7 @@ UNKNOWN = {
     "of unit length": ("n = ReduceL2<axes=[1]>(z) p = Div(z, n)", "Div"),
     "gated": ("s = Sigmoid(z) p = Mul(z, s)", "Mul"),
     "half of a softmax cut off": ("s = Softmax<axis=1>(z) p = Clip(s, half, one)", "Clip"),
+    "a limit by Where": ("g = Greater(z, zero) p = Where(g, z, zero)", "Where"),
     "indices": ("a = Cast<to=7>(z) p = Cast<to=1>(a)", "Cast"),
     "mixed": ("s = Sigmoid(z) p = Add(s, z)", "Add"),
     "an input": ("p = Identity(image)", ""),
@@ -231,7 +238,7 @@ def test_harmless_operators_change_nothing(before, head, after):
 OPERATORS = """
     Add AveragePool BatchNormalization Cast Clip Concat Constant Div Exp Flatten Gather Gemm If
     HardSigmoid Log LogSoftmax Max Mean Min Mul Neg QuantizeLinear Reciprocal ReduceMax ReduceSum
-    Relu Reshape Sigmoid Softmax Softplus Split Sub Sum Tanh TopK
+    IsNaN Relu Reshape Sigmoid Softmax Softplus Split Sub Sum Tanh TopK Where
 """.split()
 
 

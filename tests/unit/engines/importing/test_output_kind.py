@@ -43,7 +43,7 @@ def network(ending, weights=THREE, classes=3):
     """Return a model whose logits are the mean colour by weights, then what ``ending`` does."""
     text = f"""g (float[1,3,8,8] image) => (float[1,{classes}] p)
         <{weights}, float one = {{1}}, float hundred = {{100}}, float step = {{0.00390625}},
-         uint8 origin = {{0}}>
+         uint8 origin = {{0}}, int64[1] two = {{2}}>
         {{ g = GlobalAveragePool(image) f = Flatten(g) z = MatMul(f, w) {ending} }}"""
     opset = [helper.make_opsetid("", 17)]
     graph = parser.parse_graph(text)
@@ -121,6 +121,10 @@ ASKED = {
         "s = Softmax(z) p = Mul(s, hundred)",
         "its last operator, Softmax, gives probabilities, but on images they .* add up to 100",
     ),
+    "pooled activations that may be scores": (
+        "a = Elu(f) b = Unsqueeze(a, two) p = ReduceMean<axes=[2], keepdims=0>(b)",
+        "its last operator, ReduceMean, gives logits, but on images they range from 0",
+    ),
     "tanh": ("p = Tanh(z)", "its graph ends in Tanh, which does not show"),
 }
 
@@ -129,8 +133,9 @@ ASKED = {
 def test_what_the_graph_does_not_show_or_the_values_disprove_is_asked(classify, ending, words):
     with pytest.raises(ConversionError, match=words) as caught:
         classify(network(ending))
-    flag = "give --output logits|probabilities|sigmoid|sigmoid-logits"
-    assert str(caught.value).endswith(flag)
+    kinds = "(KIND: logits, probabilities, sigmoid, sigmoid-logits); complete and run: "
+    assert kinds in str(caught.value)
+    assert str(caught.value).endswith(" --output KIND")
     imported, _ = classify(network(ending), output="logits")
     assert imported.manifest.output.kind == "logits"
 

@@ -71,6 +71,20 @@ def test_a_maker_that_contradicts_the_graph_is_named():
     assert settle_graph(PATH, Wishes(), OPEN, {**known, "shorter_side": Choice(300, FILE)})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("interpolation", "lanczos"), ("resize", "border"), ("color", "GRAY")]
+)
+def test_what_a_maker_does_and_we_do_not_is_refused_with_its_name(name, value):
+    known = {**MAKER, name: Choice(value, FILE)}
+    with pytest.raises(
+        ConversionError, match=rf"{name} '{value}' \({FILE}\) is not ours yet; give"
+    ):
+        settle_graph(PATH, Wishes(), GRAPH, known)
+    ours = {name: getattr(settle_graph(PATH, Wishes(), GRAPH, MAKER).preprocessing, name)}
+    side = 256 if name == "resize" else 0
+    assert settle_graph(PATH, Wishes(**ours, shorter_side=side), GRAPH, known)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_answers_all_but_the_size(preset):
     settings = settle_graph(PATH, Wishes(preset=preset), GRAPH)
@@ -176,6 +190,13 @@ def test_grey_is_normalised_alike_in_all_channels():
         ConversionError, match="not the same for all colours; give one number, --m"
     ):
         settle_graph(PATH, replace(SAID, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3), grey)
+
+
+def test_only_a_graph_that_drops_alpha_says_how_a_browser_resizes():
+    rgba = {**GRAPH, "layout": "HWCA"}
+    assert settle_graph(PATH, Wishes(), rgba).preprocessing.resize == "stretch"
+    with pytest.raises(ConversionError, match="not say: color, resize "):
+        settle_graph(PATH, Wishes(layout="HWCA"), rgba)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from perception_node.engines.tensorrt.cuda.kernel import (
     kernel_source,
     plan_launch,
 )
-from perception_node.model.bundle import CROPPING, PADDING, ResizeMode
+from perception_node.model.bundle import ANTIALIASED, CROPPING, PADDING, Interpolation, ResizeMode
 from perception_node.vision.encodings import ENCODINGS
 from perception_node.vision.frame import Frame
 from perception_node.vision.layout import lay_out
@@ -144,6 +144,17 @@ def test_the_pixels_are_the_same_as_those_of_opencv_alone(host_kernel, shape, mo
     found = differences(host_kernel, plain(mode, interpolation), frame, layout)
     assert found.max() <= (interpolation == "bicubic")  # which OpenCV adds up in floating point
     assert found.mean() < 1e-4
+
+
+@pytest.mark.usefixtures("opencv_alone")
+@pytest.mark.parametrize("interpolation", sorted({*get_args(Interpolation)} - ANTIALIASED))
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(480, 640), (233, 517), (57, 91), (1, 300)])
+def test_no_antialiasing_is_none_on_both(host_kernel, shape, mode, interpolation):
+    frame, layout = make_frame("bgr8", *shape, seed=2)
+    found = differences(host_kernel, plain(mode, interpolation, side=80), frame, layout, (80, 72))
+    assert found.max() <= interpolation.startswith("bicubic")
+    assert found.mean() < 1e-3
 
 
 def test_photos_give_the_pixels_of_the_cpu(host_kernel):
