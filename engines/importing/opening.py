@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a model: ask the file, its maker and the user, until all is known that its conversion needs."""
+"""Open a model: ask the file, its maker and the user for all that its conversion needs."""
 
 from __future__ import annotations
 
