@@ -12,13 +12,14 @@ from perception_node import __version__
 from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.check_images import NOISE_IMAGES
 from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.exporters import EXPORTERS, export_model
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
 from perception_node.engines.importing.opening import (
     Opened,
-    export_program,
     open_graph,
     open_script,
+    require,
 )
 from perception_node.engines.importing.output_kind import (
     settle_kind,
@@ -140,12 +141,13 @@ def _import(order: Order) -> Imported:
         if kind == "TorchScript":
             source = open_script(order, sandbox, content, folder)
         else:
-            torch = ""
-            if kind == "torch.export":
-                content, torch = export_program(order, sandbox, content)
+            versions: dict[str, str] = {}
+            if kind != "ONNX":
+                require(path, *EXPORTERS[kind].packages)
+                content, versions = export_model(path, sandbox, kind, content, order.wishes.size)
             model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = open_graph(order, sandbox, model, torch)
+            source = open_graph(order, sandbox, model, versions)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -198,7 +200,7 @@ def _convert(
             **provenance,
             **({"external_data": beside} if (beside := source.model.external_data) else {}),
             "imported_by": f"perception_node {__version__}",
-            **({"torch": source.torch} if source.torch else {}),
+            **source.versions,
             "settings": {name: choice.source for name, choice in choices.items()},
             **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},

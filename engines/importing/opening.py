@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.archive import check_archive, read_extra_files
 from perception_node.engines.importing.check_images import prepare_images
+from perception_node.engines.importing.exporters import read_versions
 from perception_node.engines.importing.makers import read_makers
 from perception_node.engines.importing.makers.evidence import Evidence
 from perception_node.engines.importing.settings import (
@@ -43,7 +44,7 @@ class Opened:
         labels: class names; None where there are none.
         settings: how images are prepared.
         known: what the maker and the user say of it.
-        torch: PyTorch's version, where it has exported the model.
+        versions: of the packages that have exported the model, by name.
 
     """
 
@@ -53,7 +54,7 @@ class Opened:
     labels: Choice | None
     settings: Settings
     known: Known
-    torch: str = ""
+    versions: dict[str, str]
 
 
 def open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -> Opened:
@@ -65,7 +66,7 @@ def open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) ->
 
     """
     check_archive(order.model, content)
-    _require(order.model, "torch", "onnx")
+    require(order.model, "torch", "onnx")
     script = sandbox.run("inspect-torchscript", {"model": content}, {}, runs_code=True).facts
     extra = read_extra_files(content)
     has_labels = bool(script["labels"])
@@ -82,30 +83,10 @@ def open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) ->
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     del graph["metadata"]  # ours, of the export
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return Opened(model, files, graph, labels, settings, known, _version(answer.facts))
+    return Opened(model, files, graph, labels, settings, known, read_versions(answer.facts))
 
 
-def export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
-    """Return a ``torch.export`` program as ONNX, and PyTorch's version.
-
-    Raises:
-        ConversionError: it cannot be exported.
-        EnvironmentLacks: a package is missing, or this kernel cannot confine the model's code.
-
-    """
-    check_archive(order.model, content)
-    _require(order.model, "torch", "onnx", "onnxscript")
-    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
-    if "model" not in answer.blobs:
-        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
-    return answer.blobs["model"], _version(answer.facts)
-
-
-def _version(facts: dict[str, Any]) -> str:
-    return quote(str(facts.get("torch")))[1:-1]
-
-
-def open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> Opened:
+def open_graph(order: Order, sandbox: Sandbox, model: Parts, versions: dict[str, str]) -> Opened:
     """Return an ONNX model with all that is known of it.
 
     Raises:
@@ -113,7 +94,7 @@ def open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> Open
         EnvironmentLacks: a package is missing.
 
     """
-    _require(order.model, "onnx")
+    require(order.model, "onnx")
     parent = order.float_parent
     if parent is not None:
         order = replace(order, wishes=order.wishes.or_those_of(parent))
@@ -130,12 +111,12 @@ def open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> Open
     known = _ask_makers(order, evidence)
     labels = _labels(order, known, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and "output" not in known
-    later = ["output"] if is_kind_open else []
+    later = ["output"] if is_kind_open and "output_name" not in graph["questions"] else []
     missing, of_images = _missing(labels), _of_images(known)
     settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
     files = {"images": images} if parent is None else {"images": images, "parent": parent.read()}
-    return Opened(model, files, graph, labels, settings, known, torch)
+    return Opened(model, files, graph, labels, settings, known, versions)
 
 
 def _ask_makers(order: Order, evidence: Evidence) -> Known:
@@ -165,7 +146,13 @@ def _inspection(order: Order) -> dict[str, Any]:
     }
 
 
-def _require(path: Path, *packages: str) -> None:
+def require(path: Path, *packages: str) -> None:
+    """Require Python packages to be installed.
+
+    Raises:
+        EnvironmentLacks: some are not; the message has the command that installs them.
+
+    """
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         problem = f"{path}: to import it, Python needs {', '.join(missing)}"
