@@ -53,7 +53,7 @@ RESIZE_MODES: dict[str, ResizeMode] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("model", type=Path, help="TorchScript archive or ONNX file")
+    parser.add_argument("model", type=Path, help="file, or a folder or zip archive of it")
     parser.add_argument(
         "-o", "--bundle", type=Path, required=True, metavar="BUNDLE", help="folder to make"
     )
@@ -166,7 +166,7 @@ def describe(asked: Order, imported: Imported) -> list[str]:
     }
     if settings.resize in PADDING:
         values["fill"] = _shown_fill(settings.fill, order)
-    rows = [f"  {name:<14}{value:<32} ({choices[name].source})" for name, value in values.items()]
+    rows = [f"  {name:<14}{value:<36} ({choices[name].source})" for name, value in values.items()]
     checked = (
         f"  {'checked':<14}largest difference {imported.difference:.1e} "
         f"to the original on {imported.images} images"
