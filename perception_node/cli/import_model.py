@@ -54,7 +54,9 @@ RESIZE_MODES: dict[str, ResizeMode] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument(
-        "model", type=Path, help="ONNX, TorchScript, .pt2 or .keras file, or its folder"
+        "model",
+        type=Path,
+        help="ONNX, TorchScript, .pt2 or .keras file; its folder, or a zip of it",
     )
     parser.add_argument(
         "-o", "--bundle", type=Path, required=True, metavar="BUNDLE", help="folder to make"
