@@ -40,6 +40,8 @@ def channel_means(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]])
         CalibrationError: there are no inputs, or a mean is NaN or infinite.
 
     """
+    if not any(node.op_type == CONVOLUTION for node in model.graph.node):
+        return {}
     measuring = onnx.ModelProto.FromString(model.SerializeToString())
     entering = sorted({node.input[0] for node in model.graph.node if node.op_type == CONVOLUTION})
     for name in entering:

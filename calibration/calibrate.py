@@ -16,7 +16,9 @@ import onnx
 import onnxruntime as ort
 
 from perception_node import __version__
+from perception_node.calibration.balancing import balance
 from perception_node.calibration.bias_correction import channel_means
+from perception_node.calibration.matrix_products import matrix_products
 from perception_node.calibration.quantization import (
     activations_of,
     prepare,
@@ -26,6 +28,7 @@ from perception_node.calibration.quantization import (
 )
 from perception_node.calibration.ranges import Method, measure, narrow
 from perception_node.engines.half_precision import to_half_precision
+from perception_node.engines.multiplications import int8_share
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.engines.tensorrt.calibration_cache import CALIBRATION_CACHE, CalibrationCache
 from perception_node.errors import CalibrationError
@@ -51,6 +54,7 @@ Wanted = Literal["auto", "minmax", "percentile", "entropy", "mse"]
 FEWEST_IMAGES = 10
 HELD_OUT_EVERY = 10
 IMAGES_FOR_MEANS = 100
+IMAGES_TO_BALANCE = 32
 
 
 def silent(phase: str, done: int, total: int) -> None:
@@ -94,6 +98,7 @@ class Calibration:
         ranges: smallest and largest value of each tensor.
         means: channel means of what enters convolutions.
         files: what the bundle gets, by name.
+        int8_share: part of the multiplications that is int8, of each int8 file.
 
     """
 
@@ -106,6 +111,7 @@ class Calibration:
     ranges: Ranges
     means: Means
     files: dict[str, bytes]
+    int8_share: dict[str, float]
 
 
 def calibrate(
@@ -135,6 +141,9 @@ def calibrate(
     _require(len(images), images)
     prepared = prepare(bundle.read())
     giving, judging = split(images)
+    if matrix_products(prepared):
+        some = giving.sample(IMAGES_TO_BALANCE)
+        prepared = balance(prepared, _values(some, some, "balance", report))
     extremes = measure(prepared, _values(_varied(giving), giving, "ranges", report))
     _require(giving.distinct, images)
     methods = METHODS if method == "auto" else (method,)
@@ -153,10 +162,15 @@ def calibrate(
     }
     trials = try_models(bundle.read(), models, judging, labels=labels, report=report)
     best = max(trials, key=lambda trial: trial.merit).method
+    shares = {
+        name: round(int8_share(onnx.load_model_from_string(model)), 4)
+        for name, model in zip((MODEL_FILES["int8"], INT8_ON_CPU), models[best], strict=True)
+    }
     record = _record(bundle, images, trials, best) | {
         "used": len(giving.used),
         "held_out": len(judging.used),
         "kept_float": sorted(exclude),
+        "int8_share": shares,
         "ranges": {name: list(limits) for name, limits in sorted(ranges[best].items())},
     }
     files = {
@@ -168,7 +182,7 @@ def calibrate(
     }
     numbers = len(giving.used), len(judging.used)
     return Calibration(
-        best, trials, *numbers, images.skipped, prepared, ranges[best], means, files
+        best, trials, *numbers, images.skipped, prepared, ranges[best], means, files, shares
     )
 
 

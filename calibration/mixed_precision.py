@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leave the convolutions that int8 hurts most in float, and say what that brings and costs.
+"""Leave the layers that int8 hurts most in float, and say what that brings and costs.
 
 Latency is measured in the flavour for ONNX Runtime, as that runs on every machine; agreement
 with float32 in both, and the worse one counts.
@@ -20,17 +20,20 @@ from perception_node.calibration.calibrate import (
     try_models,
 )
 from perception_node.calibration.quantization import (
-    convolutions,
     prepare,
+    quantizable,
     quantize_for_cpu,
     quantize_for_tensorrt,
 )
-from perception_node.calibration.sensitivity import MOST_IMAGES, rank_convolutions, run_session
+from perception_node.calibration.sensitivity import MOST_IMAGES, rank_layers, run_session
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from perception_node.calibration.calibrate import Report, Wanted
     from perception_node.calibration.images import ImageSet
@@ -39,12 +42,12 @@ if TYPE_CHECKING:
 
 Keep: TypeAlias = "int | Literal['auto']"
 
-MOST_DIGITS = 9  # of a number of convolutions
+MOST_DIGITS = 9  # of a number of layers
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Which convolutions stay in float, and what that brings and costs.
+    """Which layers stay in float, and what that brings and costs.
 
     Attributes:
         convolutions: their names, worst first; ``exclude`` of the quantisers.
@@ -67,11 +70,11 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """A calibration with some convolutions in float.
+    """A calibration with some layers in float.
 
     Attributes:
         calibration: with them in float.
-        ranking: what each convolution costs when it alone is quantised, worst first.
+        ranking: what each layer costs when it alone is quantised, worst first.
         kept: which are in float, and what that brings and costs.
 
     """
@@ -91,21 +94,21 @@ def calibrate_mixed(
     labels: Mapping[str, int] | None = None,
     report: Report = silent,
 ) -> Mixed:
-    """Calibrate, rank the convolutions, and calibrate again with the worst ones in float.
+    """Calibrate, rank the layers, and calibrate again with the worst ones in float.
 
     ``keep`` says how many; ``auto``: as few as it takes to reach ``min_agreement``, 0 to 1, on the
     images held out. The other arguments are those of ``calibrate``.
 
     Raises:
         ConfigError: ``keep`` leaves nothing to quantise.
-        CalibrationError: also if half of the convolutions in float do not bring the agreement.
+        CalibrationError: also if half of the layers in float do not bring the agreement.
         EngineBuildError: the model cannot be quantised.
 
     """
-    _steps(keep, len(convolutions(prepare(bundle.read()))))  # before the minutes it takes
+    _steps(keep, len(quantizable(prepare(bundle.read()))))  # before the minutes it takes
     first = calibrate(bundle, images, method, labels=labels, report=report)
     giving, judging = split(images)
-    ranking = rank_convolutions(
+    ranking = rank_layers(
         first.model,
         first.ranges,
         (image.values for image in giving.sample(MOST_IMAGES)),
@@ -130,11 +133,11 @@ def keep_in_float(
     min_agreement: float,
     report: Report = silent,
 ) -> Kept:
-    """Choose the worst convolutions to stay in float, and measure what that brings and costs.
+    """Choose the worst layers to stay in float, and measure what that brings and costs.
 
     Args:
         calibration: with nothing in float.
-        ranking: what ``rank_convolutions`` returned.
+        ranking: what ``rank_layers`` returned.
         keep: how many; ``auto``: none, or else 1, 2, 4 and so on to half of them, until the
             agreement is reached.
         held_out: images that the ranges were not measured on; read again for each step.
@@ -143,7 +146,7 @@ def keep_in_float(
 
     Raises:
         ConfigError: ``keep`` leaves nothing to quantise, or is negative.
-        CalibrationError: there are no images, or half of the convolutions in float do not bring
+        CalibrationError: there are no images, or half of the layers in float do not bring
             the agreement.
 
     """
@@ -157,7 +160,7 @@ def keep_in_float(
             break
     if keep == "auto" and agreements[-1] < min_agreement:
         msg = (
-            f"with {steps[-1]} of {len(names)} convolutions in float, int8 agrees with float32 on "
+            f"with {steps[-1]} of {len(names)} layers in float, int8 agrees with float32 on "
             f"{agreements[-1]:.1%} of the images only, not {min_agreement:.1%}; calibrate with "
             f"more images or another method, or use fp16"
         )
@@ -170,9 +173,7 @@ def keep_in_float(
         "without": quantize_for_cpu(model, ranges, means=means),
         "with": quantize_for_cpu(model, ranges, kept, means=means),
     }
-    taken_ms = metrics.latencies_ms(
-        {name: partial(run_session, open_session(each), values) for name, each in models.items()}
-    )
+    taken_ms = model_latencies_ms(models, values)
     return Kept(
         convolutions=tuple(kept),
         agreement=agreements[-1],
@@ -183,8 +184,17 @@ def keep_in_float(
     )
 
 
+def model_latencies_ms(
+    models: Mapping[str, bytes], values: NDArray[np.float32]
+) -> dict[str, float]:
+    """Return the median latency of ONNX models on one thread of this CPU, all for one input."""
+    return metrics.latencies_ms(
+        {name: partial(run_session, open_session(each), values) for name, each in models.items()}
+    )
+
+
 def parse_keep(text: str) -> Keep:
-    """Return what ``--keep-float`` says: a number of convolutions, or ``auto``.
+    """Return what ``--keep-float`` says: a number of layers, or ``auto``.
 
     Raises:
         ConfigError: it is neither.
@@ -193,18 +203,18 @@ def parse_keep(text: str) -> Keep:
     if text == "auto":
         return "auto"
     if not text.isascii() or not text.isdecimal() or len(text) > MOST_DIGITS:
-        msg = f"--keep-float is {text[:32]!r}; say how many convolutions stay in float, or auto"
+        msg = f"--keep-float is {text[:32]!r}; say how many layers stay in float, or auto"
         raise ConfigError(msg)
     return int(text)
 
 
 def _steps(keep: Keep, count: int) -> list[int]:
-    """Return the numbers of convolutions to try, none of them first."""
+    """Return the numbers of layers to try, none of them first."""
     if keep == "auto":
         half = count // 2
         return sorted({0, half, *(1 << power for power in range(half.bit_length()))})
     if not 0 <= keep < count:
-        msg = f"--keep-float is {keep}; the model has {count} convolutions: 0 to {count - 1}"
+        msg = f"--keep-float is {keep}; the model has {count} layers to quantise: 0 to {count - 1}"
         raise ConfigError(msg)
     return [0, keep] if keep else [0]
 

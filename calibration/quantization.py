@@ -32,10 +32,16 @@ from perception_node.calibration.bias_correction import (
     LARGEST_INT8,
     correct_biases,
 )
-from perception_node.engines.onnx_graph import opset_version, sort_nodes
+from perception_node.calibration.matrix_products import (
+    MATRIX_PRODUCTS,
+    forget_others,
+    matrix_products,
+    other_products,
+)
+from perception_node.engines.onnx_graph import PER_CHANNEL_FROM, opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError, first_line
-from perception_node.model.onnx_file import look_through
+from perception_node.model.onnx_file import QUANTIZERS, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -48,15 +54,16 @@ if TYPE_CHECKING:
 
 FOR_TENSORRT = [CONVOLUTION]  # a fully connected layer at batch 1 gains nothing
 FOR_CPU = [CONVOLUTION, "Add", "AveragePool", "Clip", "Concat", "MaxPool", "Mul", "Relu"]
+# Between the layers of a transformer, a few values are so large that 8 bits do not do.
+FOR_TRANSFORMERS = [CONVOLUTION, *MATRIX_PRODUCTS]
 ACTIVATIONS = {"Clip", "Relu"}  # a convolution's rounding does them on the CPU
-PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
     """Return the model that ranges are measured on and that both flavours are made of.
 
-    Batch normalisations are folded, all shapes known, all nodes named.
+    Batch normalisations are folded, all nodes named, the shapes of all that is measured known.
 
     Raises:
         EngineBuildError: the model has no convolution, or is none that ONNX Runtime can load.
@@ -66,9 +73,12 @@ def prepare(model: bytes) -> onnx.ModelProto:
     try:
         look_through(model)
         proto = onnx.load_model_from_string(model)
+        _require_float(proto)
         if opset_version(proto) < PER_CHANNEL_FROM:
             proto = version_converter.convert_version(proto, PER_CHANNEL_FROM)
         folded = _fold(proto.SerializeToString())
+    except EngineBuildError:
+        raise
     except Exception as error:
         msg = f"the model cannot be quantised: {first_line(error)}"
         raise EngineBuildError(msg) from error
@@ -79,15 +89,27 @@ def prepare(model: bytes) -> onnx.ModelProto:
     for node in folded.graph.node:
         node.name = node.name or node.output[0]
     _check_weights(folded)
-    if not convolutions(folded):
-        msg = "the model has no convolution: there is nothing to quantise, build it as fp16"
+    prepared = onnx.shape_inference.infer_shapes(folded)
+    if not quantizable(prepared):
+        msg = (
+            "the model has no convolution, and no matrix product of several rows: there is "
+            "nothing to quantise, build it as fp16"
+        )
         raise EngineBuildError(msg)
-    return onnx.shape_inference.infer_shapes(folded)
+    if matrix_products(prepared):
+        forget_others(prepared)
+    return prepared
 
 
 def convolutions(prepared: onnx.ModelProto) -> list[str]:
     """Return the names of the convolutions of a prepared model, in their order."""
     return [node.name for node in prepared.graph.node if node.op_type == CONVOLUTION]
+
+
+def quantizable(prepared: onnx.ModelProto) -> list[str]:
+    """Return the names of the layers of a prepared model that can be int8, in their order."""
+    wanted = {*convolutions(prepared), *matrix_products(prepared)}
+    return [node.name for node in prepared.graph.node if node.name in wanted]
 
 
 def quantize_for_tensorrt(
@@ -117,10 +139,12 @@ def quantize_for_tensorrt(
         "DedicatedQDQPair": False,  # so that a shortcut reads what the convolution reads
         "OpTypesToExcludeOutputQuantization": sorted({n.op_type for n in prepared.graph.node}),
     }
-    alone = {*exclude, *_depthwise(prepared)}
+    alone = {*exclude, *_depthwise(prepared), *other_products(prepared)}
     copy = _corrected(prepared, means, alone)
-    kind = QuantType.QInt8
-    quantized = _quantize(copy, ranges, alone, FOR_TENSORRT, activations=kind, options=options)
+    kind, operations = QuantType.QInt8, FOR_TENSORRT
+    if matrix_products(prepared):
+        operations = FOR_TRANSFORMERS
+    quantized = _quantize(copy, ranges, alone, operations, activations=kind, options=options)
     _quantize_shortcuts(quantized.graph, ranges)
     return _serialize(quantized)
 
@@ -137,10 +161,15 @@ def quantize_for_cpu(
     Weights use all 8 bits. A CPU with neither VNNI nor NEON (before 2019) adds such products with
     saturation, which costs accuracy there: judge the model on the machine that runs it.
     """
-    copy = _corrected(prepared, means, exclude)
     alone = [*exclude, *activations_of(prepared, exclude)]
-    kind = QuantType.QUInt8
-    quantized = _quantize(copy, ranges, alone, FOR_CPU, activations=kind, options={})
+    kind, operations = QuantType.QUInt8, FOR_CPU
+    options: dict[str, object] = {}
+    if matrix_products(prepared):
+        alone += [*_depthwise(prepared), *other_products(prepared)]
+        operations = FOR_TRANSFORMERS
+        options["OpTypesToExcludeOutputQuantization"] = list(MATRIX_PRODUCTS)
+    copy = _corrected(prepared, means, alone)
+    quantized = _quantize(copy, ranges, alone, operations, activations=kind, options=options)
     _keep_float(quantized.graph, exclude)
     return _serialize(quantized)
 
@@ -232,6 +261,12 @@ def _serialize(model: onnx.ModelProto) -> bytes:
                 msg = f"{node.input[0]}: the scale is 0 or not finite; calibrate anew"
                 raise CalibrationError(msg)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _require_float(model: onnx.ModelProto) -> None:
+    if any(node.op_type in QUANTIZERS for node in model.graph.node):
+        msg = "the model is quantised already; import it again as int8: perception import FILE"
+        raise EngineBuildError(msg)
 
 
 def _check_weights(model: onnx.ModelProto) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which convolutions int8 hurts most.
+"""Which layers int8 hurts most.
 
-A convolution's own error is that of the network's output when it alone is quantised, with the
+A layer's own error is that of the network's output when it alone is quantised, with the
 activation behind it. It is measured in the flavour for ONNX Runtime, which quantises all that the
 one for TensorRT does, and more, and which a CPU runs as it is.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from perception_node.calibration.calibrate import silent
 from perception_node.calibration.quantization import (
     activations_of,
-    convolutions,
+    quantizable,
     quantize_for_cpu,
 )
 from perception_node.engines.onnxruntime.session import open_session
@@ -40,7 +40,7 @@ RUNS = 3200  # of the network, about, for a ranking: a minute for a small one
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What one quantised convolution costs.
+    """What one quantised layer costs.
 
     Attributes:
         convolution: name of its node.
@@ -56,7 +56,7 @@ class Sensitivity:
     images: int
 
 
-def rank_convolutions(
+def rank_layers(
     prepared: onnx.ModelProto,
     ranges: Ranges,
     inputs: Iterable[NDArray[np.float32]],
@@ -64,9 +64,9 @@ def rank_convolutions(
     means: Means | None = None,
     report: Report = silent,
 ) -> list[Sensitivity]:
-    """Return what each convolution costs when it alone is quantised, worst first.
+    """Return what each layer costs when it alone is quantised, worst first.
 
-    The network runs some 3200 times, or 8 times for each convolution if those are more than 400.
+    The network runs some 3200 times, or 8 times for each layer if those are more than 400.
     The inputs are float32 (1, 3, height, width), the first 8 to 64 of which are used and kept;
     without ``means``, biases are not corrected.
 
@@ -74,26 +74,26 @@ def rank_convolutions(
         CalibrationError: there are no inputs.
 
     """
-    names = convolutions(prepared)
+    names = quantizable(prepared)
     count = min(MOST_IMAGES, max(FEWEST_IMAGES, RUNS // len(names)))
     samples = list(islice(inputs, count))
     if not samples:
-        msg = "there are no images to measure the convolutions on; give more"
+        msg = "there are no images to measure the layers on; give more"
         raise CalibrationError(msg)
     reference = _outputs(prepared.SerializeToString(), samples)
     found = []
     for done, name in enumerate(names, start=1):
         outputs = _outputs(_with_only(prepared, ranges, name, means), samples)
         found.append(_compare(name, outputs, reference))
-        report("convolutions", done, len(names))
+        report("layers", done, len(names))
     return sorted(found, key=lambda each: -each.error)  # stable: the order of the model
 
 
 def _with_only(
-    prepared: onnx.ModelProto, ranges: Ranges, convolution: str, means: Means | None
+    prepared: onnx.ModelProto, ranges: Ranges, layer: str, means: Means | None
 ) -> bytes:
-    """Return the model with one convolution quantised, and the activation behind it."""
-    alone = {convolution, *activations_of(prepared, [convolution])}
+    """Return the model with one layer quantised, and the activation behind it."""
+    alone = {layer, *activations_of(prepared, [layer])}
     others = [node.name for node in prepared.graph.node if node.name not in alone]
     return quantize_for_cpu(prepared, ranges, others, means=means)
 

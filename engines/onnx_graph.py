@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import onnx
+    from numpy.typing import NDArray
+
+
+PER_CHANNEL_FROM = 13  # the opset from which on scales may be per channel
 
 
 def opset_version(model: onnx.ModelProto) -> int:
@@ -56,6 +60,18 @@ def reads(node: onnx.NodeProto) -> set[str]:
     return {*node.input, *inner, *results} - {""}
 
 
+def unused_name(graph: onnx.GraphProto, wish: str) -> str:
+    """Return a name that no tensor of the graph has."""
+    taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    for node in all_nodes(graph):
+        taken.update(node.input, node.output)
+    name, number = wish, 0
+    while name in taken:
+        number += 1
+        name = f"{wish}_{number}"
+    return name
+
+
 def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph or a function, and of every graph inside it."""
     for node in graph.node:
@@ -70,3 +86,40 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return an attribute that is an integer."""
+    return next((int(each.i) for each in node.attribute if each.name == name), default)
+
+
+class Constants:
+    """The constants of a graph: its initializers and its Constant nodes, also behind Identity."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        """Find them; none is unpacked before somebody asks for it."""
+        self._tensors = {each.name: each for each in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                found = [each.t for each in node.attribute if each.name == "value"]
+                self._tensors.update(zip(node.output, found, strict=False))
+            elif node.op_type == "Identity" and node.input[0] in self._tensors:
+                self._tensors[node.output[0]] = self._tensors[node.input[0]]
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a tensor is constant."""
+        return name in self._tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a constant."""
+        return tuple(self._tensors[name].dims)
+
+    def element(self, name: str) -> int:
+        """Return the element type of a constant, a value of ``TensorProto.DataType``."""
+        return int(self._tensors[name].data_type)
+
+    def value(self, name: str) -> NDArray[Any]:
+        """Return the numbers of a constant."""
+        from onnx import numpy_helper  # noqa: PLC0415 - this module loads without onnx
+
+        return numpy_helper.to_array(self._tensors[name])

@@ -57,11 +57,13 @@ def load_pipeline(
     progress = progress or Phases()
     progress.say("reading the bundle")
     bundle = load_bundle(find_model(config.model))
-    order = Order(bundle, config.precision, config, progress, f"engine is {config.engine}")
+    precision = bundle.precision(config.precision)
+    order = Order(bundle, precision, config, progress, f"engine is {config.engine}")
     reserve, number = ENGINES[-1], 2 if standby else 1
     if config.engine == reserve.name:
         return _run(order, [_prepare(reserve, order) for _ in range(number)])
-    second = _prepare(reserve, order._replace(precision="fp32"))
+    slower = order._replace(precision=bundle.precision("fp32"))
+    second = _prepare(reserve, slower)
     second.start()
     try:
         first, reason = _start_first(order)
@@ -69,10 +71,10 @@ def load_pipeline(
         second.close()
         raise
     order = order._replace(reason=reason)
-    if first is None and config.precision == "int8":  # which the second is not
+    if first is None and precision == "int8" and slower.precision != precision:
         second.close()
         return _run(order, [_prepare(reserve, order) for _ in range(number)])
-    order = order._replace(precision="fp32")
+    order = order._replace(precision=slower.precision)
     if first is not None:
         return _run(order, [first, second])
     return _run(order, [second, *(_prepare(reserve, order) for _ in range(number - 1))])

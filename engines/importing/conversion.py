@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ import onnx
 from perception_node.engines.importing.canonical import canonicalise
 from perception_node.engines.importing.inputs import feeds
 from perception_node.engines.importing.inspection import GraphFacts
+from perception_node.engines.importing.int8_models import split_quantized, with_weights
 from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
 from perception_node.engines.importing.narrowing import narrow
 from perception_node.engines.importing.one_score import split_score, with_other_score
-from perception_node.engines.importing.running import run, tolerance
+from perception_node.engines.importing.running import record_shapes, run, tolerance
 from perception_node.engines.importing.ways import ways
 from perception_node.errors import ConversionError, first_line
 
@@ -45,7 +47,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     Returns:
         Names of input and output; what ``compare`` returns, and the ``tolerance``; ``kind``, which
         is not None where one score has become two; ``notes``, lines on what was changed; the blob
-        ``model``.
+        ``model``. Of a quantised model also ``quantization``, and what ``split_quantized``
+        returns; ``parent`` is the float model it was made of, if that file is there.
 
     Raises:
         ConversionError: it cannot be rewritten or run.
@@ -76,10 +79,17 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         names = {"input": name, "output": output, "kind": kind, "notes": way.notes}
         return rewritten, {**names, **compare(path, wanted, scores)}
 
+    record = cache(lambda: record_shapes(model, facts, next(feeds(model, facts, arranged))))
     limit = tolerance(model, expected)
-    rewritten, found = _first_good(ways(model, facts.batch), attempt, limit)
-    blob = rewritten.SerializeToString(deterministic=True)
-    return {**found, "tolerance": limit}, {"model": blob}
+    rewritten, found = _first_good(ways(model, facts.batch, record), attempt, limit)
+    found["tolerance"] = limit
+    if not facts.quantized:
+        return found, {"model": rewritten.SerializeToString(deterministic=True)}
+    parent = Path("parent").read_bytes() if Path("parent").exists() else None
+    about, blobs = split_quantized(path, with_weights(rewritten), parent)
+    reference = onnx.load_model_from_string(blobs["model"])
+    run(path, reference, found["output"], [{found["input"]: images[:1]}])
+    return {**found, "quantization": {"form": facts.quantized, **about}}, blobs
 
 
 def _first_good(

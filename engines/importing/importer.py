@@ -14,6 +14,7 @@ from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.archive import check_archive, read_extra_files
 from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
 from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.exporters import EXPORTERS, export_model, read_versions
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.makers import read_makers
 from perception_node.engines.importing.makers.evidence import Evidence
@@ -40,7 +41,16 @@ from perception_node.errors import (
     quote,
 )
 from perception_node.installing import install_command
-from perception_node.model.bundle import MAX_MODEL_BYTES, Input, Manifest, Output
+from perception_node.model.bundle import (
+    INT8_ON_CPU,
+    MAX_MODEL_BYTES,
+    MODEL,
+    MODEL_FILES,
+    Input,
+    Manifest,
+    Output,
+    Quantization,
+)
 from perception_node.printable import is_printable, printable
 from perception_node.system.files import read_regular_file
 
@@ -53,7 +63,9 @@ if TYPE_CHECKING:
 
     from perception_node.engines.importing.apart import Parts
     from perception_node.engines.importing.filetypes import Format
+    from perception_node.model.bundle import ModelBundle
 
+FILES = {"model": MODEL, "cpu": INT8_ON_CPU, "tensorrt": MODEL_FILES["int8"]}  # of a bundle
 UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
@@ -67,6 +79,7 @@ class Order:
         wishes: what the user says of the model.
         name: of the model; empty for the name of the bundle's folder.
         license: SPDX identifier of the weights' licence.
+        float_parent: bundle of the float model that an int8 model was made of, if there is one.
         photos: uint8 BGR images of shape (height, width, 3), to check the conversion on.
         trust: sha256 of a file whose code may run where this kernel cannot confine it, or empty.
         force: replace a bundle that is there.
@@ -80,6 +93,7 @@ class Order:
     wishes: Wishes = field(default_factory=Wishes)
     name: str = ""
     license: str = UNKNOWN_LICENSE
+    float_parent: ModelBundle | None = None
     photos: Sequence[NDArray[np.uint8]] = ()
     trust: str = ""
     force: bool = False
@@ -121,7 +135,7 @@ class _Source:
     labels: Choice | None
     settings: Settings
     known: Known
-    torch: str = ""
+    versions: dict[str, str]
 
 
 def import_model(order: Order) -> Imported:
@@ -153,12 +167,13 @@ def _import(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            torch = ""
-            if kind == "torch.export":
-                content, torch = _export_program(order, sandbox, content)
+            versions: dict[str, str] = {}
+            if kind != "ONNX":
+                _require(path, *EXPORTERS[kind].packages)
+                content, versions = export_model(path, sandbox, kind, content, order.wishes.size)
             model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model, torch)
+            source = _open_graph(order, sandbox, model, versions)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -189,26 +204,17 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     del graph["metadata"]  # ours, of the export
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, known, _version(answer.facts))
+    return _Source(model, files, graph, labels, settings, known, read_versions(answer.facts))
 
 
-def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
-    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
-    check_archive(order.model, content)
-    _require(order.model, "torch", "onnx", "onnxscript")
-    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
-    if "model" not in answer.blobs:
-        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
-    return answer.blobs["model"], _version(answer.facts)
-
-
-def _version(facts: dict[str, Any]) -> str:
-    return quote(str(facts.get("torch")))[1:-1]
-
-
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, versions: dict[str, str]) -> _Source:
     _require(order.model, "onnx")
+    parent = order.float_parent
+    if parent is not None:
+        order = replace(order, wishes=order.wishes.or_those_of(parent))
     graph = sandbox.run("inspect-onnx", model.files, _inspection(order)).facts
+    if parent is not None and not graph["quantized"]:
+        raise ConversionError(order.model, "it is a float model; leave out --float-parent")
     size = (graph["height"], graph["width"])
     evidence = Evidence(
         order.beside,
@@ -219,11 +225,12 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _So
     known = _ask_makers(order, evidence)
     labels = _labels(order, known, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and "output" not in known
-    later = ["output"] if is_kind_open else []
+    later = ["output"] if is_kind_open and "output_name" not in graph["questions"] else []
     missing, of_images = _missing(labels), _of_images(known)
     settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
-    return _Source(model, {"images": images}, graph, labels, settings, known, torch)
+    files = {"images": images} if parent is None else {"images": images, "parent": parent.read()}
+    return _Source(model, files, graph, labels, settings, known, versions)
 
 
 def _ask_makers(order: Order, evidence: Evidence) -> Known:
@@ -323,14 +330,19 @@ def _convert(
             **provenance,
             **({"external_data": beside} if (beside := source.model.external_data) else {}),
             "imported_by": f"perception_node {__version__}",
-            **({"torch": source.torch} if source.torch else {}),
+            **source.versions,
             "settings": {name: choice.source for name, choice in choices.items()},
             **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},
         },
+        quantization=Quantization(**facts["quantization"]) if "quantization" in facts else None,
     )
-    model = source.model.join(order.model, answer.blobs["model"])
-    write_new_bundle(order.bundle, manifest, labels, model, force=order.force)
+    models = {
+        FILES[name]: source.model.join(order.model, blob)
+        for name, blob in answer.blobs.items()
+        if name in FILES
+    }
+    write_new_bundle(order.bundle, manifest, labels, models, force=order.force)
     format_: Format = provenance["format"]
     return Imported(format_, manifest, labels, choices, images, difference, notes)
 

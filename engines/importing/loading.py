@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, inliner
 
+from perception_node.engines.importing.quantized import OF_RUNTIME, RUNTIME_DOMAIN
 from perception_node.engines.importing.weights import WEIGHTS
 from perception_node.engines.onnx_graph import all_nodes, is_sorted, sort_nodes
 from perception_node.errors import ConversionError, first_line
@@ -112,7 +113,10 @@ def check_operators(
 
     """
     foreign = {
-        f"{node.domain}.{node.op_type}" for node in all_nodes(graph) if node.domain not in domains
+        f"{node.domain}.{node.op_type}"
+        for node in all_nodes(graph)
+        if node.domain not in domains
+        and not (node.domain == RUNTIME_DOMAIN and node.op_type in OF_RUNTIME)
     }
     if foreign:
         names = ", ".join(sorted(foreign)[:MAX_NAMED])

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perception_node.errors import ConfigError, ModelError
-from perception_node.model.bundle import LABELS, MANIFEST, MODEL, load_bundle, write_bundle
+from perception_node.model.bundle import LABELS, MANIFEST, load_bundle, write_bundle
 from perception_node.system.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from perception_node.model.bundle import Manifest
 
@@ -40,13 +40,13 @@ def write_new_bundle(
     folder: Path,
     manifest: Manifest,
     labels: tuple[str, ...],
-    model: Iterable[bytes | memoryview],
+    models: Mapping[str, Iterable[bytes | memoryview]],
     *,
     force: bool,
 ) -> None:
     """Write a bundle and check it; ``folder`` is complete, as it was before, or not there.
 
-    ``model`` are the parts of an ONNX file, one after another.
+    ``models`` has the parts of each file with a model, one after another, by its name.
 
     Raises:
         ConfigError: ``folder`` is taken or cannot be written, or the bundle would not be valid,
@@ -55,7 +55,8 @@ def write_new_bundle(
     """
     try:
         with _temporary(folder) as new:
-            replace_file(new / MODEL, *model)
+            for name, parts in models.items():
+                replace_file(new / name, *parts)
             replace_file(new / LABELS, "".join(f"{label}\n" for label in labels).encode())
             write_bundle(new, manifest)
             try:

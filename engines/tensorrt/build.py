@@ -26,6 +26,7 @@ from perception_node.engines.tensorrt.cuda.gpu import find_gpu
 from perception_node.engines.tensorrt.cuda.pycuda_driver import PyCuda
 from perception_node.engines.tensorrt.inspection import (
     check_precision,
+    has_int8_products,
     inspect_plan,
     layers_of_engine,
     precision_table,
@@ -38,9 +39,11 @@ from perception_node.errors import EngineBuildError, EnvironmentLacks
 from perception_node.installing import MissingPackage
 from perception_node.model.accuracy import require_accurate
 from perception_node.model.bundle import MODEL, MODEL_FILES
+from perception_node.model.onnx_file import QUANTIZERS, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from perception_node.config.sections import Precision
     from perception_node.engines.base import Engine
@@ -148,11 +151,11 @@ def require_gate(bundle: ModelBundle, precision: Precision, *, allow_ungated: bo
 
     Raises:
         UngatedModel: it has not, and ``allow_ungated`` is off.
-        EngineBuildError: the bundle has no model for int8.
+        EngineBuildError: the bundle has no model for this precision.
 
     """
+    model = model_file(bundle, precision)
     if precision == "int8":
-        model = model_file(bundle, precision)
         require_accurate(bundle, model, allow_ungated=allow_ungated)
 
 
@@ -160,15 +163,27 @@ def model_file(bundle: ModelBundle, precision: Precision, *, classic: bool = Fal
     """Return the name of the ONNX file that a plan of this precision is made from.
 
     Raises:
-        EngineBuildError: the bundle has no model for int8, or no cache for the classic one.
+        EngineBuildError: the bundle has no model for this precision, or no cache for the classic
+            calibration.
 
     """
+    quantization = bundle.manifest.quantization
+    if quantization is not None and precision != "int8":
+        msg = (
+            f"{bundle.path}: its model came quantised ({quantization.form}), so it is int8, not "
+            f"{precision}; build it with --precision int8, or import the float model it is of"
+        )
+        raise EngineBuildError(msg)
     if classic:
         _check_classic(bundle, precision)
         return MODEL
     own = MODEL_FILES[precision]
     if own in bundle.files:
         return own
+    if quantization is not None:
+        make = f"perception calibrate {bundle.path} --images DIR --requantize"
+        msg = f"{bundle.path}: TensorRT cannot take its model: {quantization.no_tensorrt}; {make}"
+        raise EngineBuildError(f"{msg} measures other scales")
     if precision == "int8":
         make = f"perception calibrate {bundle.path} --images DIR"
         msg = f"{bundle.path / own}: missing; make it with {make}, or build fp16"
@@ -210,6 +225,8 @@ class _Build:
             PyCuda().close()  # raises what is missing, before the minutes that a build takes
         model = model_file(self.bundle, self.precision, classic=self.classic)
         source = self.bundle.read(model)
+        if model == MODEL:
+            _require_float(self.bundle.path / MODEL, source)
         parsed = self._convert(source)
         built = self._build(parsed)
         seconds = round(self.reporter.elapsed_s, 1)
@@ -285,7 +302,9 @@ class _Build:
         inspection = inspect_plan(self.trt, built.plan)
         layers = layers_of_engine(inspection)
         if weighted_layers(layers) or not is_typed:  # else the compiler fused them beyond names
-            check_precision(layers, self.precision, is_typed=is_typed, quantized=quantized)
+            # TensorRT fuses a transformer's layers beyond counting: then none may be float32.
+            wanted = "fp16" if has_int8_products(built.layers) else self.precision
+            check_precision(layers, wanted, is_typed=is_typed, quantized=quantized)
         return {"engine_layers": precision_table(layers), "inspection": inspection}
 
     def _accept(self, built: BuiltPlan) -> dict[str, Any]:
@@ -310,6 +329,13 @@ class _Build:
         if self.reporter.cancel.is_set():
             msg = "the build was cancelled; the plan store is as it was"
             raise EngineBuildError(msg)
+
+
+def _require_float(path: Path, model: bytes) -> None:
+    """Refuse a quantised model in the place of the float one: an old import did not look."""
+    if any(node.operator in QUANTIZERS for node in look_through(model).nodes):
+        msg = f"{path}: is quantised already; import it again as int8: perception import FILE"
+        raise EngineBuildError(msg)
 
 
 def _ignore(progress: BuildProgress) -> None:

@@ -189,12 +189,18 @@ def check_precision(
     if len(high) > (0 if is_typed else WEAK_FP32_ALLOWED * len(weighted)):
         msg = f"{precision} was asked for, but these layers are not: {_some(high)}"
         raise EngineBuildError(msg)
-    convolutions = [layer for layer in weighted if layer.kind == "Convolution"] or weighted
-    other = [layer.name for layer in convolutions if layer.precision != "int8"]
-    found = len(convolutions) - len(other)
-    if precision == "int8" and found < INT8_NEEDED * (quantized or len(convolutions)):
+    judged = [layer for layer in weighted if layer.kind == "Convolution"]
+    judged = weighted if quantized or not judged else judged
+    other = [layer.name for layer in judged if layer.precision != "int8"]
+    found = len(judged) - len(other)
+    if precision == "int8" and found < INT8_NEEDED * (quantized or len(judged)):
         msg = f"int8 was asked for, but these layers are not: {_some(other)}"
         raise EngineBuildError(msg)
+
+
+def has_int8_products(network: Iterable[Layer]) -> bool:
+    """Tell whether a network has quantised matrix products, as a transformer's has."""
+    return any(layer.kind == "MatrixMultiply" and layer.precision == "int8" for layer in network)
 
 
 def weighted_layers(layers: Iterable[Layer]) -> list[Layer]:

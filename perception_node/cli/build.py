@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, get_args
 
+from perception_node.cli.int8_report import describe_int8, shares, warn_of_little
 from perception_node.cli.plan_report import show_plan, to_record, verdict
 from perception_node.config.sections import Precision
 from perception_node.engines.plans import BuildOptions, DamagedPlan, PlanStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
     from perception_node.engines.plans import StoredPlan
+    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception build efficientnet_lite0 --precision fp16"
 LARGEST_LEVEL = 5
@@ -42,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="remove plans that are damaged or do not run here, and leftovers",
     )
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp16")
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="default: int8 of a model that came quantised, fp16 of any other",
+    )
     parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0])
     parser.add_argument(
         "--store", "--plan-store", type=Path, metavar="DIR", help="plan store (default: ~/.cache)"
@@ -82,21 +88,31 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.prune:
         return _prune(store, as_json=arguments.json)
     else:
-        show_plan(_build(arguments, store), as_json=arguments.json)
+        bundle = load_bundle(find_model(arguments.bundle))
+        plan = _build(bundle, arguments, store)
+        show_plan(plan, as_json=arguments.json)
+        if plan.fingerprint.precision == "int8":
+            _show_int8(bundle, as_json=arguments.json)
     return 0
 
 
-def _build(arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
+def _show_int8(bundle: ModelBundle, *, as_json: bool) -> None:
+    """Say how much of the work is int8."""
+    if not as_json:
+        print_rows(describe_int8(bundle))
+    warn_of_little(shares(bundle))
+
+
+def _build(bundle: ModelBundle, arguments: argparse.Namespace, store: PlanStore) -> StoredPlan:
     """Build on a thread of its own, so that Ctrl-C reaches us while TensorRT works."""
     options = _options(arguments)
-    bundle = load_bundle(find_model(arguments.bundle))
     cancel = Event()
     with show_work() as report, ThreadPoolExecutor(1, "perception-build") as thread:
         try:
             future = thread.submit(
                 ensure_plan,
                 bundle,
-                arguments.precision,
+                arguments.precision or bundle.precision("fp16"),
                 arguments.backend,
                 store,
                 options,

@@ -8,12 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
+
 from perception_node.calibration.calibrate import Wanted, calibrate
 from perception_node.calibration.judging import Limits
-from perception_node.calibration.mixed_precision import calibrate_mixed, parse_keep
+from perception_node.calibration.mixed_precision import (
+    calibrate_mixed,
+    model_latencies_ms,
+    parse_keep,
+)
+from perception_node.cli.int8_report import describe_share, warn_of_little
 from perception_node.cli.options import BAG_HELP, open_sample
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import add_files, load_bundle
+from perception_node.model.bundle import INT8_ON_CPU, add_files, load_bundle
 from perception_node.system.process import use_one_opencv_thread
 from perception_node.system.resources import find_model
 from perception_node.terminal.console import print_rows
@@ -22,14 +29,16 @@ from perception_node.terminal.progress import show_phases
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from perception_node.calibration.calibrate import Calibration
     from perception_node.calibration.images import ImageSet
     from perception_node.calibration.mixed_precision import Mixed
+    from perception_node.model.bundle import ModelBundle
 
 EXAMPLE = "perception calibrate my_bundle --images photos/ --samples 500"
 SAMPLES = 500
-SHOWN = 10  # convolutions
+SHOWN = 10  # layers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-float",
         metavar="N|auto",
-        help="leave the N convolutions that int8 hurts most in float; auto: as few as the "
+        help="leave the N layers that int8 hurts most in float; auto: as few as the "
         "accuracy gate's agreement takes",
+    )
+    parser.add_argument(
+        "--requantize",
+        action="store_true",
+        help="take the quantisers off a model that came as int8, and measure other scales",
     )
     parser.add_argument("--json", action="store_true", help="JSON, for machines")
 
@@ -76,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not os.access(bundle.path, os.W_OK):  # said now, not after minutes
         msg = f"{bundle.path}: cannot be written; copy the bundle to a folder of your own"
         raise ConfigError(msg)
+    _check_is_float(bundle, requantize=arguments.requantize)
     images, labels = open_sample(bundle, arguments)
     keep = None if arguments.keep_float is None else parse_keep(arguments.keep_float)
     mixed = None
@@ -93,15 +108,45 @@ def run(arguments: argparse.Namespace) -> int:
                 report=report,
             )
             calibration = mixed.calibration
+    latencies = _latencies_ms(bundle, calibration)
     add_files(bundle, calibration.files)
     if arguments.json:
         record = _to_record(calibration) | (_mixed_record(mixed) if mixed else {})
-        say_record(record)
+        say_record(record | {"cpu_latency_ms": latencies})
     else:
         if mixed:
             _show_mixed(mixed)
         _print(bundle.path, calibration, images)
+        _show_speed(calibration, latencies)
+        say(f"now measure it: perception evaluate {bundle.path} --images OTHER_IMAGES")
+    warn_of_little(calibration.int8_share)
     return 0
+
+
+def _latencies_ms(bundle: ModelBundle, calibration: Calibration) -> dict[str, float]:
+    """Return the latency of float32 and int8 on one thread of this CPU."""
+    size = bundle.manifest.input
+    values = np.zeros((1, 3, size.height, size.width), np.float32)
+    models = {"float32": bundle.read(), "int8": calibration.files[INT8_ON_CPU]}
+    return {name: round(ms, 3) for name, ms in model_latencies_ms(models, values).items()}
+
+
+def _show_speed(calibration: Calibration, latencies: Mapping[str, float]) -> None:
+    for name, share in calibration.int8_share.items():
+        say(f"{name}: int8 does {describe_share(share)}")
+    before, after = latencies["float32"], latencies["int8"]
+    verdict = "" if after < before else "; int8 is not worth it on this CPU"
+    say(f"CPU, one thread: float32 {before:.2f} ms, int8 {after:.2f} ms{verdict}")
+
+
+def _check_is_float(bundle: ModelBundle, *, requantize: bool) -> None:
+    """Refuse to quantise twice what nobody wants to be quantised twice."""
+    is_quantized = bundle.manifest.quantization is not None
+    if is_quantized and not requantize:
+        msg = f"{bundle.path}: its model came as int8; calibrate the bundle of its float model"
+        raise ConfigError(f"{msg}, or give --requantize to quantise this one with the images")
+    if requantize and not is_quantized:
+        raise ConfigError(f"{bundle.path}: its model is a float one; leave out --requantize")
 
 
 def _to_record(calibration: Calibration) -> dict[str, object]:
@@ -112,6 +157,7 @@ def _to_record(calibration: Calibration) -> dict[str, object]:
         "skipped": dict(calibration.skipped),
         "trials": [asdict(trial) for trial in calibration.trials],
         "files": sorted(calibration.files),
+        "int8_share": calibration.int8_share,
     }
 
 
@@ -130,11 +176,10 @@ def _print(path: Path, calibration: Calibration, images: ImageSet) -> None:
         f"{'; ' + skipped if skipped else ''}"
     )
     say(f"{path}: {', '.join(sorted(calibration.files))}")
-    say(f"now measure it: perception evaluate {path} --images OTHER_IMAGES")
 
 
 def _show_mixed(mixed: Mixed) -> None:
-    """Print the worst convolutions and those in float, and what these bring and cost."""
+    """Print the worst layers and those in float, and what these bring and cost."""
     kept = mixed.kept
     rows = [("alone in int8", "output error", "label flips", "")]
     for each in mixed.ranking[: max(SHOWN, len(kept.convolutions))]:
@@ -143,7 +188,7 @@ def _show_mixed(mixed: Mixed) -> None:
         rows.append((each.convolution, f"{each.error:.4%}", flips, mark))
     print_rows(rows)
     say(
-        f"{len(kept.convolutions)} of {len(mixed.ranking)} convolutions stay in float: "
+        f"{len(kept.convolutions)} of {len(mixed.ranking)} layers stay in float: "
         f"same label {kept.agreement_without:.1%} -> {kept.agreement:.1%}, "
         f"CPU {kept.latency_without_ms:.2f} -> {kept.latency_ms:.2f} ms "
         f"(float32 {kept.latency_float32_ms:.2f} ms)"

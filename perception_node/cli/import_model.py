@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from perception_node.cli.int8_report import describe_quantization
 from perception_node.config.sections import CameraConfig
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.labels import LABEL_FORMS, find_labels
@@ -16,9 +17,9 @@ from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
-from perception_node.model.bundle import PADDING, Interpolation, OutputKind
+from perception_node.model.bundle import PADDING, Interpolation, OutputKind, load_bundle
 from perception_node.system.process import use_one_opencv_thread
-from perception_node.system.resources import find_resource
+from perception_node.system.resources import find_model, find_resource
 from perception_node.terminal.output import say
 from perception_node.terminal.progress import show_work
 from perception_node.vision.frame import Unpacker
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from perception_node.engines.importing.importer import Imported
-    from perception_node.model.bundle import Fill, ResizeMode
+    from perception_node.model.bundle import Fill, Manifest, ModelBundle, ResizeMode
 
 EXAMPLE = "perception import model.zip -o models/aerial --license CC-BY-4.0"
 PHOTOS, PHOTO_SIDE = 4, 480
@@ -115,6 +116,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHA256",
         help="run this TorchScript file even where the kernel cannot confine its code",
     )
+    parser.add_argument(
+        "--float-parent",
+        metavar="BUNDLE",
+        help="of an int8 model: bundle of the float model it was made of, which says what the "
+        "file does not, and which the accuracy gate compares it with",
+    )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is there")
 
 
@@ -127,6 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
         wishes=_wishes(arguments),
         name=arguments.name,
         license=arguments.license,
+        float_parent=_parent(arguments.float_parent),
         photos=_read_photos(),
         trust=arguments.trust_model,
         force=arguments.force,
@@ -158,14 +166,14 @@ def describe(asked: Order, imported: Imported) -> list[str]:
     }
     if settings.resize in PADDING:
         values["fill"] = _shown_fill(settings.fill, order)
-    rows = [f"  {name:<14}{value:<32} ({choices[name].source})" for name, value in values.items()]
+    rows = [f"  {name:<14}{value:<36} ({choices[name].source})" for name, value in values.items()]
     checked = (
         f"  {'checked':<14}largest difference {imported.difference:.1e} "
         f"to the original on {imported.images} images"
     )
     changed = [f"  {'changed':<14}{note}" for note in imported.notes]
     title = f"{asked.model} ({imported.format}) -> {asked.bundle}, {manifest.license}"
-    return [title, *rows, *changed, checked]
+    return [title, *rows, *changed, checked, *_describe_int8(asked, manifest)]
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -181,6 +189,21 @@ def _shown_labels(labels: Sequence[str]) -> str:
     more = ", ..." if len(labels) > MAX_SHOWN_LABELS else ""
     twice = f"; {repeated} of {len(labels)} repeat another" if repeated else ""
     return ", ".join(labels[:MAX_SHOWN_LABELS]) + more + twice
+
+
+def _describe_int8(order: Order, manifest: Manifest) -> list[str]:
+    """Say what a model that came quantised is, and what is to be done."""
+    quantization = manifest.quantization
+    if quantization is None:
+        return []
+    lines = [f"  {name:<14}{value}" for name, value in describe_quantization(quantization)]
+    compared = "its float parent" if order.float_parent else "itself without its quantisers"
+    judge = f"perception evaluate {order.bundle} --images DIR --labels CSV"
+    return [*lines, f"it runs once it has been compared with {compared}: {judge}"]
+
+
+def _parent(name: str | None) -> ModelBundle | None:
+    return None if name is None else load_bundle(find_model(name))
 
 
 def _wishes(arguments: argparse.Namespace) -> Wishes:

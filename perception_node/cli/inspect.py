@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_node.cli.int8_report import describe_int8
 from perception_node.cli.plan_report import show_plan
 from perception_node.engines.plans import load_stored_plan
 from perception_node.engines.tensorrt.operators import TARGETS, readability
@@ -145,6 +146,7 @@ def _show_bundle(bundle: ModelBundle, record: dict[str, Any], target: str | None
         rows.append(("thresholds", _some(tuple(f"{each:g}" for each in output.thresholds))))
     rows += [(key, _show(value)) for key, value in record["preprocessing"].items()]
     rows.append(("labels", _some(bundle.labels)))
+    rows += describe_int8(bundle)
     for file in record["files"]:
         about = f"{file['bytes'] / 1e6:.1f} MB, sha256 {file['sha256']}"
         rows.append((file["name"], about))

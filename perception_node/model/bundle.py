@@ -141,6 +141,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a model was quantised before it was imported.
+
+    Attributes:
+        form: in words.
+        int8_share: part of its multiplications that are int8, 0 to 1.
+        no_tensorrt: what TensorRT would refuse, in words; empty if nothing.
+
+    """
+
+    form: str
+    int8_share: float
+    no_tensorrt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What ``bundle.json`` says about the model; file digests are added when it is written.
 
@@ -148,6 +164,7 @@ class Manifest:
         name: a short name, shown in logs and published in ``~/vision_info``.
         license: SPDX identifier of the weights' licence.
         provenance: where the model came from: free JSON for people.
+        quantization: of a model that was int8 when it was imported; None for a float model.
 
     """
 
@@ -157,12 +174,15 @@ class Manifest:
     preprocessing: Preprocessing
     output: Output
     provenance: dict[str, Any]
+    quantization: Quantization | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return it as JSON; what is newer than the schema's first form is there only if said."""
         record = asdict(self)
         if self.output.thresholds is None:
             del record["output"]["thresholds"]
+        if self.quantization is None:
+            del record["quantization"]
         return record
 
     @property
@@ -179,6 +199,10 @@ class ModelBundle:
     manifest: Manifest
     labels: tuple[str, ...]
     files: dict[str, str]
+
+    def precision(self, wanted: Precision) -> Precision:
+        """Return the precision that the model runs in: one that came as int8 has no other."""
+        return wanted if self.manifest.quantization is None else "int8"
 
     def read(self, name: str = MODEL) -> bytes:
         """Return the bytes of one file of the bundle, checked against its sha256.
@@ -348,6 +372,7 @@ def _parse_manifest(data: dict[str, Any]) -> Manifest:
         preprocessing=Preprocessing(**preprocessing),
         output=_parse_output(data["output"]),
         provenance=data["provenance"],
+        quantization=Quantization(**data["quantization"]) if "quantization" in data else None,
     )
 
 

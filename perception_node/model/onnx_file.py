@@ -34,6 +34,12 @@ ORT_FORMAT = b"ORTM"  # from byte 4 on; ONNX Runtime would take it for its own f
 SETTINGS = (1, memoryview(b"ort_config"))  # a key of a note
 FILE_OPERATORS = {"EPContext"}  # those that name a file
 
+# Operators of a model that is quantised already.
+QUANTIZERS = {
+    *("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QGemm"),
+    *("QLinearConv", "QLinearMatMul", "QuantizeLinear"),
+}
+
 # Which field of which message holds another one that is visited.
 CHILDREN = {
     "Model": {7: "Graph", 14: "Note", 20: "Training", 25: "Function"},

@@ -20,7 +20,7 @@ from perception_node.calibration.mixed_precision import (
     keep_in_float,
     parse_keep,
 )
-from perception_node.calibration.sensitivity import rank_convolutions
+from perception_node.calibration.sensitivity import rank_layers
 from perception_node.engines.tensorrt.calibration_cache import parse_cache
 from perception_node.errors import CalibrationError, ConfigError
 from perception_node.model.bundle import load_bundle
@@ -80,7 +80,7 @@ def inputs(images):
 
 @pytest.fixture(scope="module")
 def ranking(calibration, inputs):
-    return rank_convolutions(calibration.model, calibration.ranges, inputs[:4])
+    return rank_layers(calibration.model, calibration.ranges, inputs[:4])
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_auto_keeps_none_where_none_is_needed(calibration, ranking, images):
 def test_auto_keeps_more_until_the_agreement_is_reached(calibration, ranking, images, inputs):
     healthy = keep_in_float(calibration, ranking, 0, images, min_agreement=0.0).agreement
     spoilt, names = spoil(calibration)
-    ranked = rank_convolutions(spoilt.model, spoilt.ranges, inputs[:4])
+    ranked = rank_layers(spoilt.model, spoilt.ranges, inputs[:4])
     steps = []
     kept = keep_in_float(
         spoilt,
@@ -146,7 +146,7 @@ def test_auto_keeps_more_until_the_agreement_is_reached(calibration, ranking, im
 
 def test_auto_gives_up_at_half_of_them(calibration, ranking, images):
     with pytest.raises(
-        CalibrationError, match=r"with 10 of 20 convolutions in float.*more images .* or use fp16"
+        CalibrationError, match=r"with 10 of 20 layers in float.*more images .* or use fp16"
     ):
         keep_in_float(calibration, ranking, "auto", images, min_agreement=1.01)
 
@@ -154,7 +154,7 @@ def test_auto_gives_up_at_half_of_them(calibration, ranking, images):
 @pytest.mark.parametrize("keep", [20, 21, 1000])
 def test_something_must_be_left_to_quantise(bundle, images, keep, monkeypatch):
     monkeypatch.setattr(mixed_precision, "calibrate", None)  # refused before the long work
-    with pytest.raises(ConfigError, match=f"--keep-float is {keep}; the model has 20 conv"):
+    with pytest.raises(ConfigError, match=f"--keep-float is {keep}; the model has 20 layers"):
         calibrate_mixed(bundle, images, "minmax", keep, min_agreement=0.95)
 
 
@@ -170,7 +170,7 @@ def test_the_argument_is_read(text, keep):
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "all", "²", "Auto"])
 def test_another_argument_is_refused(text):
-    with pytest.raises(ConfigError, match=r"--keep-float is .* how many convolutions"):
+    with pytest.raises(ConfigError, match=r"--keep-float is .* how many layers"):
         parse_keep(text)
 
 
@@ -220,6 +220,6 @@ def test_every_stage_reports_its_progress(bundle, images):
         stages[stage] = (done, total)
 
     calibrate_mixed(bundle, images, "minmax", 1, min_agreement=0.95, report=report)
-    assert stages["convolutions"] == (20, 20)
+    assert stages["layers"] == (20, 20)
     assert stages["kept in float"] == (2, 2)
     assert np.all([done == total for done, total in stages.values()])

@@ -11,7 +11,7 @@ from perception_node.calibration.sensitivity import (
     FEWEST_IMAGES,
     MOST_IMAGES,
     RUNS,
-    rank_convolutions,
+    rank_layers,
 )
 from perception_node.errors import CalibrationError
 from tests.tensorrt_builders import resnet18
@@ -39,7 +39,7 @@ def ranges(prepared):
 
 @pytest.fixture(scope="module")
 def ranking(prepared, ranges):
-    return rank_convolutions(prepared, ranges, inputs(4))
+    return rank_layers(prepared, ranges, inputs(4))
 
 
 def test_every_convolution_is_ranked_worst_first(prepared, ranking):
@@ -51,7 +51,7 @@ def test_every_convolution_is_ranked_worst_first(prepared, ranking):
 
 
 def test_the_same_images_give_the_same_ranking(prepared, ranges, ranking):
-    assert rank_convolutions(prepared, ranges, inputs(4)) == ranking
+    assert rank_layers(prepared, ranges, inputs(4)) == ranking
 
 
 def test_one_convolution_alone_costs_less_than_all(prepared, ranges, ranking):
@@ -75,14 +75,14 @@ def test_a_range_that_is_far_too_wide_is_found(prepared, ranges):
     assert (before.op_type, makers[tensor].op_type) == ("Conv", "Relu")
     low, high = ranges[tensor]
     spoilt = {**ranges, tensor: (SPREAD * low, SPREAD * high)}
-    ranking = rank_convolutions(prepared, spoilt, inputs(4))
+    ranking = rank_layers(prepared, spoilt, inputs(4))
     assert {each.convolution for each in ranking[:2]} == {victim, before.name}
     assert ranking[1].error > 100 * ranking[2].error
 
 
 def test_progress_is_reported_for_each_convolution(prepared, ranges):
     reports = []
-    rank_convolutions(prepared, ranges, inputs(1), report=lambda _, *done: reports.append(done))
+    rank_layers(prepared, ranges, inputs(1), report=lambda _, *done: reports.append(done))
     assert reports == [(number, 20) for number in range(1, 21)]
 
 
@@ -96,7 +96,7 @@ def test_it_takes_a_bounded_number_of_images(prepared, ranges, given, monkeypatc
             taken.append(each)
             yield each
 
-    found = rank_convolutions(prepared, ranges, endless())
+    found = rank_layers(prepared, ranges, endless())
     assert found[0].images == len(taken) == min(given, 10)
 
 
@@ -106,11 +106,11 @@ def test_the_bound_is_about_the_runs_of_the_network():
 
 
 def test_no_images_are_refused(prepared, ranges):
-    with pytest.raises(CalibrationError, match="no images to measure the convolutions on"):
-        rank_convolutions(prepared, ranges, [])
+    with pytest.raises(CalibrationError, match="no images to measure the layers on"):
+        rank_layers(prepared, ranges, [])
 
 
 def test_the_model_is_not_changed(prepared, ranges):
     before = prepared.SerializeToString()
-    rank_convolutions(prepared, ranges, inputs(1))
+    rank_layers(prepared, ranges, inputs(1))
     assert prepared.SerializeToString() == before

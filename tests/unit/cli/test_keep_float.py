@@ -41,7 +41,7 @@ def test_it_says_what_is_kept_what_it_brings_and_what_it_costs(calibrate):
     lines = shown.splitlines()
     assert lines[0].split() == ["alone", "in", "int8", "output", "error", "label", "flips"]
     assert [line.split()[-1] for line in lines[1:4]] == ["float", "int8", "int8"]
-    assert f"1 of {CONVOLUTIONS} convolutions stay in float: same label " in shown
+    assert f"1 of {CONVOLUTIONS} layers stay in float: same label " in shown
     assert " ms (float32 " in shown
     assert record(calibrate)["kept_float"] == [lines[1].split()[0]]
 

@@ -13,7 +13,7 @@ from tests.builders import LABELS, MANIFEST, color_network, make_bundle
 
 
 def write(folder, gain=12.0, *, force=False):
-    write_new_bundle(folder, MANIFEST, LABELS, [color_network(gain)], force=force)
+    write_new_bundle(folder, MANIFEST, LABELS, {"model.onnx": [color_network(gain)]}, force=force)
 
 
 def test_a_bundle_is_written_as_a_whole(tmp_path):
