@@ -307,7 +307,7 @@ def test_a_run_in_which_every_image_is_dropped_fails_with_the_reasons(replay, tm
         assert code == 1
         assert len(out.splitlines()) == (0 if golden in more else 3)
         begin = f"perception: {folder}: every image was dropped: 2 encoding, 1 codec; the first: "
-        assert err.startswith(begin + "neither JPEG nor PNG")
+        assert err.startswith(begin + "no JPEG, PNG")
         assert err.count("\n") == 1
     assert not golden.exists()
     assert not (tmp_path / "out").exists()
