@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import re
-import re
 import signal
 import threading
 from contextlib import contextmanager
