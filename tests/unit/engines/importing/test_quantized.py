@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.engines.importing.dequantized import to_float
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.inspection import inspect
 from perception_node.engines.importing.int8_models import (
     for_tensorrt,
@@ -66,7 +67,7 @@ def model(case, tmp_path_factory):
 def test_its_form_is_a_fact_of_the_import(model, case):
     expected = "integer operators" if "integer" in case else "Q/DQ"
     expected = "dynamic" if case == "dynamic" else expected
-    assert inspect(PATH, model, {}).quantized.startswith(expected)
+    assert inspect(PATH, model, {}, Findings()).quantized.startswith(expected)
 
 
 def test_a_float_model_has_no_form():
