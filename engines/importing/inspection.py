@@ -153,8 +153,11 @@ def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> He
     head = find_head(model.graph, output)
     if head.kind is not None or not quantized:
         return head
-    with said_of(path):
-        bare = to_float(path, to_pairs(path, with_weights(model)))
+    try:
+        with said_of(path):
+            bare = to_float(path, to_pairs(path, with_weights(model)))
+    except ConversionError:  # its float parent may be at hand
+        return head
     return find_head(bare.graph, output)._replace(rounded=True)
 
 

@@ -69,6 +69,10 @@ def test_its_form_is_a_fact_of_the_import(model, case):
     assert inspect(PATH, model, {}).quantized.startswith(expected)
 
 
+def test_what_the_scores_are_is_seen_behind_integers(model):
+    assert inspect(PATH, model, {}).head.kind == "logits"
+
+
 def test_a_float_model_has_no_form():
     assert quantized_form(PATH, load_model(PATH, small_network(), [])) == ""
 
