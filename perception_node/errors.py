@@ -233,9 +233,10 @@ class LabelMismatch(ModelError):
     """The number of labels differs from the number of classes."""
 
     def __init__(self, path: Path, labels: int, classes: int) -> None:
-        super().__init__(
-            path, f"{labels} labels for a model with {classes} classes", "one line per class"
-        )
+        advice = "one line per class"
+        if classes == labels + 1:
+            advice += "; does the model begin with a background class?"
+        super().__init__(path, f"{labels} labels for a model with {classes} classes", advice)
 
 
 class ConversionError(ModelError):

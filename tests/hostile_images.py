@@ -141,7 +141,7 @@ def raw_sources() -> list[bytes]:
 
 
 def compressed_sources() -> list[bytes]:
-    """Whole messages with JPEG and PNG files of several kinds."""
+    """Whole messages with files of several kinds."""
     picture = smooth(12, 20)
     jpeg = encode(picture)
     gray = np.ascontiguousarray(picture[..., 0])
@@ -154,6 +154,7 @@ def compressed_sources() -> list[bytes]:
         encode(picture, ".png"),
         cv2.imencode(".png", gray.astype(np.uint16) * 257)[1].tobytes(),
         png(chunk(b"eXIf", orientation(3))),
+        *(encode(picture, suffix) for suffix in (".webp", ".tiff")),
     )
     return [
         compressed_message(data, little_endian=bool(number % 3), format_name=name)

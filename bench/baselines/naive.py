@@ -97,6 +97,8 @@ class NaiveClassifier(Node):  # type: ignore[misc] # rclpy is untyped
         self.inference.add(time.monotonic_ns() - begin_ns)
         if manifest.output.kind == "logits":
             scores = softmax(scores)
+        elif manifest.output.kind == "sigmoid-logits":
+            scores = 1.0 / (1.0 + np.exp(-scores))
         best = np.argsort(scores)[::-1][:TOP_K]
         results = [ObjectHypothesis(class_id=str(i), score=float(scores[i])) for i in best]
         self._publisher.publish(Classification(header=header, results=results))

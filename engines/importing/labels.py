@@ -8,6 +8,7 @@ Numbers and WordNet ids in front of names are cut off. Numbers must be those of 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def find_labels(text: str) -> tuple[str, ...]:
 
     """
     path = Path(text)
-    if "," in text and not path.exists():
+    if "," in text and not os.path.lexists(text):  # also where it is too long for a file's name
         return tuple(name.strip() for name in text.split(","))
     try:
         content = read_regular_file(path, MAX_FILE_BYTES).decode("utf-8-sig")
@@ -81,6 +82,8 @@ def labels_in_metadata(metadata: dict[str, str]) -> list[str] | None:
     """Return class names from a model's metadata: JSON, a Python dict, or names with commas."""
     for key in METADATA:
         text = metadata.get(key, "").strip()
+        if len(text) > MAX_FILE_BYTES:
+            continue
         try:
             if text[:1] in {"[", "{"}:
                 return labels_in(_parse_json(text))

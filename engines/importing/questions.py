@@ -10,12 +10,14 @@ from perception_node.errors import ConversionError
 from perception_node.model.bundle import OutputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 # Words in capitals stand for the answers: a shell passes them on, and the parser refuses them.
 QUESTIONS = {
     "output_name": "--output-name NAME",
+    "fix_input": "--fix-input NAME=VALUE",
+    "layout": "--layout LAYOUT",
     "size": "--size HxW",
     "color": "--color RGB_OR_BGR",
     "resize": "--resize HOW",
@@ -36,14 +38,18 @@ EXPLANATIONS = {
 ANSWERED_BY_PRESETS = {"color", "resize", "mean", "std"}
 
 
-def ask(path: Path, names: Iterable[str], command: str) -> ConversionError:
+def ask(
+    path: Path, names: Iterable[str], command: str, explanations: Mapping[str, str]
+) -> ConversionError:
     """Return the error that asks for settings by their ``names``, keys of ``QUESTIONS``.
 
-    ``command`` is what the user typed; what is missing is added to it.
+    ``command`` is what the user typed; what is missing is added to it. ``explanations`` are those
+    that depend on the model.
     """
+    explained_by = {**EXPLANATIONS, **explanations}
     asked = [name for name in QUESTIONS if name in set(names)]
     known_as = ", ".join(name.replace("_", " ") for name in asked)
-    hints = [EXPLANATIONS[name] for name in asked if name in EXPLANATIONS]
+    hints = [explained_by[name] for name in asked if name in explained_by]
     if "std" in asked and "mean" not in asked:
         hints.append(EXPLANATIONS["mean"])
     if ANSWERED_BY_PRESETS & set(asked) and "--preset" not in command:

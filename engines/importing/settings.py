@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from perception_node.engines.importing.layouts import LAYOUTS
@@ -23,6 +24,7 @@ from perception_node.model.bundle import (
     Preprocessing,
     ResizeMode,
 )
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,7 +193,9 @@ def settle_graph(
     is_grey = LAYOUTS[graph["layout"]].channels == 1
     if is_grey:
         shown["color"] = Choice("RGB", f"{GRAPH} is grey")
-    settings = _settle(path, wishes, [shown, known or {}], fixed, missing, later)
+    questions = {name: printable(text) for name, text in graph.get("questions", {}).items()}
+    asked = [*missing, *questions]
+    settings = _settle(path, wishes, [shown, known or {}], fixed, asked, later, questions)
     if is_grey:
         _check_grey(path, settings.preprocessing)
     return settings
@@ -245,6 +249,7 @@ def _settle(
     fixed: Known,
     missing: Sequence[str],
     later: Sequence[str] = (),
+    explanations: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
     """Choose for each setting the last of its sources, ``fixed`` before all."""
     choices = _merge([*found, _preset(wishes), _said(wishes), fixed])
@@ -254,8 +259,10 @@ def _settle(
     if not asked & {"size", "resize"} and not _settle_crop(path, choices):
         asked.add("resize")
     if asked:
-        raise ask(path, {*asked, *later}, wishes.command)
+        raise ask(path, {*asked, *later}, wishes.command, explanations)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
+    if choices["resize"].value in PADDING:
+        choices.setdefault("fill", Choice(0, DEFAULT))
     _check_names(path, choices)
     values = {name: choice.value for name, choice in choices.items()}
     size = values.pop("size")
@@ -301,8 +308,10 @@ def _settle_crop(path: Path, choices: Known) -> bool:
     if part is not None:
         height, width = choices["size"].value
         if height != width:
-            problem = f"a part to keep (crop_pct, {part.source}) is said of square inputs only"
-            raise ConversionError(path, problem, f"give --resize shorter-side:N or {how.value}")
+            if part.source != SAID:
+                return False
+            advice = f"give --resize {how.value.removesuffix('-crop')}:N"
+            raise ConversionError(path, "--crop-pct is for square inputs", advice)
         if how.value not in {"stretch", *CROPPING}:
             raise ConversionError(
                 path, f"--resize {how.value} crops nothing, leave out --crop-pct"

@@ -84,6 +84,8 @@ def run_module(
 ) -> NDArray[np.float32]:
     """Run it on one image of shape (1, 3, height, width); return (1, classes).
 
+    The module itself may give its scores along any axis, such as (classes,) or (1, classes, 1, 1).
+
     Raises:
         ConversionError: it fails, or returns something else.
 
@@ -93,11 +95,11 @@ def run_module(
     if not isinstance(output, torch.Tensor):
         kind = type(output).__name__
         raise ConversionError(path, f"it returns a {kind}; a classifier returns one tensor")
-    if output.ndim != 2 or output.shape[0] != 1 or output.dtype != torch.float32:
+    if sum(axis > 1 for axis in output.shape) > 1 or output.dtype != torch.float32:
         found = f"{tuple(output.shape)} {output.dtype}"
         raise ConversionError(path, f"it returns {found}, not float32 of shape (1, classes)")
     array: NDArray[np.float32] = output.numpy()
-    return array.copy()
+    return array.reshape(1, -1).copy()
 
 
 @contextmanager
@@ -110,6 +112,8 @@ def problems(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except ConversionError:
+        raise
     except Exception as error:
         text = str(error).strip()
         reason = first_line(_first_cause(error))

@@ -38,7 +38,7 @@ MAX_FILE_BYTES = 256 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument(
-        "images", nargs="+", type=Path, help="JPEG or PNG files, or folders of them"
+        "images", nargs="+", type=Path, help="JPEG, PNG, WebP or TIFF files, or folders of them"
     )
     add_model_arguments(parser)
     add_size_argument(parser)

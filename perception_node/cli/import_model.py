@@ -166,7 +166,7 @@ def describe(asked: Order, imported: Imported) -> list[str]:
     }
     if settings.resize in PADDING:
         values["fill"] = _shown_fill(settings.fill, order)
-    rows = [f"  {name:<14}{value:<32} ({choices[name].source})" for name, value in values.items()]
+    rows = [f"  {name:<14}{value:<36} ({choices[name].source})" for name, value in values.items()]
     checked = (
         f"  {'checked':<14}largest difference {imported.difference:.1e} "
         f"to the original on {imported.images} images"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode JPEG and PNG, after a look of our own has shown what that will cost.
+"""Decode JPEG, PNG, WebP and TIFF, after a look of our own has shown what that will cost.
 
 A PNG of 100 kB can ask for gigabytes, by the size of its image or of a chunk, and a JPEG can ask
 for its pixels thousands of times. Neither reaches a decoder. ``FORMATS`` has what is decoded.
@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.errors import UndecodableImage
+from perception_node.vision.codecs import png, tiff, webp
 from perception_node.vision.codecs.exif import turn_upright
 from perception_node.vision.codecs.jpeg import Jpeg
-from perception_node.vision.codecs.png import SIGNATURE, Png
+from perception_node.vision.codecs.png import Png
+from perception_node.vision.codecs.tiff import Tiff
+from perception_node.vision.codecs.webp import Webp
 from perception_node.vision.layout import require_size
 from perception_node.vision.samples import SampleScaler
 
@@ -32,18 +35,21 @@ class Format(NamedTuple):
 
     signature: bytes
     suffixes: tuple[str, ...]
-    open: type[Jpeg | Png]
+    open: type[Jpeg | Png | Tiff | Webp]
 
 
 FORMATS = (
     Format(b"\xff\xd8\xff", (".jpg", ".jpeg"), Jpeg),
-    Format(SIGNATURE, (".png",), Png),
+    Format(png.SIGNATURE, (".png",), Png),
+    Format(webp.SIGNATURE, (".webp",), Webp),
+    Format(tiff.LITTLE, (".tif", ".tiff"), Tiff),
+    Format(tiff.BIG, (".tif", ".tiff"), Tiff),
 )
 IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
 
 
 class Decoder:
-    """Decodes JPEG and PNG into BGR, within limits."""
+    """Decodes files of ``FORMATS`` into BGR, within limits."""
 
     def __init__(
         self,
@@ -67,7 +73,7 @@ class Decoder:
         """Return the image as uint8 BGR of shape (height, width, 3), upright as EXIF says.
 
         Raises:
-            UndecodableImage: neither a JPEG nor a PNG, animated, damaged or cut short.
+            UndecodableImage: of no such format, animated, damaged or cut short.
             FrameTooLarge: the header states more than ``max_pixels``.
             MalformedImage: the header states a side that is longer than ``MAX_SIDE``.
 
@@ -90,16 +96,18 @@ class Decoder:
         return next(fitting, 1)
 
 
-def _open(data: memoryview | bytes) -> Jpeg | Png:
+def _open(data: memoryview | bytes) -> Jpeg | Png | Tiff | Webp:
     content = bytes(data)  # no copy where it is that already
     for form in FORMATS:
         if content.startswith(form.signature):
             return form.open(content)
-    msg = f"neither JPEG nor PNG: it begins with {content[:8]!r}"
+    msg = f"no JPEG, PNG, WebP or TIFF: it begins with {content[:8]!r}"
     raise UndecodableImage(msg)
 
 
-def _require_shape(pixels: NDArray[np.uint8], image: Jpeg | Png, reduction: int) -> None:
+def _require_shape(
+    pixels: NDArray[np.uint8], image: Jpeg | Png | Tiff | Webp, reduction: int
+) -> None:
     """Refuse what a decoder has found a larger or smaller image in than the header states."""
     for found, stated in zip(pixels.shape, (image.height, image.width), strict=False):
         if not stated // reduction <= found <= -(-stated // reduction):

@@ -231,7 +231,7 @@ class ImageReader:
         return layout.view(octets), layout.encoding
 
     def _read_compressed(self, body: Message, stamp_ns: int, frame_id: str) -> Frame:
-        """Read what follows the header of a sensor_msgs/CompressedImage: a JPEG or a PNG.
+        """Read what follows the header of a sensor_msgs/CompressedImage: a file of ``FORMATS``.
 
         ``format`` is not consulted: drivers fill it in many ways, the data itself is clear.
         """

@@ -85,7 +85,7 @@ def make_cases(bundle):
     photo = encode(smooth())
     return [
         *cases,
-        Case(b"no image", JPEG, 400, "neither JPEG nor PNG"),
+        Case(b"no image", JPEG, 400, "no JPEG, PNG, WebP or TIFF"),
         Case(photo[: len(photo) // 2], JPEG, 400, "the image was cut short"),
         Case(photo, "text/plain", 415, "the Content-Type"),
         Case(b"--x\r\n", FORM, 400, "the form"),

@@ -159,7 +159,7 @@ REFUSED = {
     ),
     "a body without a type": (JPEG, "", 415, "not that of an image"),
     "JSON": (b"{}", "application/json", 415, "not that of an image"),
-    "no image": (b"hello", "image/jpeg", 400, "neither JPEG nor PNG"),
+    "no image": (b"hello", "image/jpeg", 400, "no JPEG, PNG, WebP or TIFF"),
     "a JPEG cut short": (JPEG[:-40], "image/jpeg", 400, "cut short"),
     "too many pixels": (with_size(9000, 9000), "image/png", 413, "send a smaller image"),
     "a strip": (with_size(100_000, 2), "image/png", 400, "no camera has"),

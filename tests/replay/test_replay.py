@@ -144,7 +144,7 @@ def test_updating_the_golden_file_writes_what_is_committed(tmp_path):
 def test_one_line_per_frame_in_the_order_of_time(replay, bag):
     code, out, err = replay(bag, "--top-k", 1)
     assert (code, err) == (0, "")
-    broken = "neither JPEG nor PNG: it begins with b'broken'"
+    broken = "no JPEG, PNG, WebP or TIFF: it begins with b'broken'"
     records = [json.loads(line) for line in out.splitlines()]
     unknown = records.pop(3)
     assert records == [

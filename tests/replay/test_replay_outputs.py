@@ -216,7 +216,7 @@ def test_a_frame_without_a_picture_is_said(replay, golden, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert pictures_of(page) == []
     assert "the frame cannot be read" in page
-    assert "dropped (codec): neither JPEG nor PNG" in page
+    assert "dropped (codec): no JPEG, PNG, WebP or TIFF" in page
 
 
 def test_a_page_without_changes_says_so(replay, golden, tmp_path):

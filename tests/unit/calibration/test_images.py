@@ -90,7 +90,7 @@ def test_what_cannot_be_decoded_is_skipped_and_counted(bundle, folder):
     images = open_images(bundle, images=folder)
     assert len(list(images)) == len(images.used) == 4
     assert set(images.skipped) == {"0000.jpg", "001.jpg", "002.jpg"}
-    assert "neither JPEG nor PNG" in images.why_skipped()
+    assert "no JPEG, PNG, WebP or TIFF" in images.why_skipped()
     assert "No such file" in images.skipped["002.jpg"]
 
 
@@ -159,7 +159,9 @@ def test_a_topic_that_the_bag_lacks_is_an_error(bundle, bag):
 
 def test_a_folder_or_a_list_without_images_is_an_error(bundle, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CalibrationError, match=r"holds no \.jpeg, \.jpg, \.png file; give one"):
+    with pytest.raises(
+        CalibrationError, match=r"holds no \.jpeg, \.jpg, \.png, .* file; give one"
+    ):
         open_images(bundle, images=tmp_path / "empty")
     (tmp_path / "list").write_text("\n")
     with pytest.raises(CalibrationError, match="the list is empty"):

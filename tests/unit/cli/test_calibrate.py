@@ -52,7 +52,7 @@ def test_json_says_it_to_machines(capsys, bundle, folder):
     record = json.loads(out)
     assert (code, err) == (0, "")
     assert (record["method"], record["images"], record["held_out"]) == ("percentile", 11, 1)
-    assert "neither JPEG" in record["skipped"]["bad.jpg"]
+    assert "no JPEG" in record["skipped"]["bad.jpg"]
     assert set(record["files"]) == FILES
     assert record["trials"][0]["agreement"] >= 0
 
@@ -90,7 +90,7 @@ def test_calibrating_again_replaces_the_files(capsys, bundle, folder):
 @pytest.mark.parametrize(
     ("model", "count", "arguments", "problem"),
     [
-        ({}, 0, (), "holds no .jpeg, .jpg, .png file"),
+        ({}, 0, (), "holds no .jpeg, .jpg, .png, .tif, .tiff, .webp file"),
         ({}, 1, (), "1 image(s); give at least 10"),
         ({}, 12, ("--topic", "/camera"), "--topic names a topic of a bag"),
         ({}, 12, ("--samples", "0"), "0 samples"),

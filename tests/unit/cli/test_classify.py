@@ -159,7 +159,10 @@ def test_wrong_input_is_one_line_and_nothing_is_classified(capsys, images, color
     good = ("--model", color_bundle)
     for arguments, words in [
         ((images / "nowhere.jpg", *good), "nowhere.jpg: no such file"),
-        ((images, tmp_path / "empty", *good), "the folder holds no .jpeg, .jpg, .png file"),
+        (
+            (images, tmp_path / "empty", *good),
+            "the folder holds no .jpeg, .jpg, .png, .tif, .tiff, .webp file",
+        ),
         ((images, "--model", "nonsense"), "models/nonsense not found"),
         ((images, "--model", tmp_path), "bundle.json: cannot be read"),
         ((images, "--model", damaged), "labels.txt: sha256 is"),

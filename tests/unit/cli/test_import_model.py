@@ -65,7 +65,8 @@ def test_what_is_changed_of_the_graph_is_printed(tmp_path):
     names.write_text("\n".join(VARIANT_LABELS))
     options = ("-o", tmp_path / "new", "--labels", names, *COLOURS)
     refused = perception("import", file, *options)
-    assert "give --fix-input mystery=VALUE" in refused.stderr
+    assert "NAME=VALUE: the number that each takes: mystery (float32)" in refused.stderr
+    assert refused.stderr.rstrip().endswith("--fix-input NAME=VALUE")
     result = perception("import", file, *options, "--fix-input", "mystery=1")
     assert (result.returncode, result.stderr) == (0, "")
     assert "  changed       input mystery fixed at 1 (given)\n" in result.stdout
@@ -140,6 +141,9 @@ def test_the_summary_shows_each_setting_with_its_source(tmp_path, capsys, model)
     assert "fill B,G,R = 1, 2, 3 (given)" in lines
     assert "labels red, green, red; 1 of 3 repeat another (given)" in lines
     assert load_bundle(tmp_path / "new").manifest.preprocessing.fill == (1, 2, 3)
+    flags = (*flags[:2], "--resize", "letterbox", "--force")
+    assert main([*map(str, arguments), *flags]) == 0
+    assert " ".join(capsys.readouterr().out.split()).find("fill 0 (default)") > 0
 
 
 def test_what_is_missing_is_one_line_with_the_command_to_complete(tmp_path, capsys, model):

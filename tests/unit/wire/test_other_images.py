@@ -156,8 +156,8 @@ def test_a_png_of_8_bits_knows_no_range():
 # Files in an Image
 
 
-@pytest.mark.parametrize("name", ["jpeg", "JPEG", "jpg", "png", "mjpeg", "MJPG"])
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("name", ["jpeg", "JPEG", "jpg", "png", "mjpeg", "MJPG", "webp", "tiff"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
 def test_a_file_in_an_image_is_decoded(name, suffix):
     data = np.frombuffer(encode(quadrants(24, 32), suffix), np.uint8)
     message = image_message(data[None], name, height=24, width=32)

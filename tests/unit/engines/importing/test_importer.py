@@ -386,7 +386,7 @@ def uint8_output(model):
 
 
 REFUSED = {
-    two_inputs: r"more \(float32\) takes a number .*; give --fix-input more=VALUE$",
+    two_inputs: r"fix input \(NAME=VALUE: the number that each takes: more \(float32\)\)",
     complex_input: "its input picture is complex64; float32, .* export it with a float32 input",
     strange_name: "the name of its input is not printable",
     huge_batch: "takes 1099511627776 images at once; export it with batch 1",
@@ -453,8 +453,10 @@ def test_a_model_that_differs_after_the_conversion_is_refused(convert, monkeypat
 
 
 def test_the_number_of_labels_must_fit(convert):
-    with pytest.raises(LabelMismatch, match="2 labels for a model with 5 classes"):
+    with pytest.raises(LabelMismatch, match="2 labels for a model with 5 classes; one line"):
         convert(scores_network(), replace(SAID, labels=("a", "b")))
+    with pytest.raises(LabelMismatch, match=r"begin with a background class\?$"):
+        convert(scores_network(), replace(SAID, labels=NAMES[1:]))
 
 
 @pytest.mark.parametrize("label", ["", "two\nlines", "\x1b[31m"])

@@ -107,6 +107,8 @@ def test_a_list_that_would_shift_names_is_refused(form):
 def test_names_can_be_given_in_the_place_of_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_labels("no, yes") == ("no", "yes")
+    many = [f"a rather long name {number}" for number in range(1000)]
+    assert find_labels(",".join(many)) == tuple(many)
     (tmp_path / "no, yes").write_text("a\nb\n", encoding="utf-8")
     assert find_labels("no, yes") == ("a", "b")
     (tmp_path / "l.json").write_text('{"1": "a"}', encoding="utf-8")

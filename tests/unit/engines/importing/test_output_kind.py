@@ -19,6 +19,7 @@ from perception_node.engines.pipeline import Pipeline
 from perception_node.errors import ConversionError, LabelMismatch
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.frame import Frame
+from tests.import_builders import script, torch
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
@@ -39,11 +40,12 @@ def sigmoid(logit):
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-def network(ending, weights=THREE, classes=3):
+def network(ending, weights=THREE, classes=3, shape=""):
     """Return a model whose logits are the mean colour by weights, then what ``ending`` does."""
-    text = f"""g (float[1,3,8,8] image) => (float[1,{classes}] p)
+    text = f"""g (float[1,3,8,8] image) => ({shape or f"float[1,{classes}]"} p)
         <{weights}, float one = {{1}}, float hundred = {{100}}, float step = {{0.00390625}},
-         uint8 origin = {{0}}, int64[1] two = {{2}}>
+         uint8 origin = {{0}}, int64[1] two = {{2}}, int64[0] none = {{}},
+         int64[1] ones1 = {{1}}, int64[2] ones2 = {{1, 1}}, int64[4] ones4 = {{1, 1, 1, 1}}>
         {{ g = GlobalAveragePool(image) f = Flatten(g) z = MatMul(f, w) {ending} }}"""
     opset = [helper.make_opsetid("", 17)]
     graph = parser.parse_graph(text)
@@ -80,14 +82,14 @@ ENDINGS = {
         p = DequantizeLinear(q, step, origin)""",
         "probabilities",
         "Softmax",
-        {"red": 251 / 256, "green": 1 / 256, "blue": 5 / 256},
+        SOFTMAX,
     ),
     "quantised sigmoid": (
         """s = Sigmoid(z) q = QuantizeLinear(s, step, origin)
         p = DequantizeLinear(q, step, origin)""",
         "sigmoid",
         "Sigmoid",
-        {"red": 251 / 256, "green": 31 / 256, "blue": 0.5},
+        SIGMOID,
     ),
     "half precision": (
         "h = Cast<to=10>(z) s = Softmax(h) p = Cast<to=1>(s)",
@@ -103,7 +105,7 @@ def test_the_last_operator_decides_what_the_scores_are(classify, ending, kind, o
     imported, found = classify(network(ending))
     assert imported.manifest.output.kind == kind
     assert imported.choices["output"].source == f"its last operator, {operator}"
-    assert found == pytest.approx(scores, abs=1e-3)
+    assert found == pytest.approx(scores, abs=1 / 256)
 
 
 def test_a_sigmoid_can_be_asked_for(classify):
@@ -173,6 +175,31 @@ def test_one_score_is_a_choice_of_two(classify, ending, wishes, kind):
     imported, found = classify(model, ("no", "yes"), **wishes)
     assert (imported.manifest.output.kind, imported.manifest.output.classes) == (kind, 2)
     assert imported.difference < 1e-6
+    assert found == pytest.approx({"yes": sigmoid(4), "no": sigmoid(-4)}, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape", ["float", "float[1]", "float[N]", "float[N,1]", "float[1,1,1,1]"]
+)
+def test_one_score_may_have_any_shape(classify, shape):
+    axes = shape.count(",") + ("[" in shape)
+    ending = f"s = Sigmoid(z) p = Reshape(s, {('none', 'ones1', 'ones2', '', 'ones4')[axes]})"
+    model = network(ending, ONE, 1, shape=shape)
+    _, found = classify(model, ("no", "yes"))
+    assert found == pytest.approx({"yes": sigmoid(4), "no": sigmoid(-4)}, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_torchscript_module_may_give_one_score(classify):
+    nn = torch().nn
+
+    class Redness(nn.Module):
+        def forward(self, x):
+            red, green, blue = x.mean([0, 2, 3]).unbind()
+            return (4.0 * red - 2.0 * green - 2.0 * blue).sigmoid()
+
+    imported, found = classify(script(Redness()), ("no", "yes"), size=(8, 8))
+    assert imported.choices["output"].source == "its last operator, Sigmoid"
     assert found == pytest.approx({"yes": sigmoid(4), "no": sigmoid(-4)}, abs=1e-5)
 
 

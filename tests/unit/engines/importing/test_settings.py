@@ -129,10 +129,24 @@ def test_a_part_to_keep_becomes_pixels(resize, part, mode, side):
     assert (used.resize, used.shorter_side) == (mode, side)
 
 
+def test_a_part_that_only_a_square_has_is_asked_for_with_the_rest():
+    oblong = {**GRAPH, "width": 192}
+    with pytest.raises(ConversionError, match=r"--preset clip --resize HOW --labels FILE$"):
+        settle_graph(
+            PATH, Wishes(preset="clip", command="import --preset clip"), oblong, missing=["labels"]
+        )
+
+
+def test_a_border_is_black_unless_somebody_says_otherwise():
+    settings = settle_graph(PATH, replace(SAID, resize="letterbox"), GRAPH)
+    assert settings.choices["fill"] == Choice(0, "default")
+    assert "fill" not in settle_graph(PATH, SAID, GRAPH).choices
+
+
 REFUSED = {
     "part of an oblong": (
         {"resize": "shorter-side", "crop_pct": 0.9, "size": (224, 192)},
-        r"crop_pct, given\) is said of square inputs only; give --resize shorter-side:N",
+        "--crop-pct is for square inputs; give --resize shorter-side:N",
     ),
     "part of a letterbox": (
         {"resize": "letterbox", "crop_pct": 0.9, "size": (224, 224)},

@@ -39,8 +39,9 @@ def test_a_module_that_is_no_classifier_is_refused(torchscript, answer):
         torchscript.run_module(PATH, module, IMAGE)
 
 
-def test_a_row_of_scores_is_returned(torchscript):
-    row = torchscript.run_module(PATH, lambda x: x.mean([2, 3]) * 2, IMAGE)
+@pytest.mark.parametrize("shape", [(1, 3), (3,), (3, 1), (1, 3, 1, 1)])
+def test_a_row_of_scores_is_returned(torchscript, shape):
+    row = torchscript.run_module(PATH, lambda x: (x.mean([2, 3]) * 2).reshape(shape), IMAGE)
     assert row.tolist() == [[2.0, 2.0, 2.0]]
     assert row.dtype == np.float32
 
