@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.engines.importing.dequantized import to_float
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.inspection import inspect
 from perception_node.engines.importing.int8_models import (
     for_tensorrt,
@@ -66,11 +67,11 @@ def model(case, tmp_path_factory):
 def test_its_form_is_a_fact_of_the_import(model, case):
     expected = "integer operators" if "integer" in case else "Q/DQ"
     expected = "dynamic" if case == "dynamic" else expected
-    assert inspect(PATH, model, {}).quantized.startswith(expected)
+    assert inspect(PATH, model, {}, Findings()).quantized.startswith(expected)
 
 
 def test_what_the_scores_are_is_seen_behind_integers(model):
-    assert inspect(PATH, model, {}).head.kind == "logits"
+    assert inspect(PATH, model, {}, Findings()).head.kind == "logits"
 
 
 def test_a_float_model_has_no_form():
@@ -226,7 +227,7 @@ def test_damaged_models_are_refused_or_understood(originals, data):
         model.graph.initializer.remove(tensor)
     try:
         loaded = load_model(PATH, model.SerializeToString(), [])
-        inspect(PATH, loaded, {})
+        inspect(PATH, loaded, {}, Findings())
         split_quantized(PATH, loaded, None)
     except ConversionError:
         pass
