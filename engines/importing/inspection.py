@@ -21,7 +21,7 @@ from perception_node.engines.importing.layouts import LAYOUTS, find_layout
 from perception_node.engines.importing.loading import check_operators, load_model
 from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.engines.importing.narrowing import narrow
-from perception_node.engines.importing.outputs import choose_output
+from perception_node.engines.importing.outputs import Undecided, choose_output
 from perception_node.engines.importing.quantized import quantized_form, to_pairs
 from perception_node.errors import ConversionError
 
@@ -59,6 +59,7 @@ class GraphFacts:
         labels_source: where they are.
         head: what the scores are.
         notes: what is changed of the graph and how, each in a line.
+        undecided: which outputs may be the scores; ``output`` is one of them.
         quantized: how the model is quantised already, in words; empty for a float one.
 
     """
@@ -76,6 +77,7 @@ class GraphFacts:
     head: Head
     notes: list[str]
     quantized: str = ""
+    undecided: str = ""
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -115,7 +117,11 @@ def inspect(
         {entry.key: entry.value for entry in model.metadata_props}
     )
     classes = options.get("classes") or (len(labels) if labels else None)
-    output = choose_output(path, model, options.get("output") or "", classes, lines)
+    undecided = ""
+    try:
+        output = choose_output(path, model, options.get("output") or "", classes, lines)
+    except Undecided as error:  # what else is missing is asked for together with it
+        output, undecided = error.first, error.question
     narrow(model, output)
     check_operators(path, model.graph)
     quantized = quantized_form(path, model)
@@ -145,6 +151,7 @@ def inspect(
         head=_find_head(path, model, output, quantized),
         notes=lines,
         quantized=quantized,
+        undecided=undecided,
     )
 
 

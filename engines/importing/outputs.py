@@ -28,6 +28,20 @@ BEST_OF = {"ArgMax", "TopK"}  # they leave the number of the best class, and no 
 PASSING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
 
+class Undecided(ConversionError):
+    """Several outputs may be the scores.
+
+    Attributes:
+        question: which they are, and the flag that chooses one.
+        first: name of one of them.
+
+    """
+
+    def __init__(self, path: Path, problem: str, first: str) -> None:
+        super().__init__(path, problem)
+        self.question, self.first = problem, first
+
+
 def choose_output(
     path: Path, model: ModelProto, wish: str, classes: int | None, notes: list[str]
 ) -> str:
@@ -38,7 +52,8 @@ def choose_output(
     ``notes``.
 
     Raises:
-        ConversionError: no output has scores, or more than one may have them.
+        Undecided: more than one output may have scores.
+        ConversionError: no output has scores.
 
     """
     if wish:
@@ -88,7 +103,7 @@ def _obvious(
         f"--output-name {shlex.quote(_name(value.name))}" for value in shown[:MAX_LISTED]
     )
     problem = f"it has {len(scores)} outputs that may be the scores: {_list(scores)}; give {flag}"
-    raise ConversionError(path, problem)
+    raise Undecided(path, problem, shown[0].name)
 
 
 def _with_shapes(model: ModelProto, values: list[ValueInfoProto]) -> list[ValueInfoProto]:

@@ -10,7 +10,7 @@ from perception_node.errors import ConversionError
 from perception_node.model.bundle import OutputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 # Words in capitals stand for the answers: a shell passes them on, and the parser refuses them.
@@ -36,14 +36,19 @@ EXPLANATIONS = {
 ANSWERED_BY_PRESETS = {"color", "resize", "mean", "std"}
 
 
-def ask(path: Path, names: Iterable[str], command: str) -> ConversionError:
+def ask(
+    path: Path, names: Iterable[str], command: str, explanations: Mapping[str, str] | None = None
+) -> ConversionError:
     """Return the error that asks for settings by their ``names``, keys of ``QUESTIONS``.
 
-    ``command`` is what the user typed; what is missing is added to it.
+    ``command`` is what the user typed; what is missing is added to it. ``explanations`` of this
+    model take the place of the usual ones, where they are not empty.
     """
     asked = [name for name in QUESTIONS if name in set(names)]
     known_as = ", ".join(name.replace("_", " ") for name in asked)
-    hints = [EXPLANATIONS[name] for name in asked if name in EXPLANATIONS]
+    own = {name: text for name, text in (explanations or {}).items() if text}
+    explanations = {**EXPLANATIONS, **own}
+    hints = [explanations[name] for name in asked if name in explanations]
     if "std" in asked and "mean" not in asked:
         hints.append(EXPLANATIONS["mean"])
     if ANSWERED_BY_PRESETS & set(asked) and "--preset" not in command:

@@ -149,7 +149,7 @@ def settle_script(
             "std": Choice(ONES, SCRIPT),
             "scale": Choice(UNIT, SCRIPT),
         }
-    return _settle(path, wishes, [found, known or {}], {}, missing)
+    return _settle(path, wishes, [found, known or {}], {}, dict.fromkeys(missing, ""))
 
 
 def settle_graph(
@@ -191,7 +191,10 @@ def settle_graph(
     is_grey = LAYOUTS[graph["layout"]].channels == 1
     if is_grey:
         shown["color"] = Choice("RGB", f"{GRAPH} is grey")
-    settings = _settle(path, wishes, [shown, known or {}], fixed, missing, later)
+    questions = dict.fromkeys(missing, "")
+    if graph.get("undecided"):
+        questions["output_name"] = f"NAME: {graph['undecided']}"
+    settings = _settle(path, wishes, [shown, known or {}], fixed, questions, later)
     if is_grey:
         _check_grey(path, settings.preprocessing)
     return settings
@@ -243,10 +246,13 @@ def _settle(
     wishes: Wishes,
     found: Sequence[Mapping[str, Choice]],
     fixed: Known,
-    missing: Sequence[str],
+    missing: Mapping[str, str],
     later: Sequence[str] = (),
 ) -> Settings:
-    """Choose for each setting the last of its sources, ``fixed`` before all."""
+    """Choose for each setting the last of its sources, ``fixed`` before all.
+
+    ``missing`` are settings to ask for in any case, with an explanation of their own, or none.
+    """
     choices = _merge([*found, _preset(wishes), _said(wishes), fixed])
     asked = {*missing, *(name for name in NEEDED if name not in choices)}
     if not asked & {"mean", "std"} and not _settle_scale(path, choices):
@@ -254,7 +260,7 @@ def _settle(
     if not asked & {"size", "resize"} and not _settle_crop(path, choices):
         asked.add("resize")
     if asked:
-        raise ask(path, {*asked, *later}, wishes.command)
+        raise ask(path, {*asked, *later}, wishes.command, missing)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
     if choices["resize"].value in PADDING:
         choices.setdefault("fill", Choice(0, DEFAULT))

@@ -359,10 +359,14 @@ def test_outputs_that_cannot_be_told_apart_are_listed(convert):
     content = variant(tail, outputs=both)
     words = (
         r"2 outputs .*: logits \(float32 \[1, 5\]\), shares \(float32 \[1, 5\]\); "
-        "give --output-name logits or --output-name shares$"
+        r"give --output-name logits or --output-name shares\); .* BUNDLE --output-name NAME$"
     )
     with pytest.raises(ConversionError, match=words):
         convert(content, SAID)
+    with pytest.raises(
+        ConversionError, match=r"BUNDLE --output-name NAME --color .* --labels FILE$"
+    ):
+        convert(content, Wishes())
     _, bundle = convert(content, replace(SAID, output_name="shares"))
     assert bundle.manifest.output.kind == "probabilities"
 
