@@ -88,7 +88,7 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	cd requirements && $(subst --universal,--python-platform x86_64-manylinux_2_35,$(COMPILE)) -c build.txt \
 		--override jetpack6-overrides.in jetpack6.in -o jetpack6.txt
 	cd requirements && $(COMPILE) tensorrt-rtx.in -o tensorrt-rtx.txt
-	cd requirements && $(COMPILE) -c ros-jazzy.txt -c ros-sourced.txt torch.in -o torch.txt
+	cd requirements && $(COMPILE) --no-deps -c ros-jazzy.txt -c ros-sourced.txt torch.in -o torch.txt
 	$(PYTHON) tools/list_wheels.py
 
 clean: ## remove everything that was made here

@@ -60,6 +60,18 @@ def reads(node: onnx.NodeProto) -> set[str]:
     return {*node.input, *inner, *results} - {""}
 
 
+def unused_name(graph: onnx.GraphProto, wish: str) -> str:
+    """Return a name that no tensor of the graph has."""
+    taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    for node in all_nodes(graph):
+        taken.update(node.input, node.output)
+    name, number = wish, 0
+    while name in taken:
+        number += 1
+        name = f"{wish}_{number}"
+    return name
+
+
 def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph or a function, and of every graph inside it."""
     for node in graph.node:

@@ -31,6 +31,7 @@ PIP = {
     "flask_cors": "flask-cors",
     "hdrh": "hdrhistogram",
     "junitparser": "junitparser",
+    "keras": "keras",
     "lz4": "rosbags",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",

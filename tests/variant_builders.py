@@ -146,8 +146,8 @@ def batch(size, form="plain"):
     Args:
         size: number of images.
         form: ``plain``: nothing else holds the number; ``reshape``: a Reshape does; ``windows``: a
-            Reshape to four windows for each image; ``token``: something is added that was written
-            once for each image; ``odd``: a Slice takes the images one by one.
+            Reshape to four windows for each image; ``computed``: the same, by nodes; ``token``:
+            something is added that was written once for each image; ``odd``: images are split.
 
     """
     height, width = SIDE
@@ -165,6 +165,17 @@ def batch(size, form="plain"):
             constant("many", [size * 4, 3, height // 2, width // 2]),
             constant("shape", [size, 3, height, width]),
         ]
+    elif form == "computed":
+        before = [
+            node("Mul", ["size", "four"], ["number"]),
+            node("Concat", ["number", "part"], ["many"], axis=0),
+            node("Reshape", ["image", "many"], ["parts"]),
+            node("Concat", ["size", "rest"], ["shape"], axis=0),
+            node("Reshape", ["parts", "shape"], ["x"]),
+        ]
+        numbers = {"size": [size], "four": [4], "rest": [3, height, width]}
+        numbers["part"] = [3, height // 2, width // 2]
+        weights = [constant(name, number) for name, number in numbers.items()]
     elif form == "token":
         before = [node("Concat", ["image", "token"], ["wide"], axis=3)]
         before += [node("Slice", ["wide", "start", "end", "axis"], ["x"])]

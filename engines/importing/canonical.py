@@ -20,7 +20,7 @@ from perception_node.engines.importing.doubles import make_single
 from perception_node.engines.importing.inputs import fix
 from perception_node.engines.importing.layouts import LAYOUTS, OPAQUE, grey_weights
 from perception_node.engines.importing.loading import WEIGHTS_ARE_NO_INPUTS_FROM
-from perception_node.engines.onnx_graph import all_nodes, reads
+from perception_node.engines.onnx_graph import reads, unused_name
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def canonicalise(
     if facts.element == "uint8":
         _carry_floats(path, graph, facts.input)
     if change is not None:
-        change(graph, facts.batch)
+        change(graph)
     copies = facts.batch if change is None else 1
     _rewrite_input(graph, facts, size, grey_weights(color), copies)
     _rewrite_output(graph, facts.output, scores, copies)
@@ -184,18 +184,6 @@ def _carry_floats(path: Path, graph: GraphProto, name: str) -> None:
                 )
                 raise ConversionError(path, problem)
             waiting.extend(node.output)
-
-
-def unused_name(graph: GraphProto, wish: str) -> str:
-    """Return a name that no tensor of the graph has."""
-    taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    for node in all_nodes(graph):
-        taken.update(node.input, node.output)
-    name, number = wish, 0
-    while name in taken:
-        number += 1
-        name = f"{wish}_{number}"
-    return name
 
 
 def _drop_notes(model: ModelProto) -> None:

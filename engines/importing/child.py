@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 STEPS = {
     "inspect-torchscript": "script_facts",
     "export-torchscript": "torchscript",
+    "export-keras": "keras_model",
     "export-program": "program",
     "inspect-onnx": "inspection",
     "convert-onnx": "conversion",

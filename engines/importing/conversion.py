@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from perception_node.engines.importing.layouts import arrange
 from perception_node.engines.importing.loading import load_model
 from perception_node.engines.importing.narrowing import narrow
 from perception_node.engines.importing.one_score import split_score, with_other_score
-from perception_node.engines.importing.running import run, tolerance
+from perception_node.engines.importing.running import record_shapes, run, tolerance
 from perception_node.engines.importing.ways import ways
 from perception_node.errors import ConversionError, first_line
 
@@ -78,8 +79,9 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         names = {"input": name, "output": output, "kind": kind, "notes": way.notes}
         return rewritten, {**names, **compare(path, wanted, scores)}
 
+    record = cache(lambda: record_shapes(model, facts, next(feeds(model, facts, arranged))))
     limit = tolerance(model, expected)
-    rewritten, found = _first_good(ways(model, facts.batch), attempt, limit)
+    rewritten, found = _first_good(ways(model, facts.batch, record), attempt, limit)
     found["tolerance"] = limit
     if not facts.quantized:
         return found, {"model": rewritten.SerializeToString(deterministic=True)}

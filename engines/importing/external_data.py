@@ -2,7 +2,7 @@
 """Read the files in which an ONNX model keeps its weights: ``model.onnx.data`` and the like.
 
 The model names them, and is not to be trusted: they lie in its own folder or below, and are
-regular files, reached without a link.
+regular files, as in ``source.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from perception_node.engines.importing.source import is_inside
 from perception_node.errors import ConversionError, quote
 from perception_node.model.onnx_file import look_for_files
 from perception_node.printable import is_printable
@@ -90,10 +91,12 @@ def _describe_missing(missing: list[str], folder: Path) -> str:
 
 
 def _check_links(path: Path, name: str) -> None:
-    """Refuse a file that is reached by a link: it may lie anywhere."""
+    """Refuse a link out of the folder: it may lead anywhere."""
     folder = Path(os.path.realpath(path.parent))
-    if Path(os.path.realpath(folder / name)) != Path(os.path.normpath(folder / name)):
-        problem = f"its weights lie in {name}, which is a link; put the file itself there: cp -L"
+    is_link = Path(os.path.realpath(folder / name)) != Path(os.path.normpath(folder / name))
+    if is_link and not is_inside(folder / name, folder):
+        advice = "put the file itself there: cp -L"
+        problem = f"its weights lie in {name}, a link out of its folder; {advice}"
         raise ConversionError(path, problem)
 
 

@@ -14,9 +14,10 @@ from perception_node.errors import ConversionError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Format = Literal["TorchScript", "torch.export", "ONNX"]
+Format = Literal["TorchScript", "torch.export", "Keras", "ONNX"]
 
 ZIP = b"PK\x03\x04"
+KERAS = {"config.json", "model.weights.h5"}
 MAX_PICKLE_BYTES = 1 << 22
 PROGRAMS = ("/models/model.json", "serialized_exported_program.json")  # new ones, and old
 
@@ -45,6 +46,8 @@ def _recognise_archive(path: Path, content: bytes) -> Format:
                 return "TorchScript"
             if any(name.endswith(PROGRAMS) for name in names):
                 return "torch.export"
+            if {*names} >= KERAS:
+                return "Keras"
             problem = describe_archive(path, names, _read_pickle(archive))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
         raise ConversionError(path, f"a damaged zip archive: {error}") from error

@@ -14,6 +14,7 @@ from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.archive import check_archive, read_extra_files
 from perception_node.engines.importing.check_images import NOISE_IMAGES, prepare_images
 from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.exporters import EXPORTERS, export_model, read_versions
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.engines.importing.makers import read_makers
 from perception_node.engines.importing.makers.evidence import Evidence
@@ -134,7 +135,7 @@ class _Source:
     labels: Choice | None
     settings: Settings
     known: Known
-    torch: str = ""
+    versions: dict[str, str]
 
 
 def import_model(order: Order) -> Imported:
@@ -166,12 +167,13 @@ def _import(order: Order) -> Imported:
         if kind == "TorchScript":
             source = _open_script(order, sandbox, content, folder)
         else:
-            torch = ""
-            if kind == "torch.export":
-                content, torch = _export_program(order, sandbox, content)
+            versions: dict[str, str] = {}
+            if kind != "ONNX":
+                _require(path, *EXPORTERS[kind].packages)
+                content, versions = export_model(path, sandbox, kind, content, order.wishes.size)
             model = take_apart(path, content, folder, is_whole=kind != "ONNX")
             del content  # a large model must not lie here and in the child
-            source = _open_graph(order, sandbox, model, torch)
+            source = _open_graph(order, sandbox, model, versions)
         return _convert(order, sandbox, source, provenance)
 
 
@@ -202,24 +204,10 @@ def _open_script(order: Order, sandbox: Sandbox, content: bytes, folder: Path) -
     graph = sandbox.run("inspect-onnx", model.files, {}).facts
     del graph["metadata"]  # ours, of the export
     files = {"images": images, "outputs": answer.blobs["outputs"]}
-    return _Source(model, files, graph, labels, settings, known, _version(answer.facts))
+    return _Source(model, files, graph, labels, settings, known, read_versions(answer.facts))
 
 
-def _export_program(order: Order, sandbox: Sandbox, content: bytes) -> tuple[bytes, str]:
-    """Return a ``torch.export`` program as ONNX, and PyTorch's version."""
-    check_archive(order.model, content)
-    _require(order.model, "torch", "onnx", "onnxscript")
-    answer = sandbox.run("export-program", {"model": content}, {}, runs_code=True)
-    if "model" not in answer.blobs:
-        raise ConversionError(order.model, "its conversion gave no model; the file is hostile")
-    return answer.blobs["model"], _version(answer.facts)
-
-
-def _version(facts: dict[str, Any]) -> str:
-    return quote(str(facts.get("torch")))[1:-1]
-
-
-def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _Source:
+def _open_graph(order: Order, sandbox: Sandbox, model: Parts, versions: dict[str, str]) -> _Source:
     _require(order.model, "onnx")
     parent = order.float_parent
     if parent is not None:
@@ -237,12 +225,12 @@ def _open_graph(order: Order, sandbox: Sandbox, model: Parts, torch: str) -> _So
     known = _ask_makers(order, evidence)
     labels = _labels(order, known, graph["labels"], str(graph["labels_source"]))
     is_kind_open = graph["head"][0] is None and "output" not in known
-    later = ["output"] if is_kind_open else []
+    later = ["output"] if is_kind_open and "output_name" not in graph["questions"] else []
     missing, of_images = _missing(labels), _of_images(known)
     settings = settle_graph(order.model, order.wishes, graph, of_images, missing, later)
     images = prepare_images(settings, order.photos)
     files = {"images": images} if parent is None else {"images": images, "parent": parent.read()}
-    return _Source(model, files, graph, labels, settings, known, torch)
+    return _Source(model, files, graph, labels, settings, known, versions)
 
 
 def _ask_makers(order: Order, evidence: Evidence) -> Known:
@@ -342,7 +330,7 @@ def _convert(
             **provenance,
             **({"external_data": beside} if (beside := source.model.external_data) else {}),
             "imported_by": f"perception_node {__version__}",
-            **({"torch": source.torch} if source.torch else {}),
+            **source.versions,
             "settings": {name: choice.source for name, choice in choices.items()},
             **({"changed": list(notes)} if notes else {}),
             "checked": {"images": images, "largest_difference": difference},

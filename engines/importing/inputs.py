@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, ValueInfoProto
 
+    from perception_node.engines.importing.findings import Findings
     from perception_node.engines.importing.inspection import GraphFacts
 
 MAX_NAMED = 5
@@ -44,14 +45,15 @@ USUAL = (
 
 
 def choose_image(
-    path: Path, model: ModelProto, given: dict[str, float], notes: list[str]
+    path: Path, model: ModelProto, given: dict[str, float], findings: Findings
 ) -> tuple[ValueInfoProto, dict[str, float]]:
     """Return the input that takes the image, and values of the others by name.
 
-    ``given`` are values that the user gave by name. Lines on the values are added to ``notes``.
+    ``given`` are values that the user gave by name. What the values are, or that one must be
+    given, is added to the findings.
 
     Raises:
-        ConversionError: there is not one image, or another input needs a value that is not known.
+        ConversionError: there is not one image, or a value that is given fits no input.
 
     """
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -68,7 +70,7 @@ def choose_image(
         raise ConversionError(path, f"{problem}; correct --fix-input")
     if not is_printable(images[0].name):
         raise ConversionError(path, "the name of its input is not printable")
-    fixed = {value.name: _value(path, value, given, notes) for value in numbers}
+    fixed = {value.name: _value(path, value, given, findings) for value in numbers}
     return images[0], fixed
 
 
@@ -116,23 +118,23 @@ def _is_one_number(value: ValueInfoProto) -> bool:
     )
 
 
-def _value(path: Path, value: ValueInfoProto, given: dict[str, float], notes: list[str]) -> float:
-    if not is_printable(value.name):
+def _value(
+    path: Path, value: ValueInfoProto, given: dict[str, float], findings: Findings
+) -> float:
+    name, kind = value.name, NUMBERS[value.type.tensor_type.elem_type]
+    if not is_printable(name):
         raise ConversionError(path, "the name of an input is not printable")
-    kind = NUMBERS[value.type.tensor_type.elem_type]
-    if value.name in given:
-        found, why = given[value.name], "given"
-    else:
-        usual = [number for words, number in USUAL if re.search(words, value.name.lower())]
-        if not usual:
-            problem = f"its second input {value.name} ({kind}) takes a number that is not known"
-            raise ConversionError(path, f"{problem}; give --fix-input {value.name}=VALUE")
-        found, why = float(usual[0]), "as its name says"
-    if not math.isfinite(found) or (kind not in {"float32", "float64", "float16"} and found % 1):
-        raise ConversionError(path, f"--fix-input {value.name}: {found:g} is no {kind}")
+    usual = [number for words, number in USUAL if re.search(words, name.lower())]
+    if name not in given and not usual:
+        asked = findings.questions.get("fix_input", "NAME=VALUE: the number that each takes:")
+        findings.questions["fix_input"] = f"{asked} {name} ({kind})"
+        return 0.0
+    found, why = (given[name], "given") if name in given else (usual[0], "as its name says")
+    if not math.isfinite(found) or (not kind.startswith("float") and found % 1):
+        raise ConversionError(path, f"--fix-input {name}: {found:g} is no {kind}")
     shown: Any = bool(found) if kind == "bool" else f"{found:g}"
-    notes.append(f"input {value.name} fixed at {shown} ({why})")
-    return found
+    findings.notes.append(f"input {name} fixed at {shown} ({why})")
+    return float(found)
 
 
 def _show(value: ValueInfoProto) -> str:

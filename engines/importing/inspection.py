@@ -12,6 +12,7 @@ from onnx import TensorProto
 from perception_node.engines.importing.alpha import drops_alpha
 from perception_node.engines.importing.dequantized import to_float
 from perception_node.engines.importing.doubles import has_doubles
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.inputs import choose_image
 from perception_node.engines.importing.int8_models import with_weights
@@ -21,13 +22,11 @@ from perception_node.engines.importing.layouts import LAYOUTS, find_layout
 from perception_node.engines.importing.loading import check_operators, load_model
 from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.engines.importing.narrowing import narrow
-from perception_node.engines.importing.outputs import Undecided, choose_output
+from perception_node.engines.importing.outputs import choose_output
 from perception_node.engines.importing.quantized import quantized_form, to_pairs
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from onnx import ModelProto, ValueInfoProto
 
 MAX_METADATA = 4096  # characters of one entry that the parent reads
@@ -59,7 +58,7 @@ class GraphFacts:
         labels_source: where they are.
         head: what the scores are.
         notes: what is changed of the graph and how, each in a line.
-        undecided: which outputs may be the scores; ``output`` is one of them.
+        questions: what must be said before the facts can be used, see ``Findings``.
         quantized: how the model is quantised already, in words; empty for a float one.
 
     """
@@ -76,8 +75,8 @@ class GraphFacts:
     labels_source: str
     head: Head
     notes: list[str]
+    questions: dict[str, str]
     quantized: str = ""
-    undecided: str = ""
 
 
 def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -86,57 +85,53 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     See ``inspect`` for the options.
 
     Raises:
-        ConversionError: it is no classifier of one image, or something must be said.
+        ConversionError: it is no classifier of one image, or an option does not fit it.
 
     """
-    notes: list[str] = []
-    model = load_model(path, Path("model").read_bytes(), notes)
+    findings = Findings()
+    model = load_model(path, Path("model").read_bytes(), findings.notes)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if problem := refuse(metadata):
         raise ConversionError(path, problem)
     short = {key: value for key, value in metadata.items() if len(value) <= MAX_METADATA}
-    return {**asdict(inspect(path, model, options, notes)), "metadata": short}, {}
+    return {**asdict(inspect(path, model, options, findings)), "metadata": short}, {}
 
 
 def inspect(
-    path: Path, model: ModelProto, options: dict[str, Any], notes: Sequence[str] = ()
+    path: Path, model: ModelProto, options: dict[str, Any], findings: Findings
 ) -> GraphFacts:
     """Return what a model takes and gives; ``model`` is left with what the scores need.
 
     The options are what the user said, each may be absent: ``output``, the name of the tensor
     with the scores; ``classes``, the number of labels; ``fixed``, values of inputs by name;
-    ``layout``, a key of ``layouts.LAYOUTS``. ``notes`` are lines on what was changed before.
+    ``layout``, a key of ``layouts.LAYOUTS``. ``findings`` may hold notes already; where it has
+    questions then, some of the facts are guessed.
 
     Raises:
-        ConversionError: it is no classifier of one image, or something must be said.
+        ConversionError: it is no classifier of one image, or an option does not fit it.
 
     """
-    lines = list(notes)
-    named = cut_label_maps(model.graph, lines)
+    named = cut_label_maps(model.graph, findings.notes)
     labels = named or labels_in_metadata(
         {entry.key: entry.value for entry in model.metadata_props}
     )
     classes = options.get("classes") or (len(labels) if labels else None)
-    undecided = ""
-    try:
-        output = choose_output(path, model, options.get("output") or "", classes, lines)
-    except Undecided as error:  # what else is missing is asked for together with it
-        output, undecided = error.first, error.question
+    output = choose_output(path, model, options.get("output") or "", classes, findings)
     narrow(model, output)
     check_operators(path, model.graph)
     quantized = quantized_form(path, model)
-    image, fixed = choose_image(path, model, options.get("fixed") or {}, lines)
+    image, fixed = choose_image(path, model, options.get("fixed") or {}, findings)
     wish = options.get("layout") or ""
-    layout, batch, height, width = _read_shape(path, image, wish)
+    layout, batch, height, width = _read_shape(path, image, wish, findings)
     kind = LAYOUTS[layout]
     if kind.alpha and not wish and not drops_alpha(model, image.name, kind):
         problem = "its input has 4 channels, and the graph does not leave out the fourth itself"
         advice = f"export it with 3 channels, or give --layout {layout} if it takes RGBA pixels"
         raise ConversionError(path, f"{problem}; {advice}")
     if kind.channels == 1:
-        lines.append("input of one channel: grey is made of the colours (ITU-R BT.601)")
+        findings.notes.append("input of one channel: grey is made of the colours (ITU-R BT.601)")
     if has_doubles(model.graph):
-        lines.append("float64 is computed in float32")
+        findings.notes.append("float64 is computed in float32")
     return GraphFacts(
         input=image.name,
         element=_element(path, image),
@@ -149,9 +144,9 @@ def inspect(
         labels=labels,
         labels_source="its ZipMap" if named else "its metadata",
         head=_find_head(path, model, output, quantized),
-        notes=lines,
+        notes=findings.notes,
+        questions=findings.questions,
         quantized=quantized,
-        undecided=undecided,
     )
 
 
@@ -165,11 +160,14 @@ def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> He
 
 
 def _read_shape(
-    path: Path, image: ValueInfoProto, wish: str
+    path: Path, image: ValueInfoProto, wish: str, findings: Findings
 ) -> tuple[str, int, int | None, int | None]:
     """Return layout, batch, height and width of the input."""
     shape = _shape(path, image)
     found = find_layout(shape, wish)
+    if found is None and not wish and len(shape) == 4 and None in (shape[1], shape[3]):
+        findings.questions["layout"] = "LAYOUT: NCHW or NHWC, the channels are left open"
+        found = find_layout(shape, "NCHW") or find_layout(shape, "NHWC")
     if found is None:
         problem = _describe_shape(image.name, shape)
         if wish:
@@ -184,12 +182,9 @@ def _read_shape(
 
 
 def _describe_shape(name: str, shape: list[int | None]) -> str:
-    problem = f"its input {name} is {_show(shape)}"
-    if len(shape) == 4 and None in (shape[1], shape[3]):
-        return f"{problem}: its channels are left open; give --layout NCHW|NHWC"
     return (
-        f"{problem}; images of 3 colours (or grey, or RGBA) are needed, NCHW or NHWC; "
-        "export it with such an input"
+        f"its input {name} is {_show(shape)}; images of 3 colours (or grey, or RGBA) are needed, "
+        "NCHW or NHWC; export it with such an input"
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from perception_node.engines.importing.canonical import unused_name
+from perception_node.engines.onnx_graph import unused_name
 from perception_node.errors import ConversionError
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, NodeProto, ValueInfoProto
 
+    from perception_node.engines.importing.findings import Findings
+
 FLOATS: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
@@ -28,32 +30,21 @@ BEST_OF = {"ArgMax", "TopK"}  # they leave the number of the best class, and no 
 PASSING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
 
-class Undecided(ConversionError):
-    """Several outputs may be the scores.
-
-    Attributes:
-        question: which they are, and the flag that chooses one.
-        first: name of one of them.
-
-    """
-
-    def __init__(self, path: Path, problem: str, first: str) -> None:
-        super().__init__(path, problem)
-        self.question, self.first = problem, first
-
-
 def choose_output(
-    path: Path, model: ModelProto, wish: str, classes: int | None, notes: list[str]
+    path: Path,
+    model: ModelProto,
+    wish: str,
+    classes: int | None,
+    findings: Findings,
 ) -> str:
     """Return the name of the output that holds the scores.
 
     ``wish`` is the name that the user gave, of an output or of a tensor inside the graph, or
-    empty; ``classes`` the number of labels, if it is known. Lines on the choice are added to
-    ``notes``.
+    empty; ``classes`` the number of labels, if it is known. Where more than one output may hold
+    the scores, the question becomes one of the findings and the first of them is returned.
 
     Raises:
-        Undecided: more than one output may have scores.
-        ConversionError: no output has scores.
+        ConversionError: no output has scores, or none has the name ``wish``.
 
     """
     if wish:
@@ -61,12 +52,15 @@ def choose_output(
     scores = [value for value in model.graph.output if _is_scores(value)]
     if not scores:
         raise ConversionError(path, _describe_lack(model))
-    if len(model.graph.output) == 1:
-        name, reason = str(scores[0].name), ""
-    else:
-        name, reason = _obvious(path, model, scores, classes)
+    name = str(scores[0].name)
+    if len(model.graph.output) > 1:
+        candidates, reason = _candidates(model, scores, classes)
+        name = str(candidates[0].name)
         others = [value.name for value in model.graph.output if value.name != name]
-        notes.append(f"output {name} taken ({reason}), not {_join(others)}")
+        if len(candidates) == 1:
+            findings.notes.append(f"output {name} taken ({reason}), not {_join(others)}")
+        else:
+            findings.questions["output_name"] = f"NAME: {_list(candidates)}"
     if not is_printable(name):
         raise ConversionError(path, "the name of its output is not printable")
     return name
@@ -83,27 +77,21 @@ def _wished(path: Path, model: ModelProto, wish: str) -> str:
     return wish
 
 
-def _obvious(
-    path: Path, model: ModelProto, scores: list[ValueInfoProto], classes: int | None
-) -> tuple[str, str]:
-    """Return the one output that can hold the scores, and why."""
+def _candidates(
+    model: ModelProto, scores: list[ValueInfoProto], classes: int | None
+) -> tuple[list[ValueInfoProto], str]:
+    """Return the outputs that may hold the scores, and why if it is one."""
     if len(scores) == 1:
-        return scores[0].name, "the only one with scores"
+        return scores, "the only one with scores"
     scores = _with_shapes(model, scores)
     rows = [value for value in scores if _row_length(value) is not None]
     if classes:
         lengths = {classes, 1} if classes == YES_OR_NO else {classes}
         fitting = [value for value in rows if _row_length(value) in lengths]
-        if len(fitting) == 1:
-            return fitting[0].name, f"the only row of {classes} scores, as many as labels"
-    elif len(rows) == 1 and all(_shape(value) for value in scores):
-        return rows[0].name, "the only row of scores"
-    shown = fitting if classes and len(fitting) > 1 else scores
-    flag = " or ".join(
-        f"--output-name {shlex.quote(_name(value.name))}" for value in shown[:MAX_LISTED]
-    )
-    problem = f"it has {len(scores)} outputs that may be the scores: {_list(scores)}; give {flag}"
-    raise Undecided(path, problem, shown[0].name)
+        return fitting or scores, f"the only row of {classes} scores, as many as labels"
+    if rows and all(_shape(value) for value in scores):
+        return rows, "the only row of scores"
+    return scores, ""
 
 
 def _with_shapes(model: ModelProto, values: list[ValueInfoProto]) -> list[ValueInfoProto]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Words in capitals stand for the answers: a shell passes them on, and the parser refuses them.
 QUESTIONS = {
     "output_name": "--output-name NAME",
+    "fix_input": "--fix-input NAME=VALUE",
+    "layout": "--layout LAYOUT",
     "size": "--size HxW",
     "color": "--color RGB_OR_BGR",
     "resize": "--resize HOW",
@@ -37,18 +39,17 @@ ANSWERED_BY_PRESETS = {"color", "resize", "mean", "std"}
 
 
 def ask(
-    path: Path, names: Iterable[str], command: str, explanations: Mapping[str, str] | None = None
+    path: Path, names: Iterable[str], command: str, explanations: Mapping[str, str]
 ) -> ConversionError:
     """Return the error that asks for settings by their ``names``, keys of ``QUESTIONS``.
 
-    ``command`` is what the user typed; what is missing is added to it. ``explanations`` of this
-    model take the place of the usual ones, where they are not empty.
+    ``command`` is what the user typed; what is missing is added to it. ``explanations`` are those
+    that depend on the model.
     """
+    explained_by = {**EXPLANATIONS, **explanations}
     asked = [name for name in QUESTIONS if name in set(names)]
     known_as = ", ".join(name.replace("_", " ") for name in asked)
-    own = {name: text for name, text in (explanations or {}).items() if text}
-    explanations = {**EXPLANATIONS, **own}
-    hints = [explanations[name] for name in asked if name in explanations]
+    hints = [explained_by[name] for name in asked if name in explained_by]
     if "std" in asked and "mean" not in asked:
         hints.append(EXPLANATIONS["mean"])
     if ANSWERED_BY_PRESETS & set(asked) and "--preset" not in command:

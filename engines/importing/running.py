@@ -12,7 +12,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from perception_node.engines.importing.constants import constants
+from perception_node.engines.importing.batches import given_shapes
+from perception_node.engines.importing.constants import constant_of, constants
 from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.loading import describe_opset
 from perception_node.engines.importing.weights import WEIGHTS, map_file
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+    from perception_node.engines.importing.inspection import GraphFacts
+    from perception_node.untyped import OrtObject
 
 # Of the range of the scores. Sums of float32 that are added in another order differ by about
 # 1e-6 of it for each layer. Float16 rounds each layer's result by up to 2 ** -11, which adds up to
@@ -51,9 +55,7 @@ def run(
     feeds = iter(feeds)
     first = next(feeds)
     try:
-        beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
-        size = sum(each.nbytes for each in first.values())
-        session = open_session(content, input_bytes=size, beside=beside)
+        session = _open(content, first)
         outputs = [session.run([output], feed)[0] for feed in chain([first], feeds)]
     except Exception as error:  # it documents no exceptions
         version, newest = opset_version(model), newest_opset()
@@ -68,6 +70,33 @@ def run(
     _check_rows(path, outputs)
     with np.errstate(over="ignore"):  # what becomes infinite is refused by whoever compares
         return [np.asarray(each, np.float32) for each in outputs]
+
+
+def record_shapes(
+    model: onnx.ModelProto, facts: GraphFacts, feed: dict[str, NDArray[Any]]
+) -> dict[str, list[int]]:
+    """Return the values of ``given_shapes`` in a run, by name; nothing where it cannot be run."""
+    asked = onnx.ModelProto()
+    asked.CopyFrom(model)
+    found = {
+        name: constant_of(model.graph, name) for name in given_shapes(model.graph, facts.input)
+    }
+    computed = [name for name, value in found.items() if value is None and name != facts.output]
+    asked.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in computed
+    )
+    try:
+        session = _open(asked.SerializeToString(), feed)
+        found |= dict(zip(computed, session.run(computed, feed) if computed else [], strict=True))
+    except Exception:  # noqa: BLE001 - it documents none; copies of the image are a way, too
+        return {}
+    return {name: value.ravel().tolist() for name, value in found.items() if value is not None}
+
+
+def _open(content: bytes, feed: dict[str, NDArray[Any]]) -> OrtObject:
+    beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
+    size = sum(each.nbytes for each in feed.values())
+    return open_session(content, input_bytes=size, beside=beside)
 
 
 def _first_row(path: Path, scores: NDArray[Any], batch: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from perception_node.engines.importing.layouts import LAYOUTS
@@ -23,6 +24,7 @@ from perception_node.model.bundle import (
     Preprocessing,
     ResizeMode,
 )
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,7 +151,7 @@ def settle_script(
             "std": Choice(ONES, SCRIPT),
             "scale": Choice(UNIT, SCRIPT),
         }
-    return _settle(path, wishes, [found, known or {}], {}, dict.fromkeys(missing, ""))
+    return _settle(path, wishes, [found, known or {}], {}, missing)
 
 
 def settle_graph(
@@ -191,10 +193,9 @@ def settle_graph(
     is_grey = LAYOUTS[graph["layout"]].channels == 1
     if is_grey:
         shown["color"] = Choice("RGB", f"{GRAPH} is grey")
-    questions = dict.fromkeys(missing, "")
-    if graph.get("undecided"):
-        questions["output_name"] = f"NAME: {graph['undecided']}"
-    settings = _settle(path, wishes, [shown, known or {}], fixed, questions, later)
+    questions = {name: printable(text) for name, text in graph.get("questions", {}).items()}
+    asked = [*missing, *questions]
+    settings = _settle(path, wishes, [shown, known or {}], fixed, asked, later, questions)
     if is_grey:
         _check_grey(path, settings.preprocessing)
     return settings
@@ -246,13 +247,11 @@ def _settle(
     wishes: Wishes,
     found: Sequence[Mapping[str, Choice]],
     fixed: Known,
-    missing: Mapping[str, str],
+    missing: Sequence[str],
     later: Sequence[str] = (),
+    explanations: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
-    """Choose for each setting the last of its sources, ``fixed`` before all.
-
-    ``missing`` are settings to ask for in any case, with an explanation of their own, or none.
-    """
+    """Choose for each setting the last of its sources, ``fixed`` before all."""
     choices = _merge([*found, _preset(wishes), _said(wishes), fixed])
     asked = {*missing, *(name for name in NEEDED if name not in choices)}
     if not asked & {"mean", "std"} and not _settle_scale(path, choices):
@@ -260,7 +259,7 @@ def _settle(
     if not asked & {"size", "resize"} and not _settle_crop(path, choices):
         asked.add("resize")
     if asked:
-        raise ask(path, {*asked, *later}, wishes.command, missing)
+        raise ask(path, {*asked, *later}, wishes.command, explanations)
     choices.setdefault("interpolation", Choice("bilinear", DEFAULT))
     if choices["resize"].value in PADDING:
         choices.setdefault("fill", Choice(0, DEFAULT))

@@ -141,10 +141,10 @@ def _find(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir())[:MAX_LISTED]
-    return [entry for entry in entries if _counts(entry) and _is_inside(entry, folder)]
+    return [entry for entry in entries if _counts(entry) and is_inside(entry, folder)]
 
 
-def _is_inside(file: Path, folder: Path) -> bool:
+def is_inside(file: Path, folder: Path) -> bool:
     """Return whether it is a regular file of this folder, or of the hub's cache around it."""
     try:
         target, folder = file.resolve(), folder.resolve()
@@ -195,7 +195,7 @@ def _read_sidecars(model: Path) -> dict[str, bytes]:
             continue
         for name in (*FILES, *LABEL_FILES):
             file = folder / name
-            if name not in sidecars and _is_inside(file, folder):
+            if name not in sidecars and is_inside(file, folder):
                 sidecars[name] = _read(file)
     return sidecars
 

@@ -112,6 +112,8 @@ def problems(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except ConversionError:
+        raise
     except Exception as error:
         text = str(error).strip()
         reason = first_line(_first_cause(error))

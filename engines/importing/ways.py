@@ -15,11 +15,11 @@ from perception_node.engines.importing.opsets import raised
 from perception_node.engines.onnx_graph import opset_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from onnx import ModelProto
 
-    from perception_node.engines.importing.batches import Change
+    from perception_node.engines.importing.batches import Change, Shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Way:
     notes: list[str]
 
 
-def ways(model: ModelProto, batch: int) -> Iterator[Way]:
-    """Yield the ways for a model that takes ``batch`` images at once."""
+def ways(model: ModelProto, batch: int, record: Callable[[], Shapes]) -> Iterator[Way]:
+    """Yield the ways for a model that takes ``batch`` images at once; see ``changes``."""
     newer = raised(model)
     if newer is not None:
         note = f"opset {opset_version(model)} raised to {COMMON_OPSET}"
-        for line, change in changes(batch):
+        for line, change in changes(batch, record):
             yield Way(newer, change, [note, *line])
-    for line, change in changes(batch):
+    for line, change in changes(batch, record):
         yield Way(model, change, line)

@@ -65,7 +65,8 @@ def test_what_is_changed_of_the_graph_is_printed(tmp_path):
     names.write_text("\n".join(VARIANT_LABELS))
     options = ("-o", tmp_path / "new", "--labels", names, *COLOURS)
     refused = perception("import", file, *options)
-    assert "give --fix-input mystery=VALUE" in refused.stderr
+    assert "NAME=VALUE: the number that each takes: mystery (float32)" in refused.stderr
+    assert refused.stderr.rstrip().endswith("--fix-input NAME=VALUE")
     result = perception("import", file, *options, "--fix-input", "mystery=1")
     assert (result.returncode, result.stderr) == (0, "")
     assert "  changed       input mystery fixed at 1 (given)\n" in result.stdout

@@ -88,14 +88,25 @@ def test_a_file_that_was_cut_off_is_named(read, tmp_path):
         read(at("m.data"), at("m.data", 33))
 
 
-def test_links_are_refused(read, tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "data").write_bytes(DATA)
-    (tmp_path / "data").symlink_to(tmp_path / "real" / "data")
-    (tmp_path / "folder").symlink_to(tmp_path / "real")
-    for name in ("data", "folder/data"):
-        with pytest.raises(ConversionError, match=f"{name}, which is a link; put the file itself"):
+def test_links_out_of_the_folder_are_refused(read, tmp_path, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "data").write_bytes(DATA)
+    (tmp_path / "data").symlink_to(other / "data")
+    (tmp_path / "folder").symlink_to(other)
+    (tmp_path / "lost").symlink_to(tmp_path / "nothing")
+    for name in ("data", "folder/data", "lost"):
+        with pytest.raises(ConversionError, match=f"{name}, a link out of its folder; put the"):
             read(at(name))
+
+
+def test_the_hubs_cache_is_made_of_links(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    folder = tmp_path / "snapshots" / "0f1e" / "onnx"
+    folder.mkdir(parents=True)
+    (tmp_path / "blobs" / "ab12").write_bytes(DATA)
+    (folder / "data").symlink_to("../../../blobs/ab12")
+    found = read_external_data(folder / "m.onnx", model_with(at("data")), 1000)
+    assert found == {"data": DATA}
 
 
 def test_a_model_in_a_linked_folder_is_read(tmp_path):

@@ -57,7 +57,7 @@ REFUSED = {
     "plan of RTX": ("m", b"vtrt" + bytes(40), "this is a TensorRT plan"),
     "plan of Ultralytics": ("m.engine", plan_of_ultralytics(), "this is a TensorRT plan.*yolo"),
     "Keras, old": ("m.h5", b"\x89HDF\r\n\x1a\n", r"keras.models.load_model\('m.h5'\).export"),
-    "Keras": ("m.keras", archive("config.json", "model.weights.h5"), "this is a Keras model"),
+    "Keras, weights": ("m.keras", archive("model.weights.h5"), "this is a Keras model"),
     "TensorFlow Lite": ("m.tflite", b"\x1c\0\0\0TFL3", "--opset 17 --tflite m.tflite"),
     "TensorFlow": ("frozen.pb", b"\x0a\x05", "--graphdef frozen.pb"),
     "gzip": ("m.gz", b"\x1f\x8b\x08", "compressed with gzip"),

@@ -386,7 +386,7 @@ def uint8_output(model):
 
 
 REFUSED = {
-    two_inputs: r"more \(float32\) takes a number .*; give --fix-input more=VALUE$",
+    two_inputs: r"fix input \(NAME=VALUE: the number that each takes: more \(float32\)\)",
     complex_input: "its input picture is complex64; float32, .* export it with a float32 input",
     strange_name: "the name of its input is not printable",
     huge_batch: "takes 1099511627776 images at once; export it with batch 1",

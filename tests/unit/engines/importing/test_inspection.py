@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.inspection import inspect
 from perception_node.engines.importing.loading import load_model
 from perception_node.errors import ConversionError
@@ -34,7 +35,9 @@ def test_functions_are_written_out():
 
 
 def test_facts_of_a_plain_model():
-    facts = inspect(PATH, load_model(PATH, scores_network("NHWC", "uint8", batch="n"), []), {})
+    facts = inspect(
+        PATH, load_model(PATH, scores_network("NHWC", "uint8", batch="n"), []), {}, Findings()
+    )
     assert (facts.input, facts.output) == ("picture", "scores")
     assert (facts.layout, facts.element) == ("NHWC", "uint8")
     assert (facts.height, facts.width) == (6, 8)
@@ -51,6 +54,6 @@ def test_where_both_ends_could_be_channels_they_come_first(shape, layout):
     axes.ClearField("dim")
     for length in shape:
         axes.dim.add(**({} if length is None else {"dim_value": length}))
-    assert inspect(PATH, model, {"layout": layout}).layout == layout
+    assert inspect(PATH, model, {"layout": layout}, Findings()).layout == layout
     if layout != "HWCA":  # four channels are not guessed to be RGBA
-        assert inspect(PATH, model, {}).layout == layout
+        assert inspect(PATH, model, {}, Findings()).layout == layout

@@ -82,14 +82,14 @@ ENDINGS = {
         p = DequantizeLinear(q, step, origin)""",
         "probabilities",
         "Softmax",
-        {"red": 251 / 256, "green": 1 / 256, "blue": 5 / 256},
+        SOFTMAX,
     ),
     "quantised sigmoid": (
         """s = Sigmoid(z) q = QuantizeLinear(s, step, origin)
         p = DequantizeLinear(q, step, origin)""",
         "sigmoid",
         "Sigmoid",
-        {"red": 251 / 256, "green": 31 / 256, "blue": 0.5},
+        SIGMOID,
     ),
     "half precision": (
         "h = Cast<to=10>(z) s = Softmax(h) p = Cast<to=1>(s)",
@@ -105,7 +105,7 @@ def test_the_last_operator_decides_what_the_scores_are(classify, ending, kind, o
     imported, found = classify(network(ending))
     assert imported.manifest.output.kind == kind
     assert imported.choices["output"].source == f"its last operator, {operator}"
-    assert found == pytest.approx(scores, abs=1e-3)
+    assert found == pytest.approx(scores, abs=1 / 256)
 
 
 def test_a_sigmoid_can_be_asked_for(classify):

@@ -114,6 +114,7 @@ RIGHT = {
             (8, "plain", "batch fixed at 8: the graph is rewritten to 1"),
             (3, "reshape", "batch fixed at 3: the graph is rewritten to 1"),
             (4, "windows", "batch fixed at 4: the graph is rewritten to 1"),
+            (3, "computed", "batch fixed at 3: the graph is rewritten to 1"),
             (2, "token", "batch fixed at 2: the graph is rewritten to 1"),
             (3, "odd", "batch fixed at 3: it gets 3 copies of each image; export batch 1"),
         )
@@ -240,7 +241,7 @@ def test_an_input_that_takes_no_image_gets_what_its_name_says(convert, extra, fa
 
 def test_an_input_that_is_not_known_is_asked_for(convert):
     content = with_inputs(value("temperature", FLOAT, []))
-    with pytest.raises(ConversionError, match=r"give --fix-input temperature=VALUE$"):
+    with pytest.raises(ConversionError, match=r"temperature \(float32\)\); .* --fix-input NAME"):
         convert(content, SAID)
     _, bundle = convert(content, replace(SAID, fixed_inputs={"temperature": 0.5}))
     image = picture()
@@ -265,7 +266,7 @@ def test_other_inputs_are_refused_by_name(convert, extra, given, words):
 
 @pytest.mark.parametrize("shape", [(None,) * 4, (None, None, *SIDE), ("a", "b", "c", "d")])
 def test_open_channels_are_asked_for(convert, shape):
-    with pytest.raises(ConversionError, match=r"are left open; give --layout NCHW\|NHWC$"):
+    with pytest.raises(ConversionError, match=r"\(LAYOUT: NCHW or NHWC, .* --layout LAYOUT"):
         convert(variant(shape=shape), SAID)
     size = SIDE if shape[2] != SIDE[0] else None
     _, bundle = convert(variant(shape=shape), replace(SAID, layout="NCHW", size=size))
@@ -358,15 +359,11 @@ def test_outputs_that_cannot_be_told_apart_are_listed(convert):
     both = [value("logits", FLOAT, [1, 5]), value("shares", FLOAT, [1, 5])]
     content = variant(tail, outputs=both)
     words = (
-        r"2 outputs .*: logits \(float32 \[1, 5\]\), shares \(float32 \[1, 5\]\); "
-        r"give --output-name logits or --output-name shares\); .* BUNDLE --output-name NAME$"
+        r"does not say: output name \(NAME: logits \(float32 \[1, 5\]\), "
+        r"shares \(float32 \[1, 5\]\)\); complete and run: .* --output-name NAME$"
     )
     with pytest.raises(ConversionError, match=words):
         convert(content, SAID)
-    with pytest.raises(
-        ConversionError, match=r"BUNDLE --output-name NAME --color .* --labels FILE$"
-    ):
-        convert(content, Wishes())
     _, bundle = convert(content, replace(SAID, output_name="shares"))
     assert bundle.manifest.output.kind == "probabilities"
 
@@ -391,8 +388,26 @@ def test_without_labels_the_only_row_is_the_obvious_one(convert):
 )
 def test_an_output_name_that_does_not_fit_is_refused(convert, name, words):
     with pytest.raises(Exception, match=words) as caught:
-        convert(variant(), replace(SAID, output_name=name))
+        convert(variant(), replace(SAID, output_name=name, output="logits"))
     assert "\n" not in str(caught.value)
+
+
+def test_all_that_a_graph_leaves_open_is_asked_at_once(convert):
+    content = variant(
+        before=[node("Mul", ["image", "temperature"], ["x"])],
+        source="x",
+        shape=(None,) * 4,
+        inputs=[value("temperature", FLOAT, []), value("gain", TensorProto.BOOL, [1])],
+        outputs=[value("logits", FLOAT, [1, 5]), value("row", FLOAT, [1, 3])],
+    )
+    with pytest.raises(ConversionError) as caught:
+        convert(content, Wishes())
+    asked = str(caught.value).partition("complete and run: ")[2]
+    flags = [word for word in asked.split() if word.startswith("--")]
+    assert flags[:3] == ["--output-name", "--fix-input", "--layout"]
+    assert {"--size", "--color", "--resize", "--mean", "--std", "--labels"} < set(flags)
+    assert str(caught.value).count("\n") == 0
+    assert "logits (float32 [1, 5]), row (float32 [1, 3])" in str(caught.value)
 
 
 def test_names_of_a_zip_map_become_labels(convert):
