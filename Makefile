@@ -18,7 +18,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --
 ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-lanes test-arm64 bench soak siege damaged gpu-check
+.PHONY: help setup demo check test test-lanes test-makers test-arm64 bench soak siege damaged gpu-check
 .PHONY: lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 
@@ -43,6 +43,14 @@ test: lint ## lint, types, colcon, then all tests with coverage
 
 test-lanes: setup ## other Pythons, releases of ROS and old packages, after `make test`; 30 min
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/test_lanes.py $(LANES)
+
+# Not locked: what is compared with is the makers' newest. Ultralytics would bring a second OpenCV.
+test-makers: ## compare imports with the makers' own pipelines; 2 GB into .venv-makers, 10 min
+	@python=$$(tools/find_python.sh $(PYTHON)) && $$python -m venv .venv-makers
+	.venv-makers/bin/pip install --quiet --requirement requirements/makers.in
+	.venv-makers/bin/pip install --quiet --no-deps ultralytics
+	rm -f bench/reports/makers.json
+	MAKERS_REPORT=bench/reports/makers.json .venv-makers/bin/python -m pytest -rs tests/makers
 
 test-arm64: setup ## run the core's unit tests on an emulated arm64 machine, write bench/reports/arm64.json
 	@$(BIN)/python tools/test_arm64.py
@@ -92,5 +100,5 @@ lock: ## pin requirements/*.in anew (needs uv: pip install uv)
 	$(PYTHON) tools/list_wheels.py
 
 clean: ## remove everything that was made here
-	rm -rf .venv build *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-makers build *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

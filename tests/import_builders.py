@@ -133,12 +133,15 @@ def torch():
     return pytest.importorskip("torch", reason="PyTorch is not installed (make setup does it)")
 
 
-def script(module) -> bytes:
-    """Return a module as the TorchScript archive that ``torch.jit.save`` makes of it."""
+def script(module, extra=None) -> bytes:
+    """Return a module as the TorchScript archive that ``torch.jit.save`` makes of it.
+
+    ``extra`` are texts by the name of the file in the archive's folder ``extra``.
+    """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and people have it
-        torch().jit.save(torch().jit.script(module.eval()), buffer)
+        torch().jit.save(torch().jit.script(module.eval()), buffer, _extra_files=extra)
     return buffer.getvalue()
 
 

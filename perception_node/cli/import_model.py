@@ -53,7 +53,7 @@ RESIZE_MODES: dict[str, ResizeMode] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("model", type=Path, help="TorchScript archive or ONNX file")
+    parser.add_argument("model", type=Path, help="file, or a folder or zip archive of it")
     parser.add_argument(
         "-o", "--bundle", type=Path, required=True, metavar="BUNDLE", help="folder to make"
     )

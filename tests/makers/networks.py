@@ -193,20 +193,14 @@ def ultralytics_network(folder, photos, kind="onnx"):
     return classify
 
 
+# Each with the side of square photos that its pipeline only crops.
 MAKERS = {
-    "timm, bicubic, crop 0.95": lambda f, p: timm_network(
-        f, p, crop_pct=0.95, interpolation="bicubic"
-    ),
-    "timm, bilinear, crop 0.875": lambda f, p: timm_network(
-        f, p, crop_pct=0.875, interpolation="bilinear"
-    ),
-    "timm, squash": lambda f, p: timm_network(
-        f, p, crop_pct=1.0, crop_mode="squash", interpolation="bicubic"
-    ),
-    "Hugging Face, ViT": vit,
-    "Hugging Face, ConvNeXt": convnext,
-    "Hugging Face, DINOv2's processor": resnet_like_dinov2,
-    "Hugging Face, MobileViT": mobilevit,
-    "Ultralytics, ONNX": ultralytics_network,
-    "Ultralytics, TorchScript": lambda f, p: ultralytics_network(f, p, "torchscript"),
+    "timm, crop 0.95": (168, lambda f, p: timm_network(f, p, crop_pct=0.95)),
+    "timm, squash": (160, lambda f, p: timm_network(f, p, crop_pct=1.0, crop_mode="squash")),
+    "Hugging Face, ViT": (224, vit),
+    "Hugging Face, ConvNeXt": (256, convnext),
+    "Hugging Face, DINOv2's processor": (256, resnet_like_dinov2),
+    "Hugging Face, MobileViT": (288, mobilevit),
+    "Ultralytics, ONNX": (96, ultralytics_network),
+    "Ultralytics, TorchScript": (96, lambda f, p: ultralytics_network(f, p, "torchscript")),
 }

@@ -19,7 +19,8 @@ from perception_node.engines.importing.makers import (
 )
 from perception_node.engines.importing.makers.evidence import Evidence, Foreign, Unusable
 from perception_node.engines.importing.presets import PRESETS
-from perception_node.errors import ConversionError, printable
+from perception_node.errors import ConversionError
+from perception_node.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -197,11 +197,11 @@ def _geometry(file: str, name: str, settings: dict[str, Any]) -> Values:
     if "size" not in settings:
         return values
     both = _sides(settings["size"], f"{file}: size", square=processor.square)
-    crop = None
+    crop: Size | None = None
     if settings.get("do_center_crop", processor.crops):
         wanted = settings.get("crop_size", settings["size"])
-        crop = _sides(wanted, f"{file}: crop_size", square=True)
-        crop = crop if isinstance(crop, tuple) else (crop, crop)
+        sides = _sides(wanted, f"{file}: crop_size", square=True)
+        crop = sides if isinstance(sides, tuple) else (sides, sides)
     if isinstance(both, tuple):
         return values | _from_both_sides(name, both, crop, settings)
     return values | _from_shorter_side(file, name, both, crop, settings)

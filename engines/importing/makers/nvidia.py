@@ -109,7 +109,8 @@ def _read_spec(file: str, spec: dict[str, Any]) -> Values:
             values["mean"] = three(dataset["image_mean"], f"{file}: image_mean")
     else:
         values = _read_augmentation(file, dataset.get("augmentation"))
-    model = spec.get("model") if isinstance(spec.get("model"), dict) else {}
+    model = spec.get("model")
+    model = model if isinstance(model, dict) else {}
     if {"input_height", "input_width"} <= model.keys():
         sides = (model["input_height"], model["input_width"])
         values["size"] = tuple(side(pixels, f"{file}: model.input size") for pixels in sides)

@@ -22,7 +22,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.engines.half_precision import to_half_precision
-from perception_node.engines.importing import importer
+from perception_node.engines.importing import opening
 from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.importer import Order, import_model
 from perception_node.engines.importing.settings import Wishes
@@ -300,7 +300,7 @@ def test_a_traced_module_is_asked_for_all_but_its_size(convert, shape):
 
 def test_torchscript_needs_pytorch(convert, monkeypatch):
     content = script(small_module())
-    monkeypatch.setattr(importer, "find_spec", lambda name: None if name == "torch" else name)
+    monkeypatch.setattr(opening, "find_spec", lambda name: None if name == "torch" else name)
     with pytest.raises(EnvironmentLacks, match=r"needs torch; run: pip install torch==2\.13\.0"):
         convert(content, SCRIPT_SAID)
 
@@ -546,7 +546,7 @@ def test_a_file_that_cannot_be_read_is_one_error(tmp_path):
 
 
 def test_a_missing_package_is_named(convert, monkeypatch):
-    monkeypatch.setattr(importer, "find_spec", lambda _: None)
+    monkeypatch.setattr(opening, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentLacks, match="needs onnx; run: pip install onnx"):
         convert(scores_network())
 
