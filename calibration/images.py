@@ -23,6 +23,7 @@ from perception_node.system.files import read_regular_file
 from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.frame import Frame, Unpacker
 from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.vision.samples import SampleScaler
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import TRANSPORTS, ImageReader
 
@@ -170,10 +171,13 @@ class ImageSet:
 class Files:
     """Image files: all in a folder and below it, or those that a list names."""
 
-    def __init__(self, bundle: ModelBundle, path: Path) -> None:
-        """Find JPEG and PNG files in a folder, or by a text file with paths relative to itself.
+    def __init__(
+        self, bundle: ModelBundle, path: Path, scaler: SampleScaler | None = None
+    ) -> None:
+        """Find images in a folder, or by a text file with paths relative to itself.
 
-        The bundle's input says how far JPEGs may be reduced while they are decoded.
+        The bundle's input says how far JPEGs may be reduced while they are decoded; ``scaler``
+        makes bytes of deeper samples, of each file by itself.
 
         Raises:
             ConfigError: there is no such folder or list.
@@ -186,7 +190,10 @@ class Files:
         else:
             self.kind, self._files = "list", _read_list(path)
         self.names = tuple(self._files)
-        self._decoder = Decoder(MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
+        self._scaler = SampleScaler() if scaler is None else scaler
+        self._decoder = Decoder(
+            MAX_IMAGE_PIXELS, bundle.manifest.smallest_side, scaler=self._scaler
+        )
 
     def contents(self) -> Iterator[tuple[str, Read]]:
         """Yield names in order, each with what reads the file and decodes it.
@@ -198,14 +205,17 @@ class Files:
 
     def _read(self, file: Path) -> tuple[bytes, Frame]:
         content = read_regular_file(file, MAX_FILE_BYTES)
+        self._scaler.forget()
         return content, Frame.from_bgr(self._decoder.decode(content))
 
 
 class BagImages:
     """The images of one topic of a bag, raw or compressed, in the order of their time."""
 
-    def __init__(self, bundle: ModelBundle, path: Path, topic: str) -> None:
-        """Find the images; they are read later, each time anew.
+    def __init__(
+        self, bundle: ModelBundle, path: Path, topic: str, scaler: SampleScaler | None = None
+    ) -> None:
+        """Find the images; they are read later, each time anew, with ``scaler`` as in ``Files``.
 
         Raises:
             BagError: there is no such bag or image topic, or it is damaged.
@@ -222,10 +232,14 @@ class BagImages:
         if not self.names:
             msg = f"{self.place}: no messages; choose a topic that has some"
             raise CalibrationError(msg)
-        self._reader = ImageReader(transport, MAX_IMAGE_PIXELS, bundle.manifest.smallest_side)
+        self._scaler = SampleScaler() if scaler is None else scaler
+        self._reader = ImageReader(
+            transport, MAX_IMAGE_PIXELS, bundle.manifest.smallest_side, scaler=self._scaler
+        )
 
     def contents(self) -> Iterator[tuple[str, Read]]:
         """Yield names in order, each with what decodes the message, or raises ``FrameError``."""
+        self._scaler.forget()  # each time the same
         with open_bag(self._path) as bag:
             for number, message in enumerate(bag.messages([self._topic])):
                 yield self._name(number, message), partial(self._read, message.data)
@@ -243,8 +257,11 @@ def open_images(
     images: Path | None = None,
     bag: Path | None = None,
     topic: str | None = None,
+    scaler: SampleScaler | None = None,
 ) -> ImageSet:
     """Return the images of a folder or list, or of a bag and its topic.
+
+    ``scaler`` makes bytes of deeper samples.
 
     Raises:
         ConfigError: not exactly one of ``images`` and ``bag`` is given, or a bag has no topic.
@@ -259,11 +276,11 @@ def open_images(
         if topic is not None:
             msg = "--topic names a topic of a bag; use it with --bag"
             raise ConfigError(msg)
-        return ImageSet(bundle, Files(bundle, images))
+        return ImageSet(bundle, Files(bundle, images, scaler))
     if bag is None or topic is None:
         msg = "--bag needs --topic, the images to read from it"
         raise ConfigError(msg)
-    return ImageSet(bundle, BagImages(bundle, bag, topic))
+    return ImageSet(bundle, BagImages(bundle, bag, topic, scaler))
 
 
 def read_labels(path: Path, names: Collection[str], classes: int) -> dict[str, int]:

@@ -15,7 +15,7 @@ from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.inputs import choose_image
-from perception_node.engines.importing.int8_models import with_weights
+from perception_node.engines.importing.int8_models import said_of, with_weights
 from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import LAYOUTS, find_layout
@@ -155,7 +155,11 @@ def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> He
     head = find_head(model.graph, output)
     if head.kind is not None or not quantized:
         return head
-    bare = to_float(path, to_pairs(path, with_weights(model)))
+    try:
+        with said_of(path):
+            bare = to_float(path, to_pairs(path, with_weights(model)))
+    except ConversionError:  # its float parent may be at hand
+        return head
     return find_head(bare.graph, output)._replace(rounded=True)
 
 

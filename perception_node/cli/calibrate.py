@@ -18,7 +18,7 @@ from perception_node.calibration.mixed_precision import (
     parse_keep,
 )
 from perception_node.cli.int8_report import describe_share, warn_of_little
-from perception_node.cli.options import BAG_HELP, open_sample
+from perception_node.cli.options import BAG_HELP, add_range_arguments, open_sample
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import INT8_ON_CPU, add_files, load_bundle
 from perception_node.system.process import use_one_opencv_thread
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--bag", type=Path, help=BAG_HELP)
     parser.add_argument("--topic", metavar="T", help="image topic of the bag")
+    add_range_arguments(parser, floats=True)
     parser.add_argument(
         "--samples",
         type=parse_count,

@@ -17,7 +17,7 @@ from perception_node.calibration.evaluation import (
 from perception_node.calibration.images import read_label_sets
 from perception_node.calibration.judging import Limits
 from perception_node.calibration.report import to_html
-from perception_node.cli.options import choose_images, open_sample
+from perception_node.cli.options import add_range_arguments, choose_images, open_sample
 from perception_node.config.sections import Precision
 from perception_node.errors import ConfigError
 from perception_node.model.bundle import MODEL, MODEL_FILES, load_bundle
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bag", type=Path, help="take the images from a bag instead")
     parser.add_argument("--topic", help="image topic of the bag")
+    add_range_arguments(parser, floats=True)
     parser.add_argument(
         "--samples", type=parse_count, metavar="N", help="at most so many, evenly spaced"
     )

@@ -117,9 +117,19 @@ def open_sample(
 def choose_images(bundle: ModelBundle, arguments: argparse.Namespace) -> ImageSet:
     """Open the images that --images or --bag names, as many as --samples says."""
     from perception_node.calibration.images import open_images
+    from perception_node.vision.samples import SampleScaler
     from perception_node.wire.bags import open_bag
 
-    images = open_images(bundle, images=arguments.images, bag=arguments.bag, topic=arguments.topic)
+    cameras = CameraConfig(
+        mono16_range=arguments.mono16_range, mono32_range=arguments.mono32_range
+    )
+    images = open_images(
+        bundle,
+        images=arguments.images,
+        bag=arguments.bag,
+        topic=arguments.topic,
+        scaler=SampleScaler(cameras.mono16_range, cameras.mono32_range, note),
+    )
     if arguments.bag is not None:
         with open_bag(arguments.bag) as bag:
             for remark in bag.remarks:

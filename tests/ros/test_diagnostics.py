@@ -7,6 +7,7 @@ import json
 import socket
 import time
 
+import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
@@ -115,6 +116,18 @@ def test_a_lone_unusable_image_is_an_error_for_one_period(start, peer):
         status = diagnostics.wait_for_level("input", ERROR)
         assert status.message.startswith("all images are unusable (1): encoding 'theora' is not")
         diagnostics.wait_for_level("input", OK)
+
+
+def test_a_wrong_step_and_16_bits_that_are_nearly_black_are_named(start, peer):
+    samples = np.arange(24 * 32 * 3, dtype="<u2") % 4096
+    dark = make_image("red", 1, encoding="rgb16", step=0, data=samples.tobytes())
+    diagnostics = peer.watch()
+    with start(diagnostics_period_s=0.3) as node:
+        Stream(peer).classify(dark)
+        status = diagnostics.wait_for_level("picture", WARN)
+        assert status.message.startswith("the 16-bit images use only values 0 to 2303 of 65535")
+        step = "/image: the image's step is 0, but its 4608 bytes are 24 rows of 192 without"
+        wait_for(lambda: step in node.log(), node.log)
 
 
 def test_a_node_that_does_not_work_says_so(start, peer):

@@ -19,6 +19,7 @@ from perception_node.errors import UndecodableImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 _SHORT, _LONG = 3, 4
 _HEADER_BYTES, _ENTRY_BYTES = 8, 12
@@ -49,11 +50,9 @@ def unpack_lzw(strips: list[bytes], row: int, height: int, rows: int) -> bytes:
 
 @contextmanager
 def _silent_opencv() -> Iterator[None]:
-    """Keep OpenCV from writing lines to stderr for a damaged image, where it lets us."""
-    logging = getattr(getattr(cv2, "utils", None), "logging", None)
-    if logging is None:
-        yield
-        return
+    """Keep OpenCV from writing lines to stderr for a damaged image."""
+    # Old ones have the two functions at the top, and write one line all the same.
+    logging: Any = getattr(cv2.utils, "logging", cv2)
     level = logging.getLogLevel()
     logging.setLogLevel(0)
     try:

@@ -10,6 +10,7 @@ from perception_node.model.bundle import load_bundle
 from perception_node.vision.decode import Decoder
 from perception_node.vision.frame import Frame
 from perception_node.vision.preprocess import FramePreprocessor
+from perception_node.vision.samples import SampleScaler
 from tests.builders import (
     RED,
     START_NS,
@@ -47,6 +48,23 @@ def bag(tmp_path):
         ("/raw", RAW, START_NS + 4, b"broken"),
     ]
     return write_bag(tmp_path / "bag", messages)
+
+
+@pytest.mark.parametrize("text", ["0,4095", "auto"])
+def test_deep_images_have_the_range_of_the_node(bundle, tmp_path, text):
+    picture = np.tile(np.arange(256, dtype=np.uint8), (256, 1))[..., None].repeat(3, axis=2)
+    deep = (picture.astype("<u2") * 16 + 8).view(np.uint8)
+    message = image_message(deep, "rgb16", width=256)
+    bags = [
+        write_bag(tmp_path / name, [("/a", RAW, START_NS + n, one) for n in range(2)])
+        for name, one in (("deep", message), ("bytes", image_message(picture)))
+    ]
+    scaler = SampleScaler(text)
+    images = open_images(bundle, bag=bags[0], topic="/a", scaler=scaler)
+    (expected, _) = (image.values for image in open_images(bundle, bag=bags[1], topic="/a"))
+    for _ in range(2):
+        for image in images:
+            assert np.abs(image.values - expected).max() < np.ptp(expected) / 40
 
 
 def test_a_folder_is_read_with_those_below_it_in_order_of_the_names(bundle, folder):
