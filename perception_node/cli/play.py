@@ -98,8 +98,8 @@ def _list_left_out(bag: Bag, wanted: list[str] | None, player: Player) -> list[s
     """Return a line for each topic that is not played, and the command that helps with some."""
     unreadable = {} if wanted else bag.unreadable
     lines = [f"left out: {topic}: {why}" for topic, why in (player.left_out | unreadable).items()]
-    if any(why.endswith(" as ros1") for why in unreadable.values()):
-        lines.append("to play these, run: rosbags-convert --src BAG --dst FOLDER")
+    if unreadable and bag.conversion:
+        lines.append(f"to play topics of ROS 1, run: {bag.conversion}")
     return lines
 
 

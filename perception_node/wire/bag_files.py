@@ -64,19 +64,22 @@ def find_files(path: Path) -> list[Path]:
         ValueError, OSError, yaml.YAMLError: there are none, or they cannot be told apart.
 
     """
+    if path.name == METADATA:
+        path = path.parent
     if not path.is_dir():
         return [path]
     if os.path.lexists(path / METADATA):
         return _find_listed(path)
-    files = [
-        file for file in _look_into(path) if file.name.removesuffix(PACKED).endswith(SUFFIXES)
-    ]
+    held = _look_into(path)
+    files = [file for file in held if file.name.removesuffix(PACKED).endswith(SUFFIXES)]
     if not files:
-        raise ValueError("the folder holds no bag, which is a .mcap, .db3 or .bag file")
+        inner = some(sorted(one.name for one in held if (one / METADATA).is_file()))
+        advice = f"; name one of the folders in it: {inner}" if inner else ""
+        raise ValueError(f"the folder holds no bag, which is a .mcap, .db3 or .bag file{advice}")
     bags = {NUMBER.sub("", PurePath(file.name.removesuffix(PACKED)).stem) for file in files}
     if len(bags) > 1:
-        held = some(sorted(file.name for file in files))
-        raise ValueError(f"the folder holds {len(bags)} bags; name one of these files: {held}")
+        names = some(sorted(file.name for file in files))
+        raise ValueError(f"the folder holds {len(bags)} bags; name one of these files: {names}")
     return sorted(files, key=_order)
 
 

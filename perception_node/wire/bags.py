@@ -7,6 +7,7 @@ unpacks whatever a chunk unpacks to: 192 kB took 12 GB.
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +72,13 @@ class Bag:
         }
 
     @property
+    def conversion(self) -> str:
+        """The command that makes a bag of ROS 2 of this one; empty where that brings no topics."""
+        if all(channel.encoding != "ros1" or channel.is_readable for channel in self._channels):
+            return ""
+        return f"rosbags-convert --src {shlex.quote(str(self._path))} --dst converted"
+
+    @property
     def remarks(self) -> list[str]:
         """What is to be said of the bag: a line for each file that was cut off."""
         cuts = [_describe_cut(path, file, file.cut) for path, file in self._files if file.cut]
@@ -92,7 +100,8 @@ class Bag:
                 known = some(sorted(fitting)) or "none"
                 other = self.unreadable.get(topic)
                 problem = f"{topic} holds {other}" if other else f"no such topic: {topic}"
-                raise BagError(self._path, f"{problem}; choose from: {known}")
+                advice = f"or run: {self.conversion}" if other and self.conversion else ""
+                raise BagError(self._path, f"{problem}; choose from: {known}", advice)
         if not fitting:
             held = sorted((everything | self.unreadable).items())
             names = some([f"{topic} ({kind})" for topic, kind in held])

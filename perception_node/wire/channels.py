@@ -7,6 +7,7 @@ messages only those of ROS 2 are; the definitions that a bag brings are not need
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.wire import foxglove_images, ros1_images
@@ -15,6 +16,8 @@ from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What the parsers of foreign messages raise.
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, struct.error, RecursionError)
 MAX_NAME_BYTES = 1024  # of a topic or a type
 
 # By encoding and type: the type of ROS 2 that it becomes, and how.
@@ -62,7 +65,7 @@ class Channel(NamedTuple):
             return data
         try:
             return self.convert(data)
-        except Exception:  # noqa: BLE001 - whatever a parser raises, one image is lost
+        except DAMAGE:
             return b""
 
 

@@ -86,7 +86,7 @@ class Ros1File:
         numbers = array("I", counts[::2])
         for number, count in zip(numbers, counts[1::2], strict=True):
             self.counts[number] += count
-        start = to_time(fields[b"start_time"]) if len(numbers) else 0
+        start = to_time(fields[b"start_time"]) if b"start_time" in fields else 0
         return Chunk(start, to_number(fields, b"chunk_pos"), numbers)
 
     def _scan(self) -> None:
@@ -103,7 +103,8 @@ class Ros1File:
                 last_ns = max(last_ns, self._scan_chunk(record.position))
                 if record.position == records.cut_at:
                     break
-        self.cut = Cut(records.end if records.cut_at is None else records.cut_at, last_ns)
+        end = self._records.cut_at
+        self.cut = Cut(records.end if end is None else end, last_ns)
 
     def _scan_chunk(self, position: int) -> int:
         """Take in what a chunk holds; return when its last message is from."""

@@ -46,7 +46,7 @@ def unpack_beginning(data: bytes, method: str, limit_bytes: int) -> bytes:
     parts = []
     with suppress(Exception):
         for part in _unpack(data, method, limit_bytes):
-            parts.append(part)  # noqa: PERF402 - those before the damage are kept
+            parts += [part]  # kept, whatever comes behind
     return b"".join(parts)
 
 

@@ -15,6 +15,7 @@ from perception_node.errors import ConfigError
 from perception_node.replay.golden import compare
 from perception_node.replay.golden_file import write_golden
 from perception_node.replay.tolerance import Tolerance
+from tests.bag_builders import ros1_compressed, ros1_image, write_ros1
 from tests.builders import (
     BLUE,
     GREEN,
@@ -306,7 +307,7 @@ def test_a_run_in_which_every_image_is_dropped_fails_with_the_reasons(replay, tm
         assert code == 1
         assert len(out.splitlines()) == (0 if golden in more else 3)
         begin = f"perception: {folder}: every image was dropped: 2 encoding, 1 codec; the first: "
-        assert err.startswith(begin + "neither JPEG nor PNG")
+        assert err.startswith(begin + "no JPEG, PNG")
         assert err.count("\n") == 1
     assert not golden.exists()
     assert not (tmp_path / "out").exists()
@@ -343,6 +344,21 @@ def test_a_bag_that_was_cut_off_is_replayed_up_to_there_and_said(replay, tmp_pat
     assert 0 < count <= 5
     assert err.startswith(f"{file.parent}: {file.name} was cut off or not closed: ")
     assert err.endswith(f", which is 1700000000.000 s; images: {count}\n")
+
+
+def test_a_bag_of_ros_1_is_replayed_and_its_images_become_those_of_ros_2(replay, tmp_path):
+    rows = [
+        ("/raw", RAW, START_NS, ros1_image(solid(RED))),
+        ("/jpeg", JPEG, START_NS + 10, ros1_compressed(encode(solid(GREEN)))),
+    ]
+    file = write_ros1(tmp_path / "a.bag", rows)
+    code, out, err = replay(file, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["results"][0]["label"] for line in out.splitlines()] == [
+        "red",
+        "green",
+    ]
+    assert replay(tmp_path / "out") == (code, out, err)
 
 
 # Wrong input

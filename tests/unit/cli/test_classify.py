@@ -117,6 +117,15 @@ def test_records_are_rounded_to_what_another_cpu_repeats():
     ]
 
 
+def test_larger_images_are_taken_where_that_is_asked_for(capsys, images, color_bundle):
+    pixels = 48 * 64
+    file, model = images / "a.jpg", ("--model", color_bundle)
+    assert classify(capsys, file, *model, "--max-image-pixels", pixels)[0] == 0
+    code, out, err = classify(capsys, file, *model, "--max-image-pixels", pixels - 1)
+    assert (code, out) == (2, "")
+    assert f"64x48 is more than {pixels - 1} pixels; raise max_image_pixels" in err
+
+
 @pytest.mark.parametrize("content", [b"", b"broken", b"\xff\xd8\xff\xe0cut", bytes(1000)])
 def test_a_broken_image_does_not_stop_the_others(capsys, images, color_bundle, content):
     (images / "aa.jpg").write_bytes(content)

@@ -297,6 +297,10 @@ def test_images_of_ros_1_become_those_of_ros_2(tmp_path, packing, chunk_bytes):
     assert read_all(file) == ROS1_AS_ROS2
     with open_bag(file) as bag:
         assert bag.unreadable == {"/talk": "std_msgs/String as ros1"}
+        with pytest.raises(BagError) as caught:
+            bag.select(["/talk"])
+    advice = f"choose from: /jpeg, /raw; or run: rosbags-convert --src {file} --dst converted"
+    assert str(caught.value).endswith(f"/talk holds std_msgs/String as ros1; {advice}")
 
 
 def test_ros_1_messages_in_mcap_are_read_too(tmp_path):

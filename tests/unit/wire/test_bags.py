@@ -53,7 +53,8 @@ def test_messages_come_out_as_they_went_in(bag_folder):
 
 
 def test_the_file_in_the_folder_is_the_bag_too(bag_folder):
-    assert read_all(data_file(bag_folder)) == [BagMessage(*message) for message in MESSAGES]
+    for name in (data_file(bag_folder).name, "metadata.yaml"):
+        assert read_all(bag_folder / name) == [BagMessage(*message) for message in MESSAGES]
 
 
 def test_only_the_topics_asked_for_are_read(bag_folder):
@@ -104,6 +105,10 @@ def refusal(path):
 def test_there_must_be_a_bag(tmp_path):
     assert "no such bag" in refusal(tmp_path / "nowhere")
     assert "holds no bag, which is a .mcap, .db3 or .bag file" in refusal(tmp_path)
+
+
+def test_a_folder_of_bags_says_which(bag_folder, tmp_path):
+    assert "name one of the folders in it: bag" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
