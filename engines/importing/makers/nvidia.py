@@ -45,11 +45,11 @@ def read(evidence: Evidence) -> dict[str, Choice]:
     for name in DEEPSTREAM:
         settings = _properties(evidence.text(name) or "")
         if "net-scale-factor" in settings or "offsets" in settings:
-            return _with_source(_read_deepstream(name, settings), f"{name} (DeepStream)")
+            return _with_source(_read_deepstream(name, settings), f"{name}: DeepStream")
     for name in TAO:
         spec = evidence.yaml(name)
         if spec is not None and isinstance(spec.get("dataset"), dict):
-            return _with_source(_read_spec(name, spec), f"{name} (NVIDIA TAO)")
+            return _with_source(_read_spec(name, spec), f"{name}: NVIDIA TAO")
     return {}
 
 

@@ -504,7 +504,9 @@ def test_teachable_machine_numbers_its_names():
 
 def test_a_damaged_file_of_names_is_named_and_a_wish_goes_before_it():
     files = {"labels.json": '{"0": "a", "2": "b"}'}
-    assert "labels.json" in problem(files)
+    text = problem(files)
+    assert "labels.json: the classes are numbered from 0 to 2 without 1" in text
+    assert text.endswith("correct it, or import the model from a folder without that file")
     assert "labels" not in read(files, wishes=Wishes(labels=("a", "b")))
 
 
