@@ -79,7 +79,7 @@ def test_all_missing_packages_are_named_at_once(step, tmp_path, monkeypatch):
     assert step
     (tmp_path / "m.pt2").write_bytes(program(small_module(), (1, 3, 4, 6)))
     monkeypatch.setattr(
-        "perception_node.engines.importing.importer.find_spec",
+        "perception_node.engines.importing.opening.find_spec",
         lambda name: None if name in {"torch", "onnxscript"} else name,
     )
     with pytest.raises(EnvironmentLacks, match=r"needs torch, onnxscript; run: pip install torch"):
