@@ -22,6 +22,7 @@ from perception_node.engines.importing.layouts import LAYOUTS, find_layout
 from perception_node.engines.importing.loading import check_operators, load_model
 from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.engines.importing.narrowing import narrow
+from perception_node.engines.importing.open_channels import find_open_layout
 from perception_node.engines.importing.outputs import choose_output
 from perception_node.engines.importing.quantized import quantized_form, to_pairs
 from perception_node.errors import ConversionError
@@ -122,7 +123,7 @@ def inspect(
     quantized = quantized_form(path, model)
     image, fixed = choose_image(path, model, options.get("fixed") or {}, findings)
     wish = options.get("layout") or ""
-    layout, batch, height, width = _read_shape(path, image, wish, findings)
+    layout, batch, height, width = _read_shape(path, model, image, wish, findings)
     kind = LAYOUTS[layout]
     if kind.alpha and not wish and not drops_alpha(model, image.name, kind):
         problem = "its input has 4 channels, and the graph does not leave out the fourth itself"
@@ -164,12 +165,15 @@ def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> He
 
 
 def _read_shape(
-    path: Path, image: ValueInfoProto, wish: str, findings: Findings
+    path: Path, model: ModelProto, image: ValueInfoProto, wish: str, findings: Findings
 ) -> tuple[str, int, int | None, int | None]:
     """Return layout, batch, height and width of the input."""
     shape = _shape(path, image)
     found = find_layout(shape, wish)
-    if found is None and not wish and len(shape) == 4 and None in (shape[1], shape[3]):
+    is_open = found is None and not wish and len(shape) == 4 and None in (shape[1], shape[3])
+    if is_open and (layout := find_open_layout(model.graph, image.name)):
+        found = find_layout(shape, layout)
+    elif is_open:
         findings.questions["layout"] = "LAYOUT: NCHW or NHWC, the channels are left open"
         found = find_layout(shape, "NCHW") or find_layout(shape, "NHWC")
     if found is None:
