@@ -24,9 +24,9 @@ from perception_node.calibration.quantization import (
     prepare,
     quantize_for_cpu,
     quantize_for_tensorrt,
-    symmetric_scale,
 )
 from perception_node.calibration.ranges import Method, measure, narrow
+from perception_node.calibration.shortcuts import symmetric_scale
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.multiplications import int8_share
 from perception_node.engines.onnxruntime.session import open_session

@@ -12,6 +12,9 @@ For ONNX Runtime on a CPU: unsigned activations with a zero point, signed weight
 all between two convolutions quantised as well. That is what its int8 kernels want: EfficientNet-
 Lite0 runs in 0.57 of the float32 time on a CPU with VNNI; with signed activations 0.87, with
 unsigned weights 5.4. The last layers stay float32 in both.
+
+Of a transformer, both have its convolutions and matrix products with weights (matrix_products.py),
+and nothing between them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ from onnxruntime.quantization.calibrate import TensorsData
 
 from perception_node.calibration.bias_correction import (
     CONVOLUTION,
-    LARGEST_INT8,
     correct_biases,
 )
 from perception_node.calibration.matrix_products import (
@@ -38,6 +40,7 @@ from perception_node.calibration.matrix_products import (
     matrix_products,
     other_products,
 )
+from perception_node.calibration.shortcuts import quantize_shortcuts
 from perception_node.engines.onnx_graph import PER_CHANNEL_FROM, opset_version, sort_nodes
 from perception_node.engines.onnxruntime.session import open_session
 from perception_node.errors import CalibrationError, EngineBuildError, first_line
@@ -45,8 +48,6 @@ from perception_node.model.onnx_file import QUANTIZERS, look_through
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from numpy.typing import NDArray
 
     from perception_node.calibration.bias_correction import Means
     from perception_node.calibration.ranges import Ranges
@@ -57,7 +58,6 @@ FOR_CPU = [CONVOLUTION, "Add", "AveragePool", "Clip", "Concat", "MaxPool", "Mul"
 # Between the layers of a transformer, a few values are so large that 8 bits do not do.
 FOR_TRANSFORMERS = [CONVOLUTION, *MATRIX_PRODUCTS]
 ACTIVATIONS = {"Clip", "Relu"}  # a convolution's rounding does them on the CPU
-SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
@@ -145,7 +145,7 @@ def quantize_for_tensorrt(
     if matrix_products(prepared):
         operations = FOR_TRANSFORMERS
     quantized = _quantize(copy, ranges, alone, operations, activations=kind, options=options)
-    _quantize_shortcuts(quantized.graph, ranges)
+    quantize_shortcuts(quantized.graph, ranges)
     return _serialize(quantized)
 
 
@@ -305,45 +305,3 @@ def _keep_float(graph: onnx.GraphProto, names: Collection[str]) -> None:
                 "LeakyRelu", [f"{output}_float"], [output], name=f"{output}_kept", alpha=1.0
             ),
         )
-
-
-def _quantize_shortcuts(graph: onnx.GraphProto, ranges: Ranges) -> None:
-    """Put Q/DQ before each addition of two convolutions, on the branch that is the shortcut."""
-    maker = {name: node for node in graph.node for name in node.output}
-    depth: dict[str, int] = {}
-    for node in graph.node:
-        below = max((depth.get(name, 0) for name in node.input), default=0) + 1
-        depth.update(dict.fromkeys(node.output, below))
-    for addition in [node for node in graph.node if node.op_type == "Add"]:
-        makers = [maker[name].op_type for name in addition.input if name in maker]
-        if makers == [CONVOLUTION, CONVOLUTION]:
-            shortcut = min(addition.input, key=depth.__getitem__)
-            _insert_pair(graph, addition, shortcut, symmetric_scale(ranges[shortcut]))
-
-
-def symmetric_scale(limits: tuple[float, float]) -> NDArray[np.float32]:
-    """Return TensorRT's scale for a range, as a float32 scalar: never 0."""
-    largest = max(abs(limit) for limit in limits)
-    return np.array(max(largest / LARGEST_INT8, SMALLEST_SCALE), np.float32)
-
-
-def _insert_pair(
-    graph: onnx.GraphProto, reader: onnx.NodeProto, tensor: str, scale: NDArray[np.float32]
-) -> None:
-    """Let one reader of a tensor read it quantised and dequantised."""
-    names = {part: f"{tensor}_Shortcut{part}" for part in ("Scale", "Zero", "Quantized", "Value")}
-    parameters = [names["Scale"], names["Zero"]]
-    graph.initializer.append(numpy_helper.from_array(scale, names["Scale"]))
-    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), names["Zero"]))
-    pair = [
-        onnx.helper.make_node("QuantizeLinear", [tensor, *parameters], [names["Quantized"]]),
-        onnx.helper.make_node(
-            "DequantizeLinear", [names["Quantized"], *parameters], [names["Value"]]
-        ),
-    ]
-    place = next(i for i, node in enumerate(graph.node) if node.output == reader.output)
-    for offset, node in enumerate(pair):
-        node.name = node.output[0]
-        graph.node.insert(place + offset, node)
-    added = graph.node[place + len(pair)]
-    added.input[:] = [names["Value"] if name == tensor else name for name in added.input]

@@ -90,7 +90,7 @@ class Result:
 def with_python(version: str, *more: str) -> Lane:
     """Return the lane of a Python version."""
     python, shows = f"python{version}", f"Python {version}: all imports, unit tests, demo"
-    # The slow ones measure memory, which the lane of JetPack 6 does with all packages of that time.
+    # The slow ones measure memory: the lane of JetPack 6 does, with the packages of that time.
     quick_tests = f"{UNIT_TESTS} -m 'not slow'"
     return Lane(python, shows, (SET_UP,), (quick_tests, DEMO, *more), python)
 

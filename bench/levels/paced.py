@@ -185,9 +185,10 @@ def _read_resources(before: resource.struct_rusage, frames: int) -> dict[str, fl
 
 def _describe_model(config: ModelConfig, pipeline: FallbackPipeline) -> dict[str, str]:
     bundle, engine = pipeline.bundle, pipeline.description
-    file = MODEL_FILES[config.precision]
+    precision = bundle.precision(config.precision)
+    file = MODEL_FILES[precision]
     if engine.startswith("ONNX Runtime"):
-        file = INT8_ON_CPU if config.precision == "int8" else MODEL
+        file = INT8_ON_CPU if precision == "int8" else MODEL
     sha256 = bundle.files.get(file, bundle.files[MODEL])
     return {"name": bundle.manifest.name, "sha256": sha256, "engine": engine}
 

@@ -41,7 +41,7 @@ def changes(batch: int, record: Callable[[], Shapes]) -> Iterator[tuple[list[str
     line = f"batch fixed at {batch}: the graph is rewritten to 1"
     yield [line], _nothing
     shapes = record()
-    for rule in (_replace, _divide):
+    for rule in (_divide, _replace):
         yield [line], partial(_shrink, batch=batch, shapes=shapes, rule=rule)
     yield [f"batch fixed at {batch}: it gets {batch} copies of each image; export batch 1"], None
 

@@ -72,7 +72,8 @@ def perform(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         kind = split_score(path, rewritten, options["kind"], options["labels"])
         _check_types(path, rewritten)
         name, output = rewritten.graph.input[0].name, rewritten.graph.output[0].name
-        after = run(path, rewritten, output, ({name: image[np.newaxis]} for image in images))
+        ours = ({name: image[np.newaxis]} for image in images)
+        after = run(path, rewritten, output, ours, as_written=facts.batch > 1)
         scores = np.stack(after)[:, 0]
         is_split = scores.shape[1] > expected.shape[1] == 1
         wanted = with_other_score(expected, kind) if is_split else expected

@@ -6,7 +6,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
+from onnx.checker import ValidationError
+
+from perception_node.engines.importing.constants import read
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -27,6 +30,7 @@ MOVING = {
 }
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 MAX_STEPS = 30
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 
 class GraphValues:
@@ -146,6 +150,6 @@ def _number(tensor: TensorProto) -> float:
     if math.prod(tensor.dims) != 1:
         return math.nan
     try:
-        return float(numpy_helper.to_array(tensor).ravel()[0])
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return float(read(tensor).ravel()[0])
+    except (*UNREADABLE, ValidationError):
         return math.nan  # text, or damaged: ONNX Runtime will say so

@@ -9,21 +9,20 @@ out in elementary operators. ``output_kind`` compares the answer with the values
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from perception_node.engines.importing.graph_values import MOVING, GraphValues
+from perception_node.engines.importing.head_value import DECIDING, Value, fits, together
 from perception_node.engines.importing.output_kind import POOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from onnx import GraphProto, NodeProto
 
+    from perception_node.engines.importing.head_value import Form
     from perception_node.model.bundle import OutputKind
 
-Form = Literal[
-    "linear", "probabilities", "log-probabilities", "sigmoid", "log-sigmoid", "exp", "unknown"
-]
 KINDS: dict[Form, OutputKind] = {
     "linear": "logits",
     "log-probabilities": "logits",  # their softmax is the probabilities
@@ -44,9 +43,6 @@ LAYERS = {
 OF_TWO = {"Div", "Mul", "Sub"}
 QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
 MAX_STEPS = 60  # between the output and what decides
-SLACK = 0.01  # a limit that cuts off less of the scores' range is there for safety
-LOWEST_LOGARITHM = -10.0  # e to it is nothing
-ROUNDING = 1e-3  # room for that of float16
 
 
 class Head(NamedTuple):
@@ -65,34 +61,6 @@ class Head(NamedTuple):
     rounded: bool
 
 
-class _Value(NamedTuple):
-    """What a tensor holds: ``scale`` times something of this form, plus ``offset``."""
-
-    form: Form
-    operator: str
-    scale: float = 1.0
-    offset: float = 0.0
-    rounded: bool = False
-
-    def affine(self, factor: float, summand: float) -> _Value:
-        """Return this value times ``factor``, plus ``summand``; NaN is any constant."""
-        return self._replace(scale=self.scale * factor, offset=self.offset * factor + summand)
-
-    def unknown(self, operator: str) -> _Value:
-        """Return what ``operator`` makes of it if no rule says more."""
-        return _Value("unknown", operator if self.form != "unknown" else self.operator)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether scale and offset do nothing."""
-        return abs(self.scale - 1.0) < ROUNDING and abs(self.offset) < ROUNDING
-
-    @property
-    def is_turned(self) -> bool:
-        """Whether it is 1 minus something of this form: of a sigmoid, the opposite's."""
-        return self.affine(-1.0, 1.0).is_plain
-
-
 def find_head(graph: GraphProto, output: str) -> Head:
     """Return what the tensor ``output`` of a graph with ONNX's own operators is."""
     value = _Tracer(graph).follow(output, MAX_STEPS)
@@ -109,8 +77,8 @@ class _Tracer:
 
     def __init__(self, graph: GraphProto) -> None:
         self._graph = GraphValues(graph)
-        self._seen: dict[str, _Value] = {}
-        self._rules: dict[str, Callable[[NodeProto, int], _Value]] = {
+        self._seen: dict[str, Value] = {}
+        self._rules: dict[str, Callable[[NodeProto, int], Value]] = {
             **dict.fromkeys(MOVING, self._move),
             **dict.fromkeys(POOLS, self._pool),
             **dict.fromkeys(QUANTISERS, self._quantise),
@@ -130,67 +98,67 @@ class _Tracer:
             "Where": self._where,
         }
 
-    def follow(self, name: str, steps: int) -> _Value:
+    def follow(self, name: str, steps: int) -> Value:
         """Return what a tensor holds; the search ends after ``steps`` operators."""
         node = self._graph.maker(name)
         if node is None:
-            return _Value("unknown", "")
+            return Value("unknown", "")
         if name not in self._seen:
-            self._seen[name] = _Value("unknown", node.op_type)  # stays so in a graph with a circle
+            self._seen[name] = Value("unknown", node.op_type)  # stays so in a graph with a circle
             self._seen[name] = self._apply(node, steps - 1)
         return self._seen[name]
 
-    def _apply(self, node: NodeProto, steps: int) -> _Value:
+    def _apply(self, node: NodeProto, steps: int) -> Value:
         operator = node.op_type
         if operator in LAYERS:
-            return _Value("linear", operator)
+            return Value("linear", operator)
         if operator in DECIDING:
             return DECIDING[operator]
         rule = self._rules.get(operator)
         is_short = len(node.input) < (2 if operator in OF_TWO else 1)
         if rule is None or steps <= 0 or is_short:
-            return _Value("unknown", operator)
+            return Value("unknown", operator)
         return rule(node, steps)
 
-    def _first(self, node: NodeProto, steps: int) -> _Value:
+    def _first(self, node: NodeProto, steps: int) -> Value:
         return self.follow(node.input[0], steps)
 
-    def _move(self, node: NodeProto, steps: int) -> _Value:
+    def _move(self, node: NodeProto, steps: int) -> Value:
         """Take parts and other shapes for the whole: the values on images check it."""
         return self._first(node, steps)
 
-    def _cast(self, node: NodeProto, steps: int) -> _Value:
+    def _cast(self, node: NodeProto, steps: int) -> Value:
         value = self._first(node, steps)
         return value if self._graph.casts_to_float(node) else value.unknown("Cast")
 
-    def _quantise(self, node: NodeProto, steps: int) -> _Value:
+    def _quantise(self, node: NodeProto, steps: int) -> Value:
         return self._first(node, steps)._replace(rounded=True)
 
-    def _pool(self, node: NodeProto, steps: int) -> _Value:
+    def _pool(self, node: NodeProto, steps: int) -> Value:
         """Pooled activations are logits, as in SqueezeNet; pooled scores stay scores."""
         value = self._first(node, steps)
-        return _Value("linear", node.op_type) if value.form == "unknown" else value
+        return Value("linear", node.op_type) if value.form == "unknown" else value
 
-    def _reduce_sum(self, node: NodeProto, steps: int) -> _Value:
+    def _reduce_sum(self, node: NodeProto, steps: int) -> Value:
         value = self._first(node, steps)
         return value if value.form in {"linear", "probabilities"} else value.unknown("ReduceSum")
 
-    def _normalise(self, node: NodeProto, steps: int) -> _Value:
+    def _normalise(self, node: NodeProto, steps: int) -> Value:
         value = self._first(node, steps)
         return value if value.form == "linear" else value.unknown(node.op_type)
 
-    def _limit(self, node: NodeProto, steps: int) -> _Value:
+    def _limit(self, node: NodeProto, steps: int) -> Value:
         """Clip, or one of its sides; a linear layer between 0 and a limit is a hard sigmoid."""
         limits = self._graph.limits(node)
         if limits is None:
-            return _Value("unknown", node.op_type)
+            return Value("unknown", node.op_type)
         source, lowest, highest = limits
         value = self.follow(source, steps)
         if value.form == "linear" and lowest >= 0.0 and math.isfinite(highest):
-            return _Value("sigmoid", node.op_type, highest - lowest, lowest, value.rounded)
-        return value if _fits(value, lowest, highest) else value.unknown(node.op_type)
+            return Value("sigmoid", node.op_type, highest - lowest, lowest, value.rounded)
+        return value if fits(value, lowest, highest) else value.unknown(node.op_type)
 
-    def _multiply(self, node: NodeProto, steps: int) -> _Value:
+    def _multiply(self, node: NodeProto, steps: int) -> Value:
         for one, other in (node.input[:2], node.input[1::-1]):
             factor = self._graph.constant(one)
             if factor is not None:
@@ -200,7 +168,7 @@ class _Tracer:
                 return self._normalised(node, self.follow(other, steps), inverse.input[0])
         return self._first(node, steps).unknown("Mul")
 
-    def _divide(self, node: NodeProto, steps: int) -> _Value:
+    def _divide(self, node: NodeProto, steps: int) -> Value:
         above, below = (self._graph.constant(name) for name in node.input[:2])
         if below is not None:
             factor = 1.0 / below if below else math.nan
@@ -211,29 +179,29 @@ class _Tracer:
         value = self._first(node, steps)
         is_one_more = value.offset == 0.0 and divisor.offset > 0.0  # e^x / (e^x + 1)
         if value.form == divisor.form == "exp" and is_one_more and value.scale == divisor.scale:
-            return _Value("sigmoid", "Exp")
+            return Value("sigmoid", "Exp")
         return self._normalised(node, value, node.input[1])
 
-    def _normalised(self, node: NodeProto, value: _Value, divisor: str) -> _Value:
+    def _normalised(self, node: NodeProto, value: Value, divisor: str) -> Value:
         """Return what dividing by a sum makes of values: they then add up to 1."""
         if self._graph.is_sum(divisor):
-            return _Value("probabilities", "Exp" if value.form == "exp" else "ReduceSum")
+            return Value("probabilities", "Exp" if value.form == "exp" else "ReduceSum")
         return value.unknown(node.op_type)
 
-    def _invert(self, node: NodeProto, above: float, value: _Value) -> _Value:
+    def _invert(self, node: NodeProto, above: float, value: Value) -> Value:
         """``1 / (1 + e^x)`` is a sigmoid."""
         if value.form == "exp" and value.scale > 0.0 and math.isclose(value.offset, above):
-            return _Value("sigmoid", "Exp")
+            return Value("sigmoid", "Exp")
         return value.unknown(node.op_type)
 
-    def _add(self, node: NodeProto, steps: int) -> _Value:
+    def _add(self, node: NodeProto, steps: int) -> Value:
         constants = [self._graph.constant(name) for name in node.input]
         values = self._variables(node, steps)
         if len(values) == 1 and node.op_type != "Mean":
             return values[0].affine(1.0, sum(c for c in constants if c is not None))
-        return _together(values, {"linear", "probabilities"}, node.op_type)
+        return together(values, {"linear", "probabilities"}, node.op_type)
 
-    def _subtract(self, node: NodeProto, steps: int) -> _Value:
+    def _subtract(self, node: NodeProto, steps: int) -> Value:
         above, below = (self._graph.constant(name) for name in node.input[:2])
         if below is not None:
             return self._first(node, steps).affine(1.0, -below)
@@ -241,15 +209,15 @@ class _Tracer:
             return self.follow(node.input[1], steps).affine(-1.0, above)
         value, passed = self._first(node, steps), self._graph.reduction(node.input[1])
         if value.form == "linear" and any("Log" in operator for operator in passed):
-            return _Value("log-probabilities", "Log", rounded=value.rounded)
+            return Value("log-probabilities", "Log", rounded=value.rounded)
         if value.form in {"linear", "log-probabilities"} and passed:  # the same for all classes
             return value
-        return _together(self._variables(node, steps), {"linear"}, "Sub")
+        return together(self._variables(node, steps), {"linear"}, "Sub")
 
-    def _exp(self, node: NodeProto, steps: int) -> _Value:
+    def _exp(self, node: NodeProto, steps: int) -> Value:
         value = self._first(node, steps)
         if value.form == "linear":
-            return _Value("exp", "Exp")
+            return Value("exp", "Exp")
         inverse: dict[Form, Form] = {
             "log-probabilities": "probabilities",
             "log-sigmoid": "sigmoid",
@@ -258,7 +226,7 @@ class _Tracer:
             return value._replace(form=inverse[value.form])
         return value.unknown("Exp")
 
-    def _log(self, node: NodeProto, steps: int) -> _Value:
+    def _log(self, node: NodeProto, steps: int) -> Value:
         value = self._first(node, steps)
         if value.form == "probabilities" and value.is_plain:
             return value._replace(form="log-probabilities")
@@ -266,61 +234,31 @@ class _Tracer:
             return value._replace(form="log-sigmoid")
         return value.unknown("Log")
 
-    def _concat(self, node: NodeProto, steps: int) -> _Value:
+    def _concat(self, node: NodeProto, steps: int) -> Value:
         """Join heads of one form; ``1 - p`` beside ``p`` is one class or the other."""
         values = self._variables(node, steps)
         if not values or any(value.form != "sigmoid" for value in values):
-            return _together(values, {"linear", "probabilities"}, "Concat")
+            return together(values, {"linear", "probabilities"}, "Concat")
         if not all(value.is_plain or value.is_turned for value in values):
-            return _Value("unknown", "Concat")
+            return Value("unknown", "Concat")
         turned = sorted(value.is_turned for value in values)
         form: Form = "probabilities" if turned == [False, True] else "sigmoid"
-        return _Value(form, values[0].operator)
+        return Value(form, values[0].operator)
 
-    def _where(self, node: NodeProto, steps: int) -> _Value:
+    def _where(self, node: NodeProto, steps: int) -> Value:
         """Two ways to the same scores; or a constant in the place of NaN and infinities."""
         numbers = [self._graph.constant(name) for name in node.input[1:]]
         if numbers.count(None) != len(numbers) and not self._graph.tests_for_nan(node.input[0]):
-            return _Value("unknown", "Where")
+            return Value("unknown", "Where")
         values = [
             self.follow(name, steps)
             for name, number in zip(node.input[1:], numbers, strict=True)
             if number is None
         ]
         is_same = len({(value.form, value.scale, value.offset) for value in values}) == 1
-        return values[0] if is_same else _Value("unknown", "Where")
+        return values[0] if is_same else Value("unknown", "Where")
 
-    def _variables(self, node: NodeProto, steps: int) -> list[_Value]:
+    def _variables(self, node: NodeProto, steps: int) -> list[Value]:
         """Return what those inputs hold that are no constants."""
         names = [name for name in node.input if self._graph.constant(name) is None]
         return [self.follow(name, steps) for name in names]
-
-
-DECIDING = {
-    "HardSigmoid": _Value("sigmoid", "HardSigmoid"),
-    "LogSoftmax": _Value("log-probabilities", "LogSoftmax"),
-    "Sigmoid": _Value("sigmoid", "Sigmoid"),
-    "Softmax": _Value("probabilities", "Softmax"),
-    "Softplus": _Value("log-sigmoid", "Softplus", scale=-1.0),  # of the opposite
-    "Tanh": _Value("sigmoid", "Tanh", scale=2.0, offset=-1.0),  # of twice the value
-}
-
-
-def _together(values: list[_Value], allowed: Iterable[Form], operator: str) -> _Value:
-    """Return the form that all values share, if it is an allowed one."""
-    if values and len({value.form for value in values}) == 1 and values[0].form in allowed:
-        return values[0]._replace(rounded=any(value.rounded for value in values))
-    return values[0].unknown(operator) if values else _Value("unknown", operator)
-
-
-def _fits(value: _Value, lowest: float, highest: float) -> bool:
-    """Tell whether limits leave the values as they are, but for safety."""
-    if value.form == "linear":
-        return lowest < 0.0 < highest
-    if value.form == "log-probabilities":
-        return lowest <= LOWEST_LOGARITHM and highest >= 0.0
-    if value.form not in {"probabilities", "sigmoid"}:
-        return False
-    ends = sorted((value.offset, value.offset + value.scale))
-    slack = SLACK * abs(value.scale)
-    return lowest <= ends[0] + slack and highest >= ends[1] - slack

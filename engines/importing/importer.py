@@ -199,6 +199,7 @@ def _convert(
         provenance={
             **provenance,
             **({"external_data": beside} if (beside := source.model.external_data) else {}),
+            **({"float_parent": parent.files[MODEL]} if (parent := order.float_parent) else {}),
             "imported_by": f"perception_node {__version__}",
             **source.versions,
             "settings": {name: choice.source for name, choice in choices.items()},

@@ -15,13 +15,14 @@ from perception_node.engines.importing.doubles import has_doubles
 from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.head import Head, find_head
 from perception_node.engines.importing.inputs import choose_image
-from perception_node.engines.importing.int8_models import with_weights
+from perception_node.engines.importing.int8_models import said_of, with_weights
 from perception_node.engines.importing.label_maps import cut_label_maps
 from perception_node.engines.importing.labels import labels_in_metadata
 from perception_node.engines.importing.layouts import LAYOUTS, find_layout
 from perception_node.engines.importing.loading import check_operators, load_model
 from perception_node.engines.importing.makers.ultralytics import refuse
 from perception_node.engines.importing.narrowing import narrow
+from perception_node.engines.importing.open_channels import find_open_layout
 from perception_node.engines.importing.outputs import choose_output
 from perception_node.engines.importing.quantized import quantized_form, to_pairs
 from perception_node.errors import ConversionError
@@ -122,7 +123,7 @@ def inspect(
     quantized = quantized_form(path, model)
     image, fixed = choose_image(path, model, options.get("fixed") or {}, findings)
     wish = options.get("layout") or ""
-    layout, batch, height, width = _read_shape(path, image, wish, findings)
+    layout, batch, height, width = _read_shape(path, model, image, wish, findings)
     kind = LAYOUTS[layout]
     if kind.alpha and not wish and not drops_alpha(model, image.name, kind):
         problem = "its input has 4 channels, and the graph does not leave out the fourth itself"
@@ -155,17 +156,24 @@ def _find_head(path: Path, model: ModelProto, output: str, quantized: str) -> He
     head = find_head(model.graph, output)
     if head.kind is not None or not quantized:
         return head
-    bare = to_float(path, to_pairs(path, with_weights(model)))
+    try:
+        with said_of(path):
+            bare = to_float(path, to_pairs(path, with_weights(model)))
+    except ConversionError:  # its float parent may be at hand
+        return head
     return find_head(bare.graph, output)._replace(rounded=True)
 
 
 def _read_shape(
-    path: Path, image: ValueInfoProto, wish: str, findings: Findings
+    path: Path, model: ModelProto, image: ValueInfoProto, wish: str, findings: Findings
 ) -> tuple[str, int, int | None, int | None]:
     """Return layout, batch, height and width of the input."""
     shape = _shape(path, image)
     found = find_layout(shape, wish)
-    if found is None and not wish and len(shape) == 4 and None in (shape[1], shape[3]):
+    is_open = found is None and not wish and len(shape) == 4 and None in (shape[1], shape[3])
+    if is_open and (layout := find_open_layout(model.graph, image.name)):
+        found = find_layout(shape, layout)
+    elif is_open:
         findings.questions["layout"] = "LAYOUT: NCHW or NHWC, the channels are left open"
         found = find_layout(shape, "NCHW") or find_layout(shape, "NHWC")
     if found is None:

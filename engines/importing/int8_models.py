@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -19,9 +20,10 @@ from perception_node.engines.importing.dequantized import (
 from perception_node.engines.importing.quantized import to_pairs
 from perception_node.engines.multiplications import int8_share
 from perception_node.engines.onnx_graph import Constants, attribute
-from perception_node.errors import ConversionError
+from perception_node.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from onnx import GraphProto, ModelProto, ValueInfoProto
@@ -55,6 +57,30 @@ def split_quantized(
         ConversionError: its float model cannot be worked out, or the parent is another model's.
 
     """
+    with said_of(path):
+        return _split(path, model, parent)
+
+
+@contextmanager
+def said_of(path: Path) -> Iterator[None]:
+    """Refuse a model whose quantisers do not fit what they are for, whatever fails on them.
+
+    Raises:
+        ConversionError: something failed.
+
+    """
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:
+        problem = f"its quantised layers do not fit together: {first_line(error)}"
+        raise ConversionError(path, f"{problem}; export it again") from error
+
+
+def _split(
+    path: Path, model: ModelProto, parent: bytes | None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     pairs = to_pairs(path, model)
     if parent is None:
         reference = to_float(path, pairs)

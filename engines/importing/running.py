@@ -42,10 +42,13 @@ def run(
     output: str,
     feeds: Iterable[dict[str, NDArray[Any]]],
     batch: int = 1,
+    *,
+    as_written: bool = False,
 ) -> list[NDArray[np.float32]]:
     """Run a model in ONNX Runtime on each feed; return the scores of the first image as float32.
 
-    Each array has the shape that the output has for one image.
+    Each array has the shape that the output has for one image. ``as_written``: nodes are not
+    joined, which could hide that a shape is wrong.
 
     Raises:
         ConversionError: ONNX Runtime cannot load or run it, or the output is no row of scores.
@@ -55,7 +58,7 @@ def run(
     feeds = iter(feeds)
     first = next(feeds)
     try:
-        session = _open(content, first)
+        session = _open(content, first, as_written=as_written)
         outputs = [session.run([output], feed)[0] for feed in chain([first], feeds)]
     except Exception as error:  # it documents no exceptions
         version, newest = opset_version(model), newest_opset()
@@ -93,10 +96,14 @@ def record_shapes(
     return {name: value.ravel().tolist() for name, value in found.items() if value is not None}
 
 
-def _open(content: bytes, feed: dict[str, NDArray[Any]]) -> OrtObject:
+def _open(content: bytes, feed: dict[str, NDArray[Any]], *, as_written: bool = False) -> OrtObject:
     beside = {WEIGHTS: map_file(Path(WEIGHTS))} if Path(WEIGHTS).is_file() else {}
     size = sum(each.nbytes for each in feed.values())
-    return open_session(content, input_bytes=size, beside=beside)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return open_session(content, options, input_bytes=size, beside=beside)
 
 
 def _first_row(path: Path, scores: NDArray[Any], batch: int) -> NDArray[Any]:

@@ -288,4 +288,5 @@ def _named(folder: Path, path: Path) -> Iterator[None]:
         yield
     except PerceptionError as error:
         error.args = tuple(str(part).replace(str(folder), str(path)) for part in error.args)
+        error.problem = error.problem.replace(str(folder), str(path))
         raise

@@ -42,8 +42,9 @@ class ModelConfig(Section):
     )
     precision: Precision = parameter(
         "fp16",
-        "Precision of the model. On the CPU, int8 runs model.int8.cpu.onnx (perception calibrate "
-        "makes it) and the others are float32, as is what stands by for TensorRT.",
+        "Precision of the model; one that came as int8 is int8, whatever is set. On the CPU, int8 "
+        "runs model.int8.cpu.onnx (perception calibrate makes it) and the others are float32, as "
+        "is what stands by for TensorRT.",
     )
     allow_ungated: bool = parameter(
         False,

@@ -13,6 +13,7 @@ from perception_node.errors import FrameError
 from perception_node.vision.frame import Unpacker
 from perception_node.vision.opencv import to_jpeg
 from perception_node.vision.overlay import draw_overlay
+from perception_node.vision.samples import SampleScaler
 from perception_node.wire.images import COMPRESSED_TYPE, RAW_TYPE, ImageReader
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ def read_pictures(
 ) -> dict[int, str]:
     """Return pictures as JPEG data URIs, by frame number from 1; none where it is damaged."""
     unpacker, pictures = Unpacker(), {}
+    scaler = SampleScaler("auto", "auto")  # people shall see something, whatever the model saw
     readers = {
-        RAW_TYPE: ImageReader("raw", max_pixels, SIDE),
-        COMPRESSED_TYPE: ImageReader("compressed", max_pixels, SIDE),
+        RAW_TYPE: ImageReader("raw", max_pixels, SIDE, scaler=scaler),
+        COMPRESSED_TYPE: ImageReader("compressed", max_pixels, SIDE, scaler=scaler),
     }
     for number, message in enumerate(islice(messages, max(numbers, default=0)), start=1):
         if number in numbers:
+            scaler.forget()
             with suppress(FrameError):
                 frame = readers[message.type_name].read(message.data)
                 jpeg = to_jpeg(draw_overlay(*unpacker.unpack(frame), ()), SIDE)

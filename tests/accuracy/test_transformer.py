@@ -19,8 +19,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.calibration.calibrate import calibrate
-from perception_node.calibration.evaluation import Limits, evaluate
+from perception_node.calibration.evaluation import evaluate
 from perception_node.calibration.images import open_images, read_labels
+from perception_node.calibration.judging import Limits
 from perception_node.model.bundle import (
     Input,
     Manifest,

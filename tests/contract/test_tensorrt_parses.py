@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
+from perception_node.calibration.balancing import balance
+from perception_node.calibration.quantization import prepare, quantize_for_tensorrt
+from perception_node.calibration.ranges import measure
 from perception_node.engines.half_precision import to_half_precision
+from perception_node.engines.importing.int8_models import split_quantized
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan
-from perception_node.engines.tensorrt.inspection import check_precision, precision_table
+from perception_node.engines.tensorrt.inspection import (
+    check_precision,
+    has_int8_products,
+    precision_table,
+)
 from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT
 from tests.calibration_builders import quantize
+from tests.int8_builders import FOR_TENSORRT, pictures, quantized_network, small_transformer
 from tests.tensorrt_builders import resnet18
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
@@ -74,3 +84,27 @@ def test_a_quantised_model_is_not_float32_around_its_int8_parts(models):
     layers = build_plan(trt, models["int8"], "int8", BuildOptions()).layers
     others = {layer.precision for layer in layers if layer.kind in {"Activation", "Elementwise"}}
     assert others == {"fp16"}
+
+
+def test_the_matrix_products_of_a_transformer_are_int8():
+    prepared = balance(prepare(small_transformer(outlier=50.0)), pictures())
+    model = quantize_for_tensorrt(prepared, measure(prepared, pictures()))
+    built = build_plan(
+        load_tensorrt("tensorrt-rtx"), to_half_precision(model), "int8", BuildOptions()
+    )
+    table = precision_table(built.layers)
+    assert table["MatrixMultiply"] == {"fp16": 5, "int8": 12}
+    assert table["Convolution"] == {"int8": 1}
+    assert has_int8_products(built.layers)
+    check_precision(built.layers, "int8", is_typed=True, quantized=13)
+
+
+@pytest.mark.parametrize("case", sorted(FOR_TENSORRT))
+def test_what_came_quantised_and_is_symmetric_is_read(case, tmp_path):
+    came = onnx.load_model_from_string(quantized_network(case, tmp_path))
+    _, blobs = split_quantized(tmp_path, came, None)
+    built = build_plan(
+        load_tensorrt("tensorrt-rtx"), to_half_precision(blobs["tensorrt"]), "int8", BuildOptions()
+    )
+    table = precision_table(built.layers)
+    assert (table["Convolution"], table["MatrixMultiply"]) == ({"int8": 3}, {"int8": 1})

@@ -43,6 +43,7 @@ def attempt(content: bytes, options: dict) -> str:
     try:
         facts, _ = inspection.perform(path, options)
         facts = json.loads(json.dumps(facts))
+        del facts["metadata"]  # for the parent alone
         size = [facts["height"] or 12, facts["width"] or 16]
         if max(size) > LARGEST:
             return "large"

@@ -17,7 +17,12 @@ from perception_node.engines.importing.makers import (
     timm,
     ultralytics,
 )
-from perception_node.engines.importing.makers.evidence import Evidence, Foreign, Unusable
+from perception_node.engines.importing.makers.evidence import (
+    Evidence,
+    Foreign,
+    NoClassifier,
+    Unusable,
+)
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.errors import ConversionError
 from perception_node.printable import printable
@@ -53,17 +58,17 @@ def read_makers(path: Path, evidence: Evidence, wishes: Wishes) -> dict[str, Cho
             known = {**reader.read(evidence), **known}
         if "labels" not in known and wishes.labels is None and not evidence.has_labels:
             known |= label_files.read(evidence)
-    except Unusable as error:
+    except NoClassifier as error:
         raise ConversionError(path, printable(error)) from error
+    except Unusable as error:
+        advice = "correct it, or import the model from a folder without that file"
+        raise ConversionError(path, printable(error), advice) from error
     foreign = {name: choice for name, choice in known.items() if isinstance(choice.value, Foreign)}
-    answered = PRESETS[wishes.preset] if wishes.preset else {}
-    if problems := [
-        f"{choice.value.name} ({choice.source}) for --{name}"
-        for name, choice in foreign.items()
-        if getattr(wishes, name, None) is None and name not in answered
-    ]:
-        advice = "say another way with these flags, if it comes near enough"
-        raise ConversionError(
-            path, f"it asks for what is not ours yet: {', '.join(problems)}; {advice}"
-        )
+    answered = {*(PRESETS[wishes.preset] if wishes.preset else {})}
+    open_ = [name for name in foreign if getattr(wishes, name) is None and name not in answered]
+    if open_:
+        asked = ", ".join(f"{foreign[name].value.name} ({foreign[name].source})" for name in open_)
+        flags = " and ".join(f"--{name}" for name in open_)
+        advice = f"give {flags}, if another way comes near enough"
+        raise ConversionError(path, f"it asks for what is not ours yet: {asked}", advice)
     return {name: choice for name, choice in known.items() if name not in foreign}

@@ -31,6 +31,10 @@ class Unusable(ValueError):
     """A maker's file says what cannot be used; the message names the file and says why."""
 
 
+class NoClassifier(Unusable):
+    """It says that the model is for something else."""
+
+
 class Foreign(NamedTuple):
     """A value that is not ours yet: the user can choose another, in the place of an error."""
 

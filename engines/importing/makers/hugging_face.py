@@ -10,6 +10,7 @@ from perception_node.engines.importing.makers.evidence import (
     UNIT,
     ZEROS,
     Foreign,
+    NoClassifier,
     Unusable,
     class_names,
     fraction,
@@ -130,7 +131,9 @@ def _read_config(config: dict[str, Any]) -> dict[str, Choice]:
     for name in architectures if isinstance(architectures, list) else []:
         _, is_for, task = str(name).partition("For")
         if is_for and "Classification" not in task:
-            raise Unusable(f"{CONFIG}: {quote(str(name))}: only image classifiers can be imported")
+            raise NoClassifier(
+                f"{CONFIG}: {quote(str(name))}: only image classifiers can be imported"
+            )
     values: Values = {}
     if "id2label" in config:
         values["labels"] = class_names(config["id2label"], f"{CONFIG}: id2label")
@@ -142,7 +145,7 @@ def _read_config(config: dict[str, Any]) -> dict[str, Choice]:
 def _read_processor(file: str, settings: dict[str, Any], model: str) -> dict[str, Choice]:
     said = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     name = NAMES_BY_MODEL.get(model, "") if said is None else _short_name(str(said))
-    source = file if said is None else f"{file} ({str(said)[:40]})"
+    source = file if said is None else f"{file}: {str(said)[:40]}"
     values: Values = _numbers(file, name, settings)
     if name in PROCESSORS_BY_NAME:
         values |= _geometry(file, name, settings)

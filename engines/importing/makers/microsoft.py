@@ -14,7 +14,7 @@ from perception_node.engines.importing.makers.evidence import (
     UNIT,
     ZEROS,
     Foreign,
-    Unusable,
+    NoClassifier,
     side,
 )
 from perception_node.engines.importing.makers.geometry import Values, stretched
@@ -50,7 +50,7 @@ def read(evidence: Evidence) -> dict[str, Choice]:
     if span:
         values |= RANGES.get(span, {"scale": Foreign(f"pixel range {span}")})
     if any(key.startswith(AZURE) for key in metadata):
-        source = f"{source} (Azure Custom Vision)"
+        source = f"{source}: Azure Custom Vision"
         values |= _read_custom_vision(metadata)
     return {name: Choice(value, source) for name, value in values.items()}
 
@@ -59,7 +59,7 @@ def _read_custom_vision(metadata: Mapping[str, str]) -> Values:
     """Return the geometry; its own sample code stretches, whatever the shape of the image."""
     method = metadata.get(f"{AZURE}Postprocess.Method", "")
     if method and not method.startswith("Classification"):
-        raise Unusable(f"its metadata says {quote(method)}: only classifiers can be imported")
+        raise NoClassifier(f"its metadata says {quote(method)}: only classifiers can be imported")
     values: Values = {"interpolation": "bilinear"}
     sides = [metadata.get(f"{AZURE}Preprocess.Target{name}", "0") for name in ("Height", "Width")]
     if all(pixels.isdecimal() and len(pixels) < 6 for pixels in sides) and "0" not in sides:

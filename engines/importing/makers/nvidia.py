@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEEPSTREAM = ("nvinfer_config.txt", "config_infer_primary.txt", "config_infer_secondary.txt")
 TAO = ("experiment.yaml", "experiment_spec.yaml", "spec.yaml", "train.yaml", "export.yaml")
-COLORS = {"0": "RGB", "1": "BGR", "2": Foreign("model-color-format 2, grey")}
+COLORS = {"0": "RGB", "1": "BGR"}
 HALF = (127.5, 127.5, 127.5)
 MODES: dict[str, Values] = {
     "torch": {
@@ -45,11 +45,11 @@ def read(evidence: Evidence) -> dict[str, Choice]:
     for name in DEEPSTREAM:
         settings = _properties(evidence.text(name) or "")
         if "net-scale-factor" in settings or "offsets" in settings:
-            return _with_source(_read_deepstream(name, settings), f"{name} (DeepStream)")
+            return _with_source(_read_deepstream(name, settings), f"{name}: DeepStream")
     for name in TAO:
         spec = evidence.yaml(name)
         if spec is not None and isinstance(spec.get("dataset"), dict):
-            return _with_source(_read_spec(name, spec), f"{name} (NVIDIA TAO)")
+            return _with_source(_read_spec(name, spec), f"{name}: NVIDIA TAO")
     return {}
 
 
@@ -64,7 +64,8 @@ def _properties(text: str) -> dict[str, str]:
 
 
 def _read_deepstream(file: str, settings: dict[str, str]) -> Values:
-    values: Values = {"color": COLORS.get(settings.get("model-color-format", "0"), Foreign("it"))}
+    color = settings.get("model-color-format", "0")
+    values: Values = {"color": COLORS.get(color, Foreign(f"model-color-format {color[:20]}"))}
     offsets = _numbers(file, settings.get("offsets", "0"))
     (factor, *_) = _numbers(file, settings.get("net-scale-factor", "1"))
     if factor <= 0.0:

@@ -50,7 +50,7 @@ def read(evidence: Evidence) -> dict[str, Choice]:
             return {name: Choice(value, file) for name, value in values.items()}
     if "character" in evidence.metadata:  # as RapidOCR writes it into ONNX
         names = evidence.metadata["character"].splitlines()
-        return {"labels": Choice(class_names(names, "character"), "its metadata (character)")}
+        return {"labels": Choice(class_names(names, "character"), "its metadata: character")}
     return {}
 
 

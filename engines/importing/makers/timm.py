@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perception_node.engines.importing.makers.evidence import (
     UNIT,
     Foreign,
+    NoClassifier,
     Unusable,
     class_names,
     fraction,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from perception_node.engines.importing.makers.evidence import Evidence, Size
 
 FILE = "config.json"
-SOURCE = f"{FILE} (timm)"
+SOURCE = f"{FILE}: timm"
 
 
 def read(evidence: Evidence) -> dict[str, Choice]:
@@ -37,7 +38,7 @@ def read(evidence: Evidence) -> dict[str, Choice]:
     if not isinstance(cfg, dict) or "input_size" not in cfg:
         return {}
     if config.get("num_classes", cfg.get("num_classes")) == 0:
-        raise Unusable(f"{FILE}: num_classes is 0: the network has no head, it gives features")
+        raise NoClassifier(f"{FILE}: num_classes is 0: the network has no head, it gives features")
     size, crop_pct = _size(cfg, evidence.size)
     values: Values = {"color": "RGB", "scale": UNIT, **_geometry(cfg, size, crop_pct)}
     for name in ("mean", "std"):

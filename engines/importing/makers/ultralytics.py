@@ -14,6 +14,7 @@ from perception_node.engines.importing.makers.evidence import (
     ONES,
     UNIT,
     ZEROS,
+    NoClassifier,
     Unusable,
     class_names,
     side,
@@ -33,18 +34,18 @@ TASK = "classify"
 
 def read(evidence: Evidence) -> dict[str, Choice]:
     """Return what an export of Ultralytics says."""
-    source = "its metadata (Ultralytics)"
+    source = "its metadata: Ultralytics"
     metadata = dict(evidence.metadata)
     values: Values = {}
     if config := evidence.json(SCRIPT_FILE):
-        source = f"{SCRIPT_FILE} (Ultralytics)"
+        source = f"{SCRIPT_FILE}: Ultralytics"
         metadata = {key: _as_text(value) for key, value in config.items()}
         if "names" in config:
             values["labels"] = class_names(config["names"], f"{SCRIPT_FILE}: names")
     if not _is_ultralytics(metadata):
         return {}
     if problem := refuse(metadata):
-        raise Unusable(problem)
+        raise NoClassifier(problem)
     values |= {"color": "RGB", "mean": ZEROS, "std": ONES, "scale": UNIT}
     values["interpolation"] = "bilinear"
     if "imgsz" in metadata:

@@ -125,7 +125,7 @@ def test_images_that_are_no_images_do_not_count(bundle, tmp_path):
     write_pictures(tmp_path, 9)
     for number in range(9):
         (tmp_path / f"bad{number}.jpg").write_text("no image")
-    failing(bundle, tmp_path, r"9 usable image\(s\) that differ, 8 skipped \(bad1.jpg: neither")
+    failing(bundle, tmp_path, r"9 usable image\(s\) that differ, 8 skipped \(bad1.jpg: no JPEG")
 
 
 def test_only_files_that_are_no_images_are_an_error(bundle, tmp_path):

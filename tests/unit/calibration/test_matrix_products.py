@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from perception_node.calibration.balancing import balance
 from perception_node.calibration.matrix_products import matrix_products, other_products
@@ -19,8 +20,9 @@ from perception_node.calibration.quantization import (
 from perception_node.calibration.ranges import measure
 from perception_node.engines.multiplications import int8_share
 from perception_node.errors import CalibrationError
+from tests.builders import to_onnx
 from tests.int8_builders import pictures, small_transformer
-from tests.tensorrt_builders import resnet18
+from tests.tensorrt_builders import Graph, resnet18
 
 FLAVOURS = {"tensorrt": quantize_for_tensorrt, "cpu": quantize_for_cpu}
 LAYERS = 12  # query, key, value, output and two of the perceptron, twice
@@ -114,6 +116,42 @@ def test_on_a_cpu_they_are_computed_in_integers(plain, tmp_path):
     found = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     integer = [name for name in found if name in {"QGemm", "MatMulIntegerToFloat"}]
     assert len(integer) == LAYERS
+
+
+def next_convolutional_network():
+    """Return a block of ConvNeXt: a depthwise convolution, then products over the channels."""
+    graph, width = Graph(6), 16
+    x = graph.add("Conv", ["image", graph.noise(width, 3, 4, 4, scale=0.15)], strides=[4, 4])
+    kernel = graph.noise(width, 1, 3, 3, scale=0.3)
+    y = graph.add("Conv", [x, kernel], group=width, pads=[1] * 4)
+    y = graph.add("Transpose", [y], perm=[0, 2, 3, 1])
+    ones, zeros = graph.weight(np.ones(width)), graph.weight(np.zeros(width))
+    y = graph.add("LayerNormalization", [y, ones, zeros], axis=-1)
+    y = graph.add("MatMul", [y, graph.noise(width, 4 * width, scale=0.25)])
+    y = graph.add("Relu", [graph.add("Add", [y, graph.noise(4 * width, scale=0.1)])])
+    y = graph.add("MatMul", [y, graph.noise(4 * width, width, scale=0.12)])
+    y = graph.add("Transpose", [y], perm=[0, 3, 1, 2])
+    x = graph.add("GlobalAveragePool", [graph.add("Add", [x, y])])
+    last = [graph.add("Flatten", [x]), graph.noise(width, 3)]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("image", [1, 3, 16, 16]), ("logits", [1, 3]))
+    ]
+    nodes = [*graph.nodes, helper.make_node("MatMul", last, ["logits"], name="head")]
+    return to_onnx(helper.make_graph(nodes, "next", ends[:1], ends[1:], graph.weights))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_depthwise_convolutions_beside_matrix_products_stay_float(flavour):
+    original = next_convolutional_network()
+    prepared = prepare(original)
+    assert len(matrix_products(prepared)) == 2
+    assert len(quantizable(prepared)) == 4
+    model = FLAVOURS[flavour](prepared, measure(prepared, pictures(16)))
+    patches, depthwise, products = 16 * 16 * 48, 16 * 16 * 9, 2 * 16 * 16 * 64
+    share = (patches + products) / (patches + depthwise + products + 48)
+    assert int8_share(onnx.load_model_from_string(model)) == pytest.approx(share)
+    assert error(model, original) < 0.02
 
 
 @pytest.mark.parametrize("inputs", [[], [np.full((1, 3, 16, 16), np.nan, np.float32)]])

@@ -112,6 +112,7 @@ def test_its_float_parent_says_the_rest_and_is_what_it_is_compared_with(
     theirs, ours = load_bundle(parent), load_bundle(bundle)
     assert ours.manifest.preprocessing == theirs.manifest.preprocessing
     assert ours.labels == theirs.labels
+    assert ours.manifest.provenance["float_parent"] == theirs.files["model.onnx"]
     assert ours.read() != ours.read("model.int8.cpu.onnx")
     code, out, _ = run("evaluate", bundle, "--images", photos, "--json")
     verdicts = json.loads(out)["models"]

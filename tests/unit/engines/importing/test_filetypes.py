@@ -5,9 +5,12 @@ import io
 import json
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perception_node.engines.importing.filetypes import recognise
 from perception_node.errors import ConversionError
@@ -130,3 +133,17 @@ def test_torchscript_is_recognised(tmp_path):
 @pytest.mark.parametrize("content", [color_network(), b"\x08\x07", b"{" * 100, bytes(9)])
 def test_everything_else_may_be_onnx(tmp_path, content):
     assert recognise(tmp_path / "model", content) == "ONNX"
+
+
+@given(
+    begin=st.sampled_from(
+        [b"", b"\x80", b"{", b"<", b"\x08", b"\x0a", b"PK\x03\x04", b"\x10\0\0\0{"]
+    ),
+    rest=st.binary(max_size=80),
+    name=st.sampled_from(["m", "m.pt", "m.bin", "m.pb", "m.h5", "a {file} b.pdiparams", "m.xml"]),
+)
+def test_any_bytes_are_a_format_or_one_line(begin, rest, name):
+    try:
+        assert recognise(Path(name), begin + rest) == "ONNX"
+    except ConversionError as error:
+        assert "\n" not in str(error)

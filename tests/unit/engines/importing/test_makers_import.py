@@ -92,7 +92,7 @@ def softmax(logits):
 def test_a_folder_of_hugging_face_needs_no_flag(tmp_path, bring):
     imported = bring(lay(tmp_path / "vit", FOLDER))
     assert imported.labels == NAMES
-    assert imported.choices["mean"].source == "preprocessor_config.json (ViTImageProcessor)"
+    assert imported.choices["mean"].source == "preprocessor_config.json: ViTImageProcessor"
     assert imported.choices["labels"].source == "config.json"
     label, score = best_of(tmp_path / "bundle", (255, 0, 0))
     assert label == "red"
@@ -144,7 +144,7 @@ def test_torchscript_of_ultralytics_says_the_same_in_config_txt(tmp_path, bring)
     path.write_bytes(script(small_module(labels=None), {"config.txt": config}))
     imported = bring(path)
     assert imported.labels == NAMES
-    assert imported.choices["size"].source == "extra/config.txt (Ultralytics)"
+    assert imported.choices["size"].source == "extra/config.txt: Ultralytics"
     assert imported.manifest.preprocessing.shorter_side == 8
 
 

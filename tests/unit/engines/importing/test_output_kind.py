@@ -7,13 +7,15 @@ Expected scores are worked out by hand from the logits of a red picture: 4, -2 a
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import helper, parser
 
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.settings import Wishes
+from perception_node.engines.importing.output_kind import settle_kind
+from perception_node.engines.importing.settings import Choice, Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
 from perception_node.engines.pipeline import Pipeline
 from perception_node.errors import ConversionError, LabelMismatch
@@ -157,6 +159,14 @@ def test_a_kind_that_the_model_disproves_is_refused(classify, tmp_path, ending, 
     with pytest.raises(ConversionError, match=words):
         classify(network(ending), output=kind)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_what_a_maker_says_and_the_model_disproves_is_asked():
+    graph = {"head": ("sigmoid", "Sigmoid", False)}
+    values = {"range": (0.1, 0.9), "sums": (1.2, 1.4), "probabilities": False, "kind": None}
+    said = Choice("logits", "config.json")
+    with pytest.raises(ConversionError, match=r"config\.json says logits: give --output sigmoid"):
+        settle_kind(Path("m.onnx"), said, graph, values, "perception import m.onnx")
 
 
 ONE_SCORE = {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.engines.importing.dequantized import to_float
+from perception_node.engines.importing.findings import Findings
 from perception_node.engines.importing.inspection import inspect
 from perception_node.engines.importing.int8_models import (
     for_tensorrt,
@@ -66,7 +67,11 @@ def model(case, tmp_path_factory):
 def test_its_form_is_a_fact_of_the_import(model, case):
     expected = "integer operators" if "integer" in case else "Q/DQ"
     expected = "dynamic" if case == "dynamic" else expected
-    assert inspect(PATH, model, {}).quantized.startswith(expected)
+    assert inspect(PATH, model, {}, Findings()).quantized.startswith(expected)
+
+
+def test_what_the_scores_are_is_seen_behind_integers(model):
+    assert inspect(PATH, model, {}, Findings()).head.kind == "logits"
 
 
 def test_a_float_model_has_no_form():
@@ -191,6 +196,41 @@ def test_a_zero_point_at_an_end_of_the_range_is_a_cut(zero, scale):
     assert np.abs(found - expected)[inside].max(initial=0) <= 0.51 * scale
     if zero in {-128, 127}:
         assert np.abs(found - expected).max() <= 0.51 * scale
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    cases = ("symmetric, per channel", "integer operators, per channel", "dynamic")
+    folder = tmp_path_factory.mktemp("originals")
+    return [quantized_network(case, folder) for case in cases]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damaged_models_are_refused_or_understood(originals, data):
+    """Nothing but a ConversionError: in the child, all else is a fault of ours."""
+    model = onnx.load_model_from_string(data.draw(st.sampled_from(originals)))
+    node = data.draw(st.sampled_from(model.graph.node))
+    tensor = data.draw(st.sampled_from(model.graph.initializer))
+    damage = data.draw(st.sampled_from(["input", "swap", "dims", "type", "attribute", "gone"]))
+    if damage == "input" and node.input:
+        del node.input[data.draw(st.integers(0, len(node.input) - 1))]
+    elif damage == "swap" and node.input:
+        node.input[data.draw(st.integers(0, len(node.input) - 1))] = tensor.name
+    elif damage == "dims":
+        tensor.dims[:] = data.draw(st.lists(st.integers(0, 4), max_size=4))
+    elif damage == "type":
+        tensor.data_type = data.draw(st.integers(1, 16))
+    elif damage == "attribute":
+        node.attribute.append(helper.make_attribute("axis", data.draw(st.integers(-9, 9))))
+    elif damage == "gone":
+        model.graph.initializer.remove(tensor)
+    try:
+        loaded = load_model(PATH, model.SerializeToString(), [])
+        inspect(PATH, loaded, {}, Findings())
+        split_quantized(PATH, loaded, None)
+    except ConversionError:
+        pass
 
 
 def test_what_was_never_quantised_asks_for_the_float_parent():

@@ -11,7 +11,11 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing.settings import Wishes
+from perception_node.engines.plans import BuildOptions
+from perception_node.engines.tensorrt.api import load_tensorrt
+from perception_node.engines.tensorrt.builder import build_plan
 from perception_node.errors import ConversionError
 from tests.variant_builders import (
     COLOURS,
@@ -194,6 +198,9 @@ GREY = {
 }
 
 
+PARSED = {**{name: content for name, (content, _) in RIGHT.items()}, **GREY}
+
+
 @pytest.mark.parametrize("color", ["RGB", "BGR"])
 @pytest.mark.parametrize("content", GREY.values(), ids=GREY)
 def test_grey_is_made_of_either_order_of_colours(convert, content, color):
@@ -218,6 +225,15 @@ def test_grey_in_whole_numbers_is_rounded(convert, element):
     shares = np.array([0.299, 0.587, 0.114])[:, None, None]
     mean = np.rint((image * shares).sum(1)).mean()
     assert scores(bundle, image) == pytest.approx(np.arange(-2, 3) * mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("content", PARSED.values(), ids=PARSED)
+def test_nvidias_parser_takes_every_form_once_rewritten(convert, content, precision):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    _, bundle = convert(content, SAID)
+    made = bundle.read() if precision == "fp32" else to_half_precision(bundle.read())
+    assert build_plan(load_tensorrt("tensorrt-rtx"), made, precision, BuildOptions()).plan
 
 
 # Inputs
