@@ -42,6 +42,12 @@ def read_external_data(path: Path, content: bytes, limit_bytes: int) -> dict[str
     ends = _ends(look_for_files(content).spans)
     if len(ends) > MAX_FILES:
         raise ConversionError(path, f"its weights lie in more than {MAX_FILES} files")
+    if sum(ends.values()) > limit_bytes:
+        problem = (
+            f"its weights take {sum(ends.values())} bytes, more than the {limit_bytes} that the "
+            "model of a bundle can have; export it in half precision: model.half()"
+        )
+        raise ConversionError(path, problem)
     folder = path.parent
     for name in ends:
         _check_name(path, name)

@@ -122,8 +122,8 @@ def problems(path: Path, what: str) -> Iterator[None]:
         raise ConversionError(path, f"{what}: {reason}") from error
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def _first_cause(error: Exception) -> Exception:
     """Return what went wrong first: the exporter wraps it in general advice."""
-    while error.__cause__ is not None:
+    while isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error

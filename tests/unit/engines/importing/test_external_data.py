@@ -132,6 +132,11 @@ def test_only_files_of_a_bounded_size_are_read(read, tmp_path):
         read(at("a"), at("b"), limit_bytes=95)
 
 
+def test_weights_beyond_the_limit_are_refused_before_they_are_read(read):
+    with pytest.raises(ConversionError, match=r"take 3\d{9} bytes, more than .*half precision"):
+        read(at("a", 3_000_000_000), limit_bytes=(2 << 30) - 1)
+
+
 def test_what_onnx_saves_beside_a_model_is_found(tmp_path):
     values = np.arange(600, dtype=np.float32)
     tensors = [numpy_helper.from_array(values + n, f"w{n}") for n in range(2)]

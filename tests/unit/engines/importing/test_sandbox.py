@@ -11,8 +11,8 @@ import pytest
 from perception_node.engines.importing import sandbox
 from perception_node.engines.importing.confinement import Limits
 from perception_node.engines.importing.packages import search_path
-from perception_node.engines.importing.sandbox import Sandbox
-from perception_node.errors import ConversionError, EnvironmentLacks
+from perception_node.engines.importing.sandbox import Sandbox, lend, scale_limits
+from perception_node.errors import ConfigError, ConversionError, EnvironmentLacks
 
 SENSELESS = "no answer that makes sense"
 
@@ -89,6 +89,35 @@ def test_the_report_of_a_bug_is_short_and_printable(lie, program):
     assert message.endswith("end")
     assert all(line.isprintable() for line in message.splitlines())
     assert len(message) < 6 * sandbox.MAX_LOG_BYTES
+
+
+def test_files_are_lent_and_come_back(tmp_path):
+    mine, folder = tmp_path / "mine", tmp_path / "folder"
+    mine.write_bytes(b"large")
+    folder.mkdir()
+    with lend(folder, {"weights": mine, "model": b"small"}):
+        assert (folder / "weights").read_bytes() == b"large"
+        assert (folder / "model").read_bytes() == b"small"
+        assert not mine.exists()
+    assert mine.read_bytes() == b"large"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with (
+        pytest.raises(ConfigError, match=r"nowhere: cannot be written: .*set TMPDIR"),
+        lend(tmp_path / "nowhere", {"model": b""}),
+    ):
+        pass
+
+
+def test_limits_grow_with_the_files():
+    limits = Limits(wall_s=10, cpu_s=10, memory_bytes=1000, file_bytes=1 << 40)
+    small, large = scale_limits(limits, 100), scale_limits(limits, 1 << 30)
+    assert (small.wall_s, small.cpu_s, small.memory_bytes) == (10, 10, 1800)
+    assert (large.wall_s, large.cpu_s) == (610, 610)
+    assert large.memory_bytes == 1000 + (8 << 30)
+    assert small.file_bytes == (64 << 20) + 1000
+    assert large.file_bytes == (64 << 20) + (10 << 30)
 
 
 def test_a_search_path_has_no_current_folder(tmp_path):
