@@ -25,7 +25,9 @@ UNCHANGED = {"Cast", "DequantizeLinear", "Identity"}  # as far as the shape of w
 
 def find_open_layout(graph: GraphProto, image: str) -> str | None:
     """Return the layout of an input with four axes, a key of ``LAYOUTS``; None if none is seen."""
-    waiting, seen = [(image, (0, 1, 2, 3))], set()  # a tensor, and where its axes are in the image
+    # Tensors, and where their axes are in the image.
+    waiting: list[tuple[str, tuple[int, ...]]] = [(image, (0, 1, 2, 3))]
+    seen = set()
     while waiting:
         name, places = waiting.pop()
         if name in seen:

@@ -87,7 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout", choices=tuple(LAYOUTS), default="", help="order of the input's axes"
     )
     about.add_argument(
-        "--fill", type=_fill, metavar="V", help="of the border: 0 to 255, three in order, or edge"
+        "--fill",
+        type=_fill,
+        metavar="V",
+        help="fills the border: 0 to 255, three in order, or edge",
     )
     about.add_argument(
         "--interpolation",
