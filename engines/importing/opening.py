@@ -156,7 +156,11 @@ def require(path: Path, *packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         problem = f"{path}: to import it, Python needs {', '.join(missing)}"
-        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        only = (
+            " (only the import of files of PyTorch and Keras needs it)"
+            if "torch" in missing
+            else ""
+        )
         raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
 
 
