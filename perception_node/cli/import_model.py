@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, get_args
 
 from perception_node.cli.int8_report import describe_quantization
 from perception_node.config.sections import CameraConfig
+from perception_node.engines.importing.graph.layouts import LAYOUTS
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.labels import LABEL_FORMS, find_labels
-from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
