@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from perception_node.engines.importing.loading import MAX_NODES
+from perception_node.engines.importing.graph.loading import MAX_NODES
 from perception_node.model.bundle import Input, Output
 from tests.builders import MANIFEST, make_bundle, to_onnx
 from tests.import_builders import scores_network

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.builders import ROOT
 
 if TYPE_CHECKING:
-    from perception_node.engines.importing.seccomp import Instruction
+    from perception_node.engines.importing.sandbox.seccomp import Instruction
 
 _TABLE = json.loads((ROOT / "tests/data/kernel_names.json").read_text())
 CALLS: dict[str, dict[str, int]] = _TABLE["calls"]

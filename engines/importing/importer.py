@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from perception_node import __version__
-from perception_node.engines.importing.apart import take_apart
 from perception_node.engines.importing.check_images import NOISE_IMAGES
-from perception_node.engines.importing.confinement import Limits
-from perception_node.engines.importing.exporters import EXPORTERS, export_model
-from perception_node.engines.importing.filetypes import recognise
+from perception_node.engines.importing.export.exporters import EXPORTERS, export_model
+from perception_node.engines.importing.files.apart import take_apart
+from perception_node.engines.importing.files.filetypes import recognise
+from perception_node.engines.importing.files.source import open_source
 from perception_node.engines.importing.new_bundle import check_target, write_new_bundle
 from perception_node.engines.importing.opening import (
     Opened,
@@ -25,9 +25,9 @@ from perception_node.engines.importing.output_kind import (
     settle_kind,
     settle_thresholds,
 )
-from perception_node.engines.importing.sandbox import Sandbox, temporary_folder
+from perception_node.engines.importing.sandbox.confinement import Limits
+from perception_node.engines.importing.sandbox.sandbox import Sandbox, temporary_folder
 from perception_node.engines.importing.settings import Choice, Known, Wishes
-from perception_node.engines.importing.source import open_source
 from perception_node.errors import ConversionError, LabelMismatch
 from perception_node.model.bundle import (
     INT8_ON_CPU,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perception_node.engines.importing.filetypes import Format
+    from perception_node.engines.importing.files.filetypes import Format
     from perception_node.model.bundle import ModelBundle
 
 FILES = {"model": MODEL, "cpu": INT8_ON_CPU, "tensorrt": MODEL_FILES["int8"]}  # of a bundle

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from perception_node.engines.importing.apart import take_apart
-from perception_node.engines.importing.archive import check_archive, read_extra_files
 from perception_node.engines.importing.check_images import prepare_images
-from perception_node.engines.importing.exporters import read_versions
+from perception_node.engines.importing.export.exporters import read_versions
+from perception_node.engines.importing.files.apart import take_apart
+from perception_node.engines.importing.files.archive import check_archive, read_extra_files
 from perception_node.engines.importing.makers import read_makers
 from perception_node.engines.importing.makers.evidence import Evidence
 from perception_node.engines.importing.settings import (
@@ -28,9 +28,9 @@ from perception_node.printable import is_printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from perception_node.engines.importing.apart import Parts
+    from perception_node.engines.importing.files.apart import Parts
     from perception_node.engines.importing.importer import Order
-    from perception_node.engines.importing.sandbox import Sandbox
+    from perception_node.engines.importing.sandbox.sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,11 @@ def require(path: Path, *packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         problem = f"{path}: to import it, Python needs {', '.join(missing)}"
-        only = " (only the import of PyTorch's own files needs it)" if "torch" in missing else ""
+        only = (
+            " (only the import of files of PyTorch and Keras needs it)"
+            if "torch" in missing
+            else ""
+        )
         raise EnvironmentLacks(problem, f"run: {install_command(*missing)}{only}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from perception_node.engines.importing.layouts import LAYOUTS
+from perception_node.engines.importing.graph.layouts import LAYOUTS
 from perception_node.engines.importing.presets import ONES, PRESETS, UNIT, ZEROS
 from perception_node.engines.importing.questions import ask
 from perception_node.errors import ConversionError, quote

@@ -28,7 +28,7 @@ VERBS = {
     "classify": "classify images and folders of images",
     "replay": "run a bag through the pipeline or real nodes; compare with a golden file",
     "play": "play a bag onto the ROS graph",
-    "import": "make a model bundle of a TorchScript or ONNX file",
+    "import": "make a model bundle of an ONNX, PyTorch or Keras file",
     "calibrate": "make int8 and FP16 models of a bundle from images",
     "evaluate": "measure what fp16 and int8 cost in accuracy, and decide whether they may run",
     "build": "build a TensorRT plan of a model bundle, list the plans, remove old ones",

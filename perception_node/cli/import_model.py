@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``perception import``: a TorchScript or ONNX file becomes a model bundle."""
+"""``perception import``: an ONNX, PyTorch or Keras file becomes a model bundle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, get_args
 
 from perception_node.cli.int8_report import describe_quantization
 from perception_node.config.sections import CameraConfig
+from perception_node.engines.importing.graph.layouts import LAYOUTS
 from perception_node.engines.importing.importer import UNKNOWN_LICENSE, Order, import_model
 from perception_node.engines.importing.labels import LABEL_FORMS, find_labels
-from perception_node.engines.importing.layouts import LAYOUTS
 from perception_node.engines.importing.presets import PRESETS
 from perception_node.engines.importing.settings import Wishes
 from perception_node.errors import ConfigError
@@ -53,7 +53,11 @@ RESIZE_MODES: dict[str, ResizeMode] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("model", type=Path, help="file, or a folder or zip archive of it")
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="ONNX, TorchScript, .pt2 or .keras file; its folder, or a zip of it",
+    )
     parser.add_argument(
         "-o", "--bundle", type=Path, required=True, metavar="BUNDLE", help="folder to make"
     )
@@ -83,7 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout", choices=tuple(LAYOUTS), default="", help="order of the input's axes"
     )
     about.add_argument(
-        "--fill", type=_fill, metavar="V", help="of the border: 0 to 255, three in order, or edge"
+        "--fill",
+        type=_fill,
+        metavar="V",
+        help="fills the border: 0 to 255, three in order, or edge",
     )
     about.add_argument(
         "--interpolation",
@@ -114,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-model",
         default="",
         metavar="SHA256",
-        help="run this TorchScript file even where the kernel cannot confine its code",
+        help="run this file of PyTorch or Keras even where the kernel cannot confine its code",
     )
     parser.add_argument(
         "--float-parent",

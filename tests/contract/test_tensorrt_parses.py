@@ -11,7 +11,7 @@ from perception_node.calibration.balancing import balance
 from perception_node.calibration.quantization import prepare, quantize_for_tensorrt
 from perception_node.calibration.ranges import measure
 from perception_node.engines.half_precision import to_half_precision
-from perception_node.engines.importing.int8_models import split_quantized
+from perception_node.engines.importing.graph.int8_models import split_quantized
 from perception_node.engines.plans import BuildOptions
 from perception_node.engines.tensorrt.api import load_tensorrt
 from perception_node.engines.tensorrt.builder import build_plan

@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from perception_node.engines.importing import sandbox
-from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.sandbox import sandbox
+from perception_node.engines.importing.sandbox.confinement import Limits
 
 if __name__ == "__main__":
     sandbox.CHILD = "tests.faults.child_that_looks"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from perception_node.engines.importing import child
+from perception_node.engines.importing.sandbox import child
 
 
 def read(path: str) -> str:

@@ -21,11 +21,11 @@ import sys
 import threading
 from pathlib import Path
 
-from perception_node.engines.importing import landlock
-from perception_node.engines.importing.confinement import Limits, confine
-from perception_node.engines.importing.probes import F_OWNER_PID, F_SETOWN_EX, SIOCSPGRP
-from perception_node.engines.importing.seccomp import MACHINES
-from perception_node.engines.importing.system_calls import REFUSED
+from perception_node.engines.importing.sandbox import landlock
+from perception_node.engines.importing.sandbox.confinement import Limits, confine
+from perception_node.engines.importing.sandbox.probes import F_OWNER_PID, F_SETOWN_EX, SIOCSPGRP
+from perception_node.engines.importing.sandbox.seccomp import MACHINES
+from perception_node.engines.importing.sandbox.system_calls import REFUSED
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 IOPRIO_SET = REFUSED["ioprio_set"][MACHINES[platform.machine()][1]]

@@ -5,8 +5,8 @@ import json
 import os
 import sys
 
-from perception_node.engines.importing import confinement, landlock, seccomp
-from perception_node.engines.importing.system_calls import REFUSED
+from perception_node.engines.importing.sandbox import confinement, landlock, seccomp
+from perception_node.engines.importing.sandbox.system_calls import REFUSED
 
 COMMANDS = {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15}
 CALLS = """

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from perception_node.engines.importing import sandbox
-from perception_node.engines.importing.archive import check_archive
-from perception_node.engines.importing.confinement import Limits
+from perception_node.engines.importing.files.archive import check_archive
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.landlock import landlock_version
+from perception_node.engines.importing.sandbox import sandbox
+from perception_node.engines.importing.sandbox.confinement import Limits
+from perception_node.engines.importing.sandbox.landlock import landlock_version
 from perception_node.errors import ConversionError, EnvironmentLacks
 from tests.builders import ROOT, perception
 from tests.hostile_builders import COSTLY, REFUSED, endless, external

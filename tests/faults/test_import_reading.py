@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from perception_node.engines.importing.landlock import landlock_version
+from perception_node.engines.importing.sandbox.landlock import landlock_version
 from tests.builders import ROOT
 
 pytestmark = pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception_node.engines.importing import conversion, inspection
+from perception_node.engines.importing.graph import conversion, inspection
 from perception_node.errors import ConversionError
 from perception_node.printable import is_printable
 from tests.mutated_models import mutated

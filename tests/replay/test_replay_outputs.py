@@ -230,7 +230,7 @@ def test_a_long_page_is_cut(tmp_path, color_bundle, capsys):
     image = image_message(solid(RED, 8, 8))
     many = write_bag(tmp_path / "many", [(FRONT, RAW, START_NS + n, image) for n in range(120)])
     golden = tmp_path / "golden.jsonl"
-    golden.touch()
+    golden.write_text('{"topic": "/other"}\n')
     arguments = ["--golden", str(golden), "--report", str(tmp_path / "page.html")]
     assert main(["replay", str(many), "--model", str(color_bundle), *arguments]) == 1
     capsys.readouterr()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEEPSTREAM = ("nvinfer_config.txt", "config_infer_primary.txt", "config_infer_secondary.txt")
 TAO = ("experiment.yaml", "experiment_spec.yaml", "spec.yaml", "train.yaml", "export.yaml")
-COLORS = {"0": "RGB", "1": "BGR", "2": Foreign("model-color-format 2, grey")}
+COLORS = {"0": "RGB", "1": "BGR"}
 HALF = (127.5, 127.5, 127.5)
 MODES: dict[str, Values] = {
     "torch": {
@@ -64,7 +64,8 @@ def _properties(text: str) -> dict[str, str]:
 
 
 def _read_deepstream(file: str, settings: dict[str, str]) -> Values:
-    values: Values = {"color": COLORS.get(settings.get("model-color-format", "0"), Foreign("it"))}
+    color = settings.get("model-color-format", "0")
+    values: Values = {"color": COLORS.get(color, Foreign(f"model-color-format {color[:20]}"))}
     offsets = _numbers(file, settings.get("offsets", "0"))
     (factor, *_) = _numbers(file, settings.get("net-scale-factor", "1"))
     if factor <= 0.0:

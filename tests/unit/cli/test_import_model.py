@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from perception_node.cli import main
 from perception_node.model.bundle import load_bundle
 from tests.builders import ROOT, color_network, encode, perception, solid, to_onnx
-from tests.import_builders import scores_network, script, small_module
+from tests.import_builders import program, scores_network, script, small_module
 from tests.variant_builders import COLOURS as VARIANT_LABELS
 from tests.variant_builders import FLOAT, value, with_inputs
 
@@ -157,6 +158,39 @@ def test_what_is_missing_is_one_line_with_the_command_to_complete(tmp_path, caps
     assert main([answers.get(word, word) for word in command]) == 0
     made = load_bundle(tmp_path / "a b").manifest.preprocessing
     assert (made.resize, made.shorter_side, made.mean[0]) == ("stretch-crop", 9, 103.9)
+
+
+@pytest.mark.slow
+def test_a_program_is_exported_in_confinement(tmp_path, labels):
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    (tmp_path / "m.pt2").write_bytes(program(small_module(), (1, 3, 4, 6)))
+    result = perception(
+        "import", tmp_path / "m.pt2", "-o", tmp_path / "new", "--labels", labels, *COLOURS
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    manifest = load_bundle(tmp_path / "new").manifest
+    assert (manifest.input.height, manifest.input.width) == (4, 6)
+    assert manifest.provenance["format"] == "torch.export"
+
+
+@pytest.mark.slow
+def test_keras_runs_in_confinement(tmp_path, labels):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    make = (
+        "import sys, keras; keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Rescaling(2.0),"
+        "keras.layers.GlobalAveragePooling2D()]).save(sys.argv[1])"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    model = tmp_path / "m.keras"
+    subprocess.run([sys.executable, "-c", make, model], env=environment, check=True)
+    result = perception(
+        "import", model, "-o", tmp_path / "new", "--labels", labels, *COLOURS, "--output", "logits"
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert load_bundle(tmp_path / "new").manifest.provenance["format"] == "Keras"
 
 
 def browser_model(content: bytes) -> bytes:

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from perception_node.engines.importing.filetypes import recognise
+from perception_node.engines.importing.files.filetypes import recognise
 from perception_node.errors import ConversionError
 from perception_node.model.sealed_json import BrokenSeal, check_seal, seal
 from tests.memory import peak_mib
@@ -49,7 +49,7 @@ def test_a_model_file_is_recognised_without_parsing_it(tmp_path, name):
         recognise(tmp_path / "model", (tmp_path / "model").read_bytes())
     peak, error = peak_mib(
         "from pathlib import Path\n"
-        "from perception_node.engines.importing.filetypes import recognise\n"
+        "from perception_node.engines.importing.files.filetypes import recognise\n"
         "content = Path(sys.argv[1]).read_bytes()",
         "recognise(Path('model'), content)",
         tmp_path / "model",

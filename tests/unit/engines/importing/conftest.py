@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from perception_node.engines.importing import importer
-from perception_node.engines.importing.child import STEPS
 from perception_node.engines.importing.importer import Order, import_model
-from perception_node.engines.importing.sandbox import ChildResult, lend
+from perception_node.engines.importing.sandbox.child import STEPS
+from perception_node.engines.importing.sandbox.sandbox import ChildResult, lend
 from perception_node.model.bundle import load_bundle
 from tests.builders import smooth
 from tests.import_builders import SAID

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from perception_node.engines.half_precision import to_half_precision
 from perception_node.engines.importing import opening
-from perception_node.engines.importing.apart import take_apart
+from perception_node.engines.importing.files.apart import take_apart
 from perception_node.engines.importing.importer import Order, import_model
 from perception_node.engines.importing.settings import Wishes
 from perception_node.engines.onnxruntime import OnnxRuntimeEngine
@@ -438,7 +438,7 @@ def test_values_that_are_not_finite_are_refused(convert):
 
 
 def test_a_model_that_differs_after_the_conversion_is_refused(convert, monkeypatch):
-    conversion = import_module("perception_node.engines.importing.conversion")
+    conversion = import_module("perception_node.engines.importing.graph.conversion")
     wrong = conversion.canonicalise
 
     def spoil(*arguments, **options):
