@@ -173,41 +173,20 @@ def _convert(
     }
     answer = sandbox.run("convert-onnx", {**source.model.files, **source.files}, options)
     facts = answer.facts
-    difference, images = float(facts["difference"]), NOISE_IMAGES + len(order.photos)
-    limit = float(facts["tolerance"])
-    if not difference <= limit:
-        problem = (
-            f"as ONNX its output differs by {difference:.1e} on one of {images} images, "
-            f"more than {limit:.1e}; the conversion cannot be trusted"
-        )
-        raise ConversionError(order.model, problem)
+    _check_difference(order, facts)
     kind = settle_kind(order.model, known, source.graph, facts, order.wishes.command)
     choices = {**source.settings.choices, "output": kind}
     if source.labels is not None:
         choices["labels"] = Choice(len(labels), source.labels.source)
     if len(labels) != facts["classes"]:
         raise LabelMismatch(order.model, len(labels), int(facts["classes"]))
-    thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, len(labels))
-    height, width = source.settings.size
     notes = tuple(printable(str(note)) for note in (*source.graph["notes"], *facts["notes"]))
-    manifest = Manifest(
-        name=order.name or _name(order.bundle),
-        license=_license(order, source.known),
-        input=Input(str(facts["input"]), height, width),
-        preprocessing=source.settings.preprocessing,
-        output=Output(str(facts["output"]), kind.value, len(labels), thresholds),
-        provenance={
-            **provenance,
-            **({"external_data": beside} if (beside := source.model.external_data) else {}),
-            **({"float_parent": parent.files[MODEL]} if (parent := order.float_parent) else {}),
-            "imported_by": f"perception_node {__version__}",
-            **source.versions,
-            "settings": {name: choice.source for name, choice in choices.items()},
-            **({"changed": list(notes)} if notes else {}),
-            "checked": {"images": images, "largest_difference": difference},
-        },
-        quantization=Quantization(**facts["quantization"]) if "quantization" in facts else None,
-    )
+    provenance = {
+        **provenance,
+        "settings": {name: choice.source for name, choice in choices.items()},
+        **({"changed": list(notes)} if notes else {}),
+    }
+    manifest = _describe(order, source, facts, kind, provenance)
     models = {
         FILES[name]: source.model.join(order.model, blob)
         for name, blob in answer.blobs.items()
@@ -215,7 +194,47 @@ def _convert(
     }
     write_new_bundle(order.bundle, manifest, labels, models, force=order.force)
     format_: Format = provenance["format"]
+    images, difference = _images(order), float(facts["difference"])
     return Imported(format_, manifest, labels, choices, images, difference, notes)
+
+
+def _images(order: Order) -> int:
+    """Return on how many images original and result are compared."""
+    return NOISE_IMAGES + len(order.photos)
+
+
+def _check_difference(order: Order, facts: dict[str, Any]) -> None:
+    difference, limit = float(facts["difference"]), float(facts["tolerance"])
+    if not difference <= limit:
+        problem = (
+            f"as ONNX its output differs by {difference:.1e} on one of {_images(order)} images, "
+            f"more than {limit:.1e}; the conversion cannot be trusted"
+        )
+        raise ConversionError(order.model, problem)
+
+
+def _describe(
+    order: Order, source: Opened, facts: dict[str, Any], kind: Choice, provenance: dict[str, Any]
+) -> Manifest:
+    """Return the bundle's manifest; ``facts`` are those of the conversion."""
+    classes, (height, width) = int(facts["classes"]), source.settings.size
+    thresholds = settle_thresholds(order.model, order.wishes.thresholds, kind.value, classes)
+    return Manifest(
+        name=order.name or _name(order.bundle),
+        license=_license(order, source.known),
+        input=Input(str(facts["input"]), height, width),
+        preprocessing=source.settings.preprocessing,
+        output=Output(str(facts["output"]), kind.value, classes, thresholds),
+        provenance={
+            **provenance,
+            **({"external_data": beside} if (beside := source.model.external_data) else {}),
+            **({"float_parent": parent.files[MODEL]} if (parent := order.float_parent) else {}),
+            "imported_by": f"perception_node {__version__}",
+            **source.versions,
+            "checked": {"images": _images(order), "largest_difference": facts["difference"]},
+        },
+        quantization=Quantization(**facts["quantization"]) if "quantization" in facts else None,
+    )
 
 
 def _license(order: Order, known: Known) -> str:
