@@ -97,7 +97,7 @@ class CameraConfig(Section):
     image_topics: tuple[str, ...] = parameter(
         ("image",),
         f"Topics of the cameras, 1 to {MAX_CAMERAS}. Results of one camera are on ~/; those of "
-        "several are in each camera's namespace.",
+        "several are in each camera's namespace, or behind its topic's name where they share one.",
     )
     max_rate_hz: float = parameter(
         0.0,

@@ -28,6 +28,7 @@ from perception_node.ros.delivery import BYTES, find_delivery
 from perception_node.ros.image_source import clock_reader
 from perception_node.ros.outputs import LOG_PERIOD_S, Outputs
 from perception_node.ros.qos import image_overrides, image_qos
+from perception_node.ros.result_topics import COMPRESSED, name_prefixes
 from perception_node.system.throttle import Throttle
 from perception_node.vision.samples import SampleScaler
 from perception_node.wire.images import ImageReader
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from perception_node.untyped import RosObject
 
 IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
-SUFFIXES = {"raw": "", "compressed": "/compressed"}
+SUFFIXES = {"raw": "", "compressed": COMPRESSED}
 HYSTERESIS_S = 1.0  # of ``lazy``: a listener that comes back so soon costs no subscription
 
 
@@ -73,7 +74,7 @@ def find_places(node: LifecycleNode, config: NodeConfig) -> list[Place]:
     """Resolve the topics; a transport's name goes behind the remapped base.
 
     Raises:
-        ConfigError: a topic has no valid name, or two cameras share a namespace.
+        ConfigError: a topic has no valid name, or results of two cameras have the same.
 
     """
     names, suffix = config.cameras.image_topics, SUFFIXES[config.cameras.image_transport]
@@ -85,15 +86,15 @@ def find_places(node: LifecycleNode, config: NodeConfig) -> list[Place]:
     topics = [f"{base}{suffix}" for base in bases]
     if len(names) == 1:
         return [Place(0, names[0], topics[0], "~", "")]
-    namespaces = [base.rpartition("/")[0] for base in bases]
-    if len(set(namespaces)) < len(namespaces):
+    prefixes = name_prefixes(bases, node.get_name())
+    if len(set(prefixes.values())) < len(bases):
         msg = (
-            f"image_topics {', '.join(bases)} must be in different namespaces, because the "
-            "results go there; remap them, such as /front/image and /rear/image"
+            f"image_topics {', '.join(bases)}: results of two cameras would go to the same topic; "
+            "remap them to different namespaces, such as /front/image and /rear/image"
         )
         raise ConfigError(msg)
     return [
-        Place(index, names[index], topic, f"{namespaces[index]}/{node.get_name()}", f" of {topic}")
+        Place(index, names[index], topic, prefixes[bases[index]], f" of {topic}")
         for index, topic in enumerate(topics)
     ]
 

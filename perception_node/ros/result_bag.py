@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +25,11 @@ from perception_node.ros.definitions import (
     choose_bag_version,
     make_typestore,
 )
+from perception_node.ros.result_topics import name_prefixes
 from perception_node.wire.images import NANOSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from rosbags.interfaces import Connection
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from perception_node.wire.bags import BagMessage
 
 LABELS_TYPE = "vision_msgs/msg/LabelInfo"
-NODE_NAME, SUFFIX, FILE_SUFFIX = "perception", "/compressed", ".mcap"
+NODE_NAME, FILE_SUFFIX = "perception", ".mcap"
 FOREVER = QosTime(2_147_483_647, 4_294_967_295)
 LATCHED = Qos(
     QosHistory.KEEP_LAST,
@@ -51,20 +51,6 @@ LATCHED = Qos(
     FOREVER,
     avoid_ros_namespace_conventions=False,
 )
-
-
-def name_prefixes(topics: Iterable[str]) -> dict[str, str]:
-    """Return where the results of each image topic go, as a node with these cameras has it.
-
-    That is the topic's namespace and the node's name. Topics that share a namespace, which no
-    node can subscribe to at once, get a prefix of their own: the topic and the node's name.
-    """
-    spaces = {topic: topic.removesuffix(SUFFIX).rpartition("/")[0] for topic in topics}
-    shared = Counter(spaces.values())
-    return {
-        topic: f"{space if shared[space] == 1 else topic}/{NODE_NAME}"
-        for topic, space in spaces.items()
-    }
 
 
 class ResultBag:
@@ -82,7 +68,7 @@ class ResultBag:
         self._store = make_typestore()
         self._writer = writer
         self._labels = labels
-        prefixes = name_prefixes(topics)
+        prefixes = name_prefixes(topics, NODE_NAME)
         self._images = {topic: self._connect(topic, kind) for topic, kind in topics.items()}
         self._results = {
             topic: self._connect(f"{prefix}/classification", CLASSIFICATION_TYPE)

@@ -76,14 +76,14 @@ class CdrReader:
         self._data = memoryview(data)
         self._position = HEADER_BYTES
 
-    def numbers(self, layout: Numbers) -> tuple[Any, ...]:
-        """Read the integers of a layout, from the next multiple of four on."""
+    def numbers(self, kinds: Numbers) -> tuple[Any, ...]:
+        """Read integers of these kinds, from the next multiple of four on."""
         start = (self._position + 3) & -4  # the encapsulation has four bytes itself
-        end = start + layout.size
+        end = start + kinds.size
         if end > self._size:
             self._refuse(end)
         self._position = end
-        return layout.unpack[self._is_big](self._data, start)
+        return kinds.unpack[self._is_big](self._data, start)
 
     def uint32(self) -> int:
         """Read an unsigned 32-bit integer."""

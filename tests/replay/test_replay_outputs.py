@@ -15,7 +15,8 @@ from rosbags.rosbag2 import Reader
 
 from perception_node.cli import main
 from perception_node.ros.definitions import CLASSIFICATION_TYPE, make_typestore
-from perception_node.ros.result_bag import name_prefixes, open_result_bag
+from perception_node.ros.result_bag import NODE_NAME, open_result_bag
+from perception_node.ros.result_topics import name_prefixes
 from perception_node.wire.bags import BagMessage, open_bag
 from tests.builders import (
     BLUE,
@@ -170,10 +171,10 @@ def test_the_bag_that_is_replayed_is_not_overwritten(capsys, bag, color_bundle):
 
 
 def test_results_go_where_a_node_would_have_them():
-    assert name_prefixes(["/image"]) == {"/image": "/perception"}
-    two = name_prefixes(["/front/image_raw", "/rear/image_raw/compressed"])
+    assert name_prefixes(["/image"], NODE_NAME) == {"/image": "/perception"}
+    two = name_prefixes(["/front/image_raw", "/rear/image_raw/compressed"], NODE_NAME)
     assert list(two.values()) == ["/front/perception", "/rear/perception"]
-    same = name_prefixes(["/front/image_raw", "/front/image_raw/compressed"])
+    same = name_prefixes(["/front/image_raw", "/front/image_raw/compressed"], NODE_NAME)
     assert list(same.values()) == [
         "/front/image_raw/perception",
         "/front/image_raw/compressed/perception",

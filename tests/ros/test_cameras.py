@@ -101,10 +101,20 @@ def values_of(diagnostics, task, key):
     return [pair.value for pair in row.values if pair.key == key] if row else []
 
 
-def test_cameras_in_one_namespace_are_refused(domain, peer, color_model, capfd):
-    given = ["left_image", "right_image"]
+def test_cameras_that_share_a_namespace_have_results_behind_their_own_names(start, peer):
+    with start(image_topics=["cam0", "cam1"]) as node:
+        first = Stream(peer, "/cam0/perception", "cam0")
+        second = Stream(peer, "/cam1/perception", "cam1")
+        first.classify(make_image("green", 1))
+        second.classify(make_image("red", 2))
+        assert node.end() == 0
+    assert (len(first.results), len(second.results)) == (1, 1)
+
+
+@pytest.mark.parametrize("given", [["cam", "b", "cam/image"], ["a/image", "/a/image"]])
+def test_cameras_whose_results_would_mix_are_refused(domain, peer, color_model, capfd, given):
     with local_node(domain, model=str(color_model), image_topics=given) as node:
-        with pytest.raises(ConfigError, match=r"/left_image, /right_image must be in different"):
+        with pytest.raises(ConfigError, match="would go to the same topic"):
             find_places(node, node.config)
         assert not peer.change("configure")
         assert peer.state() == "unconfigured"

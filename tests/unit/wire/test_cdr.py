@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.errors import MalformedMessage
-from perception_node.wire.images import CdrReader, Layout
+from perception_node.wire.images import CdrReader, Numbers
 from tests.builders import TYPES, image_message, solid
 
 LITTLE, BIG = b"\x00\x01\x00\x00", b"\x00\x00\x00\x00"
@@ -19,7 +19,7 @@ LITTLE, BIG = b"\x00\x01\x00\x00", b"\x00\x00\x00\x00"
 def test_numbers_of_both_byte_orders(header, order):
     data = header + struct.pack(order + "iIB3xI", -2, 4_000_000_000, 7, 9)
     cdr = CdrReader(data)
-    assert cdr.numbers(Layout("iI")) == (-2, 4_000_000_000)
+    assert cdr.numbers(Numbers("iI")) == (-2, 4_000_000_000)
     assert (cdr.uint8(), cdr.uint32()) == (7, 9)
 
 
@@ -59,9 +59,9 @@ def test_every_field_of_an_image_as_the_real_serializer_writes_it(
         header, *sizes, texts[1], is_bigendian, 123, np.frombuffer(octets, np.uint8)
     )
     cdr = CdrReader(bytes(TYPES.serialize_cdr(message, kind, little_endian=little_endian)))
-    assert cdr.numbers(Layout("iI")) == values
+    assert cdr.numbers(Numbers("iI")) == values
     assert cdr.string() == texts[0]
-    *found, length = cdr.numbers(Layout("III"))
+    *found, length = cdr.numbers(Numbers("III"))
     assert tuple(found) == sizes
     assert cdr.text(length) == texts[1]
     assert (cdr.uint8(), cdr.uint32()) == (is_bigendian, 123)
@@ -96,7 +96,7 @@ def test_a_message_that_ends_is_an_error(method):
 def test_a_message_that_ends_within_its_numbers_is_an_error(rest):
     cdr = CdrReader(LITTLE + bytes(rest))
     with pytest.raises(MalformedMessage, match=f"ends after {4 + rest} bytes, 16 are needed"):
-        cdr.numbers(Layout("iII"))
+        cdr.numbers(Numbers("iII"))
 
 
 @pytest.mark.parametrize("size", [4, 2**31, 2**32 - 1])
@@ -135,6 +135,6 @@ def test_a_message_cut_anywhere_is_an_error_not_a_crash():
     for cut in range(len(message)):
         with pytest.raises(MalformedMessage):  # noqa: PT012 - any of these may be the one
             cdr = CdrReader(message[:cut])
-            cdr.numbers(Layout("iI")), cdr.string()
-            cdr.numbers(Layout("II")), cdr.string(), cdr.uint8(), cdr.uint32()
+            cdr.numbers(Numbers("iI")), cdr.string()
+            cdr.numbers(Numbers("II")), cdr.string(), cdr.uint8(), cdr.uint32()
             cdr.octets()
