@@ -9,6 +9,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 MINUTES ?= 30
 DAMAGED ?= 10000
+MUTATED ?= 2000
 # The tests wait for DDS and for processes about half of their time.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 # A lock file serves all Python versions from 3.10 on.
@@ -19,7 +20,7 @@ ROS_OF = sed --quiet 's/RELEASE/$(1)/; /^ros-$(1)-/p; /^ros-/!p' ros.in
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-lanes test-makers test-arm64 bench soak siege damaged gpu-check
-.PHONY: lint format lock clean
+.PHONY: mutated lint format lock clean
 SIZES := --size 640x480 --size 1280x720 --size 1920x1080
 
 help: ## list the targets
@@ -37,9 +38,9 @@ check: lint ## the quick part of `make test`, under 2 min: lint, types, unit tes
 test: lint ## lint, types, colcon, then all tests with coverage
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/setup_environment.py --tests
 	tools/colcon_check.sh
-	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
+	$(BIN)/pytest -n $(WORKERS) -m "not alone" --durations 30 --cov --cov-report=
 	$(BIN)/python tools/check_coverage.py
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone --durations 15
 
 test-lanes: setup ## other Pythons, releases of ROS and old packages, after `make test`; 30 min
 	@python=$$(tools/find_python.sh $(PYTHON)) && $$python tools/test_lanes.py $(LANES)
@@ -73,6 +74,9 @@ siege: setup ## attack nodes and server from outside for MINUTES (30), then judg
 
 damaged: setup ## decode DAMAGED (10000) damaged images: which pass, the slowest, the memory
 	@DAMAGED=$(DAMAGED) $(BIN)/pytest -q -rP -p no:xdist tests/unit/vision/codecs/test_damaged_images.py
+
+mutated: setup ## import MUTATED (2000) damaged ONNX files: none may end in a traceback
+	@MUTATED=$(MUTATED) $(BIN)/pytest -q -rP -p no:xdist tests/faults/test_mutated_models.py
 
 gpu-check: setup ## run the GPU code on this machine's NVIDIA GPU, write bench/reports/gpu-*.json
 	@$(BIN)/python -m perception_node.bench.gpu_check
