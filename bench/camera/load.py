@@ -33,7 +33,7 @@ from perception_node.config.sections import MAX_CAMERAS
 from perception_node.errors import ConfigError, FrameError, quote
 from perception_node.system.files import read_regular_file
 from perception_node.vision.encodings import ENCODINGS
-from perception_node.vision.layout import MAX_SIDE, require_size
+from perception_node.vision.frame import MAX_SIDE, require_size
 from perception_node.vision.opencv import resize
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from perception_node.errors import ConfigError, FrameError
 from perception_node.system.files import read_regular_file
 from perception_node.system.resources import SAMPLE_BAG, SAMPLE_TOPICS, find_resource
-from perception_node.vision.layout import MAX_SIDE
+from perception_node.vision.frame import MAX_SIDE
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import (
     COMPRESSED_TYPE,

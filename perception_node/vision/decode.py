@@ -16,7 +16,7 @@ from perception_node.vision.codecs.jpeg import Jpeg
 from perception_node.vision.codecs.png import Png
 from perception_node.vision.codecs.tiff import Tiff
 from perception_node.vision.codecs.webp import Webp
-from perception_node.vision.layout import require_size
+from perception_node.vision.frame import require_size
 from perception_node.vision.samples import SampleScaler
 
 if TYPE_CHECKING:

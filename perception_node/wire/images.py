@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from perception_node.errors import InvalidStamp, MalformedMessage, quote
 from perception_node.vision.decode import IMAGE_SUFFIXES, Decoder
 from perception_node.vision.encodings import FLOATS
-from perception_node.vision.frame import Frame
-from perception_node.vision.layout import lay_out
+from perception_node.vision.frame import Frame, lay_out
 from perception_node.vision.samples import SampleScaler, warn_in_log
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from perception_node.config.sections import DamagedImages, Transport
     from perception_node.untyped import Message
-    from perception_node.vision.layout import Layout
+    from perception_node.vision.frame import Layout
 
 RAW_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"

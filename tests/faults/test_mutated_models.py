@@ -2,8 +2,9 @@
 """Damaged ONNX files: each becomes a model that was compared, or one line that says what is wrong.
 
 The code of the confined child runs here without its confinement, so that a traceback shows; as
-many as MUTATED says, from the seed SEED; `make mutated` tries 2000. A crash of ONNX's or ONNX Runtime's own code, which the
-child turns into one line, ends the process in which they run; it is counted.
+many as MUTATED says, from the seed SEED; `make mutated` tries 2000. A crash of ONNX's or ONNX
+Runtime's own code, which the child turns into one line, ends the process in which they run; it is
+counted.
 """
 
 from __future__ import annotations

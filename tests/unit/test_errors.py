@@ -62,7 +62,7 @@ def test_a_quotation_shows_that_it_was_cut():
     [
         (errors.InvalidStamp(-1, 5), "header.stamp -1 s 5 ns"),
         (
-            errors.UnsupportedEncoding("32FC1", "rgb8, bgr8"),
+            errors.UnsupportedEncoding("32FC1", "use one of: rgb8, bgr8"),
             "'32FC1' is not supported; use one of",
         ),
         (errors.FrameTooLarge(3, 4, 11), "3x4 is more than 11 pixels"),

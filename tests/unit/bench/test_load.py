@@ -16,8 +16,7 @@ from perception_node.bench.camera.camera_messages import encode, serialize, writ
 from perception_node.bench.camera.load import Load, make_messages, parse_size
 from perception_node.errors import BagError, ConfigError
 from perception_node.vision.encodings import ENCODINGS
-from perception_node.vision.frame import Unpacker
-from perception_node.vision.layout import MAX_SIDE
+from perception_node.vision.frame import MAX_SIDE, Unpacker
 from perception_node.wire.images import ImageReader
 from tests.builders import START_NS, compressed_message, image_message, smooth, write_bag
 from tests.builders import encode as encode_jpeg

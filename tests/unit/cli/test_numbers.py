@@ -33,8 +33,15 @@ NUMBERS = [
 ]
 NUMBERS += ["", " ", "1_0", "٣", "1\n2", "--", "1e-400", "-0.0"]
 OPTIONS = {
-    "classify x.png": ("--top-k", "--threshold", "--threads", "--configure-timeout"),
-    "play x": ("--rate",),
+    "classify x.png": (
+        "--top-k",
+        "--threshold",
+        "--threads",
+        "--configure-timeout",
+        "--max-image-pixels",
+        "--mono16-range",
+    ),
+    "play x": ("--rate", "--wait-for"),
     "demo": ("--rate",),
     "replay x --live": ("--rate", "--top-k", "--threshold", "--threads"),
     "replay x --golden y": ("--tolerance", "--tolerance=score", "--tolerance=top"),
@@ -57,7 +64,18 @@ OPTIONS = {
         "--parameter=engine_timeout_ms",
     ),
     "bench compare x y": ("--max-regression",),
-    "import x -o y": ("--mean", "--std", "--scale", "--size", "--resize=shorter-side:"),
+    "import x -o y": (
+        "--mean",
+        "--std",
+        "--scale",
+        "--size",
+        "--resize=shorter-side:",
+        "--resize=stretch:",
+        "--crop-pct",
+        "--fill",
+        "--fix-input=x",
+        "--thresholds",
+    ),
     "serve --model x": (
         "--port",
         "--queue",

@@ -158,14 +158,13 @@ def test_huge_metadata_are_not_parsed(tmp_path, refuse):
 
 @pytest.mark.parametrize("kind", ["FIFO", "device", "folder", "loop", "terminal"])
 def test_places_for_what_is_written(tmp_path, refuse, color_bundle, kind):
-    golden = tmp_path / "golden"
+    golden = SAMPLE_BAG / "golden.jsonl"
     arguments = ("replay", SAMPLE_BAG, "--topic", "/camera/image_raw/compressed")
     arguments += ("--model", color_bundle)
     odd = tmp_path / "odd"
     put(kind, odd)
     inside = odd / "inside" / "x.mcap"
     refuse(*arguments, "--out", inside, about="odd")
-    golden.write_text("")
     refuse(*arguments, "--golden", golden, "--junit", odd / "x" / "junit.xml", about="odd")
     refuse("bench", "engine", "--out", odd / "x" / "report", about="odd")
     if kind == "folder":

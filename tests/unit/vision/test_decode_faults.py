@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perception_node.errors import FrameTooLarge, MalformedImage, UndecodableImage
 from perception_node.vision.decode import Decoder
-from perception_node.vision.layout import MAX_SIDE
+from perception_node.vision.frame import MAX_SIDE
 from tests.builders import encode, quadrants, smooth
 from tests.hostile_images import (
     HUGE,

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from perception_node.errors import FrameError, FrameTooLarge, MalformedImage, UnsupportedEncoding
 from perception_node.vision.encodings import ENCODINGS
-from perception_node.vision.frame import Frame, Unpacker
-from perception_node.vision.layout import lay_out
+from perception_node.vision.frame import Frame, Unpacker, lay_out
 from tests.builders import quadrants, smooth
 
 LIMIT = 4096 * 4096

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from perception_node.errors import FrameError, MalformedImage
 from perception_node.vision.encodings import ENCODINGS, NAMES, READ
-from perception_node.vision.layout import lay_out
+from perception_node.vision.frame import lay_out
 from tests.builders import ROOT
 
 HEIGHT, WIDTH = 6, 8

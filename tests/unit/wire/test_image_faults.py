@@ -22,8 +22,7 @@ from perception_node.errors import (
 )
 from perception_node.model.bundle import load_bundle
 from perception_node.vision.encodings import ENCODINGS, THREE_PLANES
-from perception_node.vision.frame import Unpacker
-from perception_node.vision.layout import MAX_SIDE
+from perception_node.vision.frame import MAX_SIDE, Unpacker
 from perception_node.wire.images import MAX_STRING_BYTES, ImageReader
 from tests.builders import (
     compressed_message,

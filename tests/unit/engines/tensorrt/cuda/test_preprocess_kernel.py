@@ -31,8 +31,7 @@ from perception_node.engines.tensorrt.cuda.kernel import (
 )
 from perception_node.model.bundle import ANTIALIASED, CROPPING, PADDING, Interpolation, ResizeMode
 from perception_node.vision.encodings import ENCODINGS
-from perception_node.vision.frame import Frame
-from perception_node.vision.layout import lay_out
+from perception_node.vision.frame import Frame, lay_out
 from perception_node.vision.preprocess import FramePreprocessor
 from perception_node.wire.bags import open_bag
 from perception_node.wire.images import ImageReader
