@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnxruntime as ort
@@ -63,7 +64,8 @@ def open_session(
         options: ``ort.SessionOptions``; settings are added. None for one thread.
         input_bytes: size of its input; a large one allows it more memory.
         beside: what lies in the files, by name, in which its weights are; used where it is, and
-            not rearranged for speed.
+            not rearranged for speed. ONNX Runtime 1.23 reads the files itself, from the
+            current folder.
 
     Raises:
         DamagedOnnx, RefusedOnnx: it is no ONNX file, or asks for more than a model needs.
@@ -82,9 +84,10 @@ def open_session(
     options.add_session_config_entry("session.load_model_format", "ONNX")
     without = NO_FOLDING if folds_too_much(seen) else []
     if beside:
-        options.add_external_initializers_from_files_in_memory(
-            [*sizes], [*beside.values()], [*sizes.values()]
-        )
+        with suppress(AttributeError):
+            options.add_external_initializers_from_files_in_memory(
+                [*sizes], [*beside.values()], [*sizes.values()]
+            )
         options.add_session_config_entry("session.disable_prepacking", "1")
     model_bytes = len(content) + sum(sizes.values())
     limit = LEAST_MEMORY + PER_MODEL_BYTE * model_bytes + PER_INPUT_BYTE * input_bytes
