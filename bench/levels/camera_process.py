@@ -14,13 +14,14 @@ import gc
 import select
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from perception_node.bench.camera.camera_messages import write_stamp
 from perception_node.bench.camera.load import make_messages, read_load
+from perception_node.bench.levels.camera_schedule import plan, to_system_ns
 from perception_node.bench.levels.child_process import take_task
 from perception_node.bench.levels.frame_records import MATCHED, SENT
 from perception_node.rehearsal.player import DEPTH
@@ -29,39 +30,9 @@ from perception_node.ros.session import open_session
 from perception_node.system.process import freeze_garbage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from perception_node.bench.camera.load import Load
-
-
-CLOSE_NS = 20_000  # two looks at two clocks that lie no further apart are one
-
-
-class Turn(NamedTuple):
-    """When which camera sends its next frame; ``due_ns`` counts from the first frame."""
-
-    due_ns: int
-    camera: int
-    number: int
-
-
-def plan(load: Load) -> Iterator[Turn]:
-    """Yield the turns of all cameras in order, evenly staggered."""
-    period_ns = 1e9 / load.rate_hz
-    for number in range(load.warm_up_frames + load.frames):
-        for camera in range(load.cameras):
-            yield Turn(round((number + camera / load.cameras) * period_ns), camera, number)
-
-
-def to_system_ns(steady_ns: int) -> int:
-    """Return a moment of the steady clock on the system's clock, which stamps are on."""
-    for _ in range(3):  # once, unless the kernel stops us between the looks
-        before_ns = time.monotonic_ns()
-        system_ns = time.time_ns()
-        if time.monotonic_ns() - before_ns < CLOSE_NS:
-            break
-    return system_ns - before_ns + steady_ns
-
 
 TYPES = {"raw": Image, "compressed": CompressedImage}
 POLL_S = 0.02

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception_node.bench.camera.load import Load
-from perception_node.bench.levels.camera_process import plan, to_system_ns
+from perception_node.bench.levels.camera_schedule import plan, to_system_ns
 from perception_node.bench.levels.frame_join import FrameJoin
 from perception_node.bench.levels.frame_records import (
     LATENCY,

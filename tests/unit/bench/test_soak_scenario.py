@@ -19,7 +19,7 @@ from perception_node.bench.hil.recorder import (
 from perception_node.bench.hil.verdict import judge
 from perception_node.bench.node_log import is_balanced, read_account
 from perception_node.bench.process_watch import ProcessSample
-from perception_node.bench.soak.__main__ import make_scenario
+from perception_node.bench.soak.scenario import make_scenario
 from perception_node.flow.accounts import FrameCounts
 from perception_node.rehearsal.heard import Result
 from tests.builders import START_NS

@@ -192,6 +192,14 @@ def test_errors_name_the_archive_and_not_where_it_was_unpacked(tmp_path):
         (bomb("m.onnx", "n.onnx"), "would unpack to more than 4294967296 bytes"),
         (archive({f"{n}.onnx": b"" for n in range(1001)}), "1001 files, more than 1000"),
     ],
+    ids=[
+        "above",
+        "absolute",
+        "backslash",
+        "bomb",
+        "two bombs",
+        "many files",
+    ],
 )
 def test_what_no_folder_of_a_model_holds_is_refused(tmp_path, content, words):
     (tmp_path / "x.zip").write_bytes(content)
