@@ -39,8 +39,15 @@ UNIT_TESTS = f"{PYTEST} -n {2 * CORES} tests/unit"
 ROS_TESTS = f"{PYTEST} -n {2 * CORES} -m 'not alone' tests/ros tests/faults"
 # The siege does what the slow ones do.
 ALONE_TESTS = f"{PYTEST} -m 'alone and not slow' tests/ros tests/faults"
-# A mode changes rclpy: nothing that does without it, and no time.
-MODE_TESTS = f"{PYTEST} -n {2 * CORES} -m 'ros and not alone' tests/ros tests/faults"
+# A mode changes rclpy: nothing that does without it, and no time. Of the faults, those of calls.
+MODE_TESTS = (
+    f"{PYTEST} -n {2 * CORES} -m 'ros and not alone' tests/ros "
+    "tests/faults/test_lifecycle_faults.py tests/faults/test_messages.py"
+)
+# What a newer interpreter may lack: imports, commands, calls of the system.
+COMMANDS = f"{PYTEST} -n {2 * CORES} -m 'not slow' tests/unit/test_imports.py " + " ".join(
+    f"tests/unit/{folder}" for folder in ("cli", "config", "engines", "flow", "system", "terminal")
+)
 # What Python has only since a later version; numpy's own types of that time are less exact.
 TYPES = "{folder}/bin/mypy --no-warn-return-any"
 DEMO = "{folder}/bin/perception demo"
@@ -87,24 +94,24 @@ class Result:
         return "left out" if self.left_out else "FAILED" if self.failed else "good"
 
 
-def with_python(version: str, *more: str) -> Lane:
+def with_python(version: str, tests: str, *more: str) -> Lane:
     """Return the lane of a Python version."""
-    python, shows = f"python{version}", f"Python {version}: all imports, unit tests, demo"
-    # The slow ones measure memory: the lane of JetPack 6 does, with the packages of that time.
-    quick_tests = f"{UNIT_TESTS} -m 'not slow'"
-    return Lane(python, shows, (SET_UP,), (quick_tests, DEMO, *more), python)
+    python, which = f"python{version}", "some" if tests is COMMANDS else "all"
+    shows = f"Python {version}: all imports, {which} unit tests, demo"
+    return Lane(python, shows, (SET_UP,), (tests, DEMO, *more), python)
 
 
 def in_mode(release: str) -> Lane:
     """Return the lane in which the ROS of `.venv` lacks what a release lacks."""
-    shows = f"without what ROS 2 {release.title()} lacks: ROS and fault tests"
+    shows = f"without what ROS 2 {release.title()} lacks: ROS tests, faults of its calls"
     return Lane(release, shows, (SET_UP,), (MODE_TESTS, DEMO), mode=release)
 
 
 LANES = (
-    with_python("3.10", TYPES),
-    with_python("3.12"),
-    with_python("3.13"),
+    # The slow ones measure memory: the lane of JetPack 6 does, with the packages of that time.
+    with_python("3.10", f"{UNIT_TESTS} -m 'not slow'", TYPES),
+    with_python("3.12", f"{UNIT_TESTS} -m 'not slow'"),
+    with_python("3.13", COMMANDS),
     Lane(
         "jetpack6",
         "the packages of JetPack 6, without ROS: unit tests",

@@ -32,9 +32,8 @@ from perception_node.terminal.progress import show_work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perception_node.bench.hil.record import HilRecord
-
     from perception_node.bench.check import Check
+    from perception_node.bench.hil.recorder import HilRecord
     from perception_node.bench.hil.scenario import Scenario
 
 SHORTEST_S, HIGHEST_RATE_HZ = 10.0, 1000.0
