@@ -92,7 +92,7 @@ def test_the_page_shows_what_the_node_does(live, start, peer, complaints):
         stream.classify(make_image("red", 1))
         wait_for_state(live, "active")
         wait_for_label(live, stream, "green")
-        wait_for(lambda: camera(live)["picture"], node.log)
+        wait_for_picture(live, stream, "green", 0)
         wait_for(lambda: camera(live)["histogram"], node.log)
         wait_for(lambda: camera(live)["counters"]["published"] == len(stream.results), node.log)
         state, shown = live.snapshot(), camera(live)
