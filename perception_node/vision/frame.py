@@ -53,7 +53,7 @@ class Layout(NamedTuple):
         """View uint16 or float32 samples, as they are: (height, width[, samples of a pixel])."""
         form = READ[self.encoding]
         kind = {2: "u2", 4: "f4"}[form.sample_bytes]
-        samples = np.ndarray(
+        samples: NDArray[Any] = np.ndarray(
             (*self.shape[:2], form.samples),
             f"{'>' if is_bigendian else '<'}{kind}",
             data,
