@@ -66,7 +66,7 @@ def judge(
 ) -> dict[str, Any]:
     """Return what was measured of one model beside the float32 one, and whether it passes.
 
-    ``truth`` is what the images show, None where nobody knows.
+    ``truth`` is what the images show, None where it is not known.
     """
     if bundle.manifest.output.is_multi_label:
         measured = _measure_labels(bundle, answers, reference, truth)

@@ -50,7 +50,7 @@ def other_products(model: ModelProto) -> list[str]:
 
 
 def forget_others(model: ModelProto) -> None:
-    """Forget the shapes of tensors that are never quantised, so that nobody measures them.
+    """Forget the shapes of tensors that are never quantised, so that they are not measured.
 
     A transformer has thousands; what is left enters its layers, or leaves its convolutions.
     """

@@ -107,7 +107,7 @@ def _cpu_ms(run: Run) -> NDArray[np.float64]:
 
 
 def _misses(run: Run, deadline_ms: float) -> NDArray[np.float64]:
-    """Return 1 for each frame without an answer in time; none where nobody counted them."""
+    """Return 1 for each frame without an answer in time; none where they were not counted."""
     if "missed" not in run.counts:
         return np.array([], np.float64)
     ages_ms = np.array(run.timeline.ages_ms, np.float64)

@@ -20,7 +20,7 @@ class BuildProgress:
 
     Attributes:
         phase: what is being done, in words.
-        fraction: 0.0 to 1.0 of the work that TensorRT announced; None where nobody knows.
+        fraction: 0.0 to 1.0 of the work that TensorRT announced; None where it is not known.
         elapsed_s: seconds since the build began.
 
     """

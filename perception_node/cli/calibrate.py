@@ -141,7 +141,7 @@ def _show_speed(calibration: Calibration, latencies: Mapping[str, float]) -> Non
 
 
 def _check_is_float(bundle: ModelBundle, *, requantize: bool) -> None:
-    """Refuse to quantise twice what nobody wants to be quantised twice."""
+    """Refuse to quantise what is quantised already, unless it is asked for."""
     is_quantized = bundle.manifest.quantization is not None
     if is_quantized and not requantize:
         msg = f"{bundle.path}: its model came as int8; calibrate the bundle of its float model"

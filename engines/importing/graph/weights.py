@@ -98,7 +98,7 @@ def join_model(graph: bytes, weights: Path, limit_bytes: int) -> Pieces:
 
 
 def map_file(path: Path) -> memoryview:
-    """Return the content of a file that nobody changes, without reading it."""
+    """Return the content of a file that does not change, without reading it."""
     with path.open("rb") as file:
         if not path.stat().st_size:
             return memoryview(b"")
