@@ -215,7 +215,7 @@ class BagImages:
     def __init__(
         self, bundle: ModelBundle, path: Path, topic: str, scaler: SampleScaler | None = None
     ) -> None:
-        """Find the images; they are read later, again in each iteration, with ``scaler`` as in ``Files``.
+        """Find the images, which each iteration reads; ``scaler`` is as in ``Files``.
 
         Raises:
             BagError: there is no such bag or image topic, or it is damaged.
